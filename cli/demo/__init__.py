@@ -1,0 +1,1 @@
+"""The network and the test images of `onnxpress demo`."""

@@ -1,0 +1,37 @@
+"""Every error that onnxpress raises on purpose, with the exit code it has on the command line."""
+
+from typing import ClassVar
+
+
+class OnnxpressError(Exception):
+    """Base of all errors of onnxpress: a message for a person, one line where possible."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class UserError(OnnxpressError):
+    """The input, an option or a file is wrong: says what, where, and what to do. Exit code 2."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class LimitError(OnnxpressError):
+    """A limit that the user set was passed, or a comparison failed. Exit code 1."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class VerifyError(OnnxpressError):
+    """The graph breaks an invariant of the IR: a fault of a pass or of onnxpress. Exit code 3."""
+
+
+class PassError(OnnxpressError):
+    """A pass failed; names the pass and what it was doing. Exit code 3."""
+
+
+class RewriteError(OnnxpressError):
+    """A rewrite that would break the graph was refused: a fault of the pass that asked for it. Exit code 3."""
+
+
+class ExecutionError(OnnxpressError):
+    """An executor refused a model or a feed; carries the executor's own words. Exit code 3."""

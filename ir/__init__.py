@@ -1,0 +1,38 @@
+"""The intermediate representation: SSA over ONNX operators."""
+
+from .attribute import Attribute
+from .backend import Backend, Port, Session
+from .graph import Function, Graph
+from .model import Model
+from .node import Node
+from .proto import emit, lower, strip_weights
+from .rewriter import Edit, Rewriter
+from .tensor import ArrayTensor, DerivedTensor, ExternalTensor, ProtoTensor, SparseTensor, Tensor, tensor
+from .value import Use, Value
+from .verify import verify
+
+__all__ = [
+    "ArrayTensor",
+    "Attribute",
+    "Backend",
+    "DerivedTensor",
+    "Edit",
+    "ExternalTensor",
+    "Function",
+    "Graph",
+    "Model",
+    "Node",
+    "Port",
+    "ProtoTensor",
+    "Rewriter",
+    "Session",
+    "SparseTensor",
+    "Tensor",
+    "Use",
+    "Value",
+    "emit",
+    "lower",
+    "strip_weights",
+    "tensor",
+    "verify",
+]

@@ -1,0 +1,207 @@
+"""Emission: from the IR to a ModelProto. What no pass touched is copied from its source message.
+
+Absolute fidelity: an untouched model gives its source message, field by field, presence included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+
+from ..attribute import Attribute
+from ..graph import Function, Graph
+from ..model import Model
+from ..node import Node
+from ..tensor import ExternalTensor, SparseTensor, Tensor
+from ..value import Value
+
+TensorEmitter = Callable[[Tensor, str], TensorProto]
+_STRIPPED = "stripped"
+
+
+def as_is(tensor: Tensor, name: str) -> TensorProto:
+    """External tensors stay references, all others carry their data."""
+    if isinstance(tensor, ExternalTensor):
+        proto = TensorProto()
+        proto.CopyFrom(tensor.proto)
+        if proto.name != name:
+            proto.name = name
+        return proto
+    return tensor.to_proto(name)
+
+
+def emit(model: Model, tensors: TensorEmitter = as_is) -> ModelProto:
+    """The message of a model; `tensors` decides what becomes of each dense constant."""
+    proto = _shell(model.source, ("graph", "functions", "opset_import", "ir_version"))
+    if model.source.HasField("ir_version") or model.ir_version:
+        proto.ir_version = model.ir_version
+    _emit_opset(proto, model.source, model.opset)
+    if model.source.HasField("graph"):
+        _emit_graph(model.graph, proto.graph, tensors)
+    for function in model.functions.values():
+        _emit_function(function, proto.functions.add(), tensors)
+    return proto
+
+
+def strip_weights(keep: int = 1024) -> TensorEmitter:
+    """An emitter for messages without weights: a tensor of more than `keep` bytes becomes a reference to nothing."""
+
+    def strip(tensor: Tensor, name: str) -> TensorProto:
+        if tensor.nbytes <= keep:
+            return tensor.to_proto(name)
+        proto = TensorProto(name=name, data_type=tensor.dtype, dims=tensor.shape, data_location=TensorProto.EXTERNAL)
+        proto.external_data.add(key="location", value=_STRIPPED)
+        return proto
+
+    return strip
+
+
+def _shell(source: Any, apart: tuple[str, ...]) -> Any:
+    """A copy of a message without some fields, never copying what they hold unless fields of a newer format are there."""
+    copy = type(source)()
+    if len(UnknownFieldSet(source)):
+        copy.CopyFrom(source)
+        for name in apart:
+            copy.ClearField(name)
+        return copy
+    for field, value in source.ListFields():
+        if field.name not in apart:
+            _copy_field(copy, field, value)
+    return copy
+
+
+def _copy_field(target: Message, field: Any, value: Any) -> None:
+    if field.is_repeated:
+        getattr(target, field.name).MergeFrom(value)
+    elif field.message_type is not None:
+        getattr(target, field.name).CopyFrom(value)
+    else:
+        setattr(target, field.name, value)
+
+
+def _emit_opset(target: Any, source: Any, opset: Any) -> None:
+    """Source entries in their order with the versions of now, then the new ones."""
+    seen = set()
+    for entry in source.opset_import:
+        domain = "" if entry.domain == "ai.onnx" else entry.domain
+        if domain in opset:
+            copy = target.opset_import.add()
+            copy.CopyFrom(entry)
+            if entry.version != opset[domain] and domain not in seen:
+                copy.version = opset[domain]
+        seen.add(domain)
+    for domain, version in opset.items():
+        if domain not in seen:
+            target.opset_import.add(domain=domain, version=version)
+
+
+_GRAPH_FIELDS = (
+    "node",
+    "initializer",
+    "sparse_initializer",
+    "input",
+    "output",
+    "value_info",
+    "quantization_annotation",
+)
+
+
+def _emit_graph(graph: Graph, target: GraphProto, tensors: TensorEmitter) -> None:
+    source = graph.source
+    if source is not None:
+        target.CopyFrom(_shell(source, _GRAPH_FIELDS))
+        gone = _gone(graph, source) if source.quantization_annotation else set()
+        for annotation in source.quantization_annotation:
+            if annotation.tensor_name not in gone:
+                target.quantization_annotation.add().CopyFrom(annotation)
+    else:
+        target.name = graph.name
+    for node in graph.nodes:
+        _emit_node(node, target.node.add(), tensors)
+    for value in graph.initializers:
+        tensor = value.tensor
+        if isinstance(tensor, SparseTensor):
+            target.sparse_initializer.add().CopyFrom(tensor.to_sparse_proto(value.name))
+        elif tensor is not None:
+            target.initializer.add().CopyFrom(tensors(tensor, value.name))
+    for value in graph.inputs:
+        _emit_info(value._info, value.name, target.input.add())
+    for value, info in zip(graph.outputs, graph.output_infos, strict=True):
+        _emit_info(info, value.name, target.output.add())
+    _emit_value_infos(graph, target)
+
+
+def _gone(graph: Graph, source: GraphProto) -> set[str]:
+    """Names that the source defines and the graph no longer does."""
+    before = {name for node in source.node for name in node.output}
+    before |= {info.name for info in source.input} | {dense.name for dense in source.initializer}
+    return before - {value.name for value in graph.values()}
+
+
+def _emit_info(info: ValueInfoProto | None, name: str, target: ValueInfoProto) -> None:
+    if info is not None:
+        target.CopyFrom(info)
+    if target.name != name:
+        target.name = name
+
+
+def _emit_value_infos(graph: Graph, target: Any) -> None:
+    for value, info in graph.value_infos:
+        if value is None:
+            target.value_info.add().CopyFrom(info)
+        elif value.graph is not None:
+            _emit_info(info, value.name, target.value_info.add())
+
+
+def _emit_function(function: Function, target: FunctionProto, tensors: TensorEmitter) -> None:
+    source, body = function.source, function.body
+    target.CopyFrom(_shell(source, ("node", "input", "output", "opset_import", "value_info")))
+    target.input.extend(value.name for value in body.inputs)
+    target.output.extend(value.name for value in body.outputs)
+    _emit_opset(target, source, function.opset)
+    for node in body.nodes:
+        _emit_node(node, target.node.add(), tensors)
+    _emit_value_infos(body, target)
+
+
+def _emit_node(node: Node, target: NodeProto, tensors: TensorEmitter) -> None:
+    source = node.source
+    if source is None:
+        target.op_type, target.name = node.op_type, node.name
+        if node.domain:
+            target.domain = node.domain
+        if node.overload:
+            target.overload = node.overload
+    elif node.is_touched or any(a.graphs or a.tensor is not None for a in node.attributes.values()):
+        target.CopyFrom(_shell(source, ("attribute", "input", "output")))
+    else:
+        target.CopyFrom(source)
+        _fix_names(target.input, node._inputs)
+        _fix_names(target.output, node._outputs)
+        return
+    target.input.extend("" if value is None else value.name for value in node._inputs)
+    target.output.extend(value.name for value in node._outputs)
+    for attribute in node.attributes.values():
+        _emit_attribute(attribute, target.attribute.add(), tensors)
+
+
+def _fix_names(field: Any, values: list[Value | None] | list[Value]) -> None:
+    names = ["" if value is None else value.name for value in values]
+    if list(field) != names:
+        del field[:]
+        field.extend(names)
+
+
+def _emit_attribute(attribute: Attribute, target: AttributeProto, tensors: TensorEmitter) -> None:
+    if attribute.tensor is None and not attribute.graphs:
+        target.CopyFrom(attribute.proto)
+        return
+    target.CopyFrom(_shell(attribute.proto, ("t", "g", "graphs")))
+    if attribute.tensor is not None:
+        target.t.CopyFrom(tensors(attribute.tensor, attribute.proto.t.name))
+    for graph in attribute.graphs:
+        _emit_graph(graph, target.g if attribute.proto.type == AttributeProto.GRAPH else target.graphs.add(), tensors)

@@ -1,0 +1,464 @@
+"""The Rewriter: the only way to change a model.
+
+Every primitive change goes into a journal with its inverse. From the journal come the changed flag, undo for
+transactions, provenance and statistics; listeners hear of every edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from onnx import ValueInfoProto
+
+from ..errors import RewriteError
+from .attribute import Attribute
+from .graph import Function, Graph
+from .model import Model
+from .names import Names
+from .node import Node
+from .tensor import Tensor
+from .value import Use, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One primitive change: what kind, of what, by which pass, how to undo it, and which values it took a use from."""
+
+    kind: str
+    subject: Node | Value | Graph | Model | Function
+    by: str
+    undo: Callable[[], None]
+    released: tuple[Value, ...] = ()
+
+
+class Rewriter:
+    """Changes one model and remembers how.
+
+    `by` names the pass (and rule) that acts; the pass manager sets it.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.by = ""
+        self.journal: list[Edit] = []
+        self.listeners: list[Callable[[Edit], None]] = []
+        self._names = Names(model.roots())
+        self._position = 1 << 40  # above every position that lowering gave out
+
+    # ---- transactions
+
+    def mark(self) -> int:
+        """A place in the journal, for `rollback`."""
+        return len(self.journal)
+
+    def rollback(self, mark: int) -> None:
+        """Undo everything since `mark`."""
+        while len(self.journal) > mark:
+            self.journal.pop().undo()
+            self.model._version += 1
+        self._names.forget_hints()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Undo everything that the block did if it raises."""
+        mark = self.mark()
+        try:
+            yield
+        except BaseException:
+            self.rollback(mark)
+            raise
+
+    # ---- nodes
+
+    def insert(
+        self,
+        op_type: str,
+        inputs: Sequence[Value | None],
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        before: Node | None = None,
+        graph: Graph | None = None,
+        outputs: Sequence[str] = ("",),
+        domain: str = "",
+        origin: Sequence[Node] = (),
+    ) -> Node:
+        """A new node before `before`, or at the end of `graph`.
+
+        `outputs` are hints for names, made unique (`op_type` where empty); `attributes` are Python values (see
+        `Attribute.of`) or Attributes; `origin` are the nodes that it stands for.
+        """
+        graph = graph if before is None else before.graph
+        if graph is None:
+            raise RewriteError(f"insert of {op_type}: neither a graph nor a living node says where")
+        made = {
+            name: value if isinstance(value, Attribute) else Attribute.of(name, value)
+            for name, value in (attributes or {}).items()
+            if value is not None
+        }
+        values = [Value(name, graph) for name in self._names.fresh_all(graph, [hint or op_type for hint in outputs])]
+        labels = tuple(dict.fromkeys(label for node in origin for label in node.origin))
+        node = Node(
+            op_type,
+            list(inputs),
+            values,
+            made,
+            domain=domain,
+            name=values[0].name if values else op_type,
+            origin=labels,
+            made_by=self.by,
+        )
+        for value in values:
+            value._producer = node
+        self._check_visible(node, graph)
+        self._place(node, graph, before)
+        self._record("insert", node, lambda: self._take_out(node))
+        return node
+
+    def erase(self, node: Node) -> None:
+        """Remove a node whose outputs nobody uses."""
+        graph = node.graph
+        if graph is None:
+            raise RewriteError(f"node {node.label!r} is erased already")
+        used = next((value for value in node.outputs if not value.is_dead), None)
+        if used is not None:
+            raise RewriteError(f"node {node.label!r} cannot be erased: {used.name!r} is still used")
+        following = _next_alive(node)
+        released = self._take_out(node)
+
+        def undo() -> None:
+            self._place(node, graph, following, released)
+
+        self._record("erase", node, undo, tuple(dict.fromkeys(value for value, _, _ in released)))
+
+    def set_input(self, node: Node, slot: int, value: Value | None) -> None:
+        """Let an existing input slot of a node read another value."""
+        old = node._inputs[slot]
+        if old is value:
+            return
+        if value is not None and (node.graph is None or value.graph is None or not node.graph.is_inside(value.graph)):
+            raise RewriteError(f"node {node.label!r} cannot read {value.name!r}: it is out of scope")
+        use = Use(node, slot)
+        position = None if old is None else self._unlink(old, use)
+        node._inputs[slot] = value
+        if value is not None:
+            self._link(value, use)
+
+        def undo() -> None:
+            if value is not None:
+                self._unlink(value, use)
+            node._inputs[slot] = old
+            if old is not None:
+                self._link(old, use, position)
+
+        self._record("set-input", node, undo, () if old is None else (old,))
+
+    def set_attribute(self, node: Node, name: str, value: Any) -> None:
+        """Set an attribute from a Python value or an Attribute; None removes it. Graphs cannot be set."""
+        before, constant = node._attributes, node._constant
+        after = {key: attribute for key, attribute in before.items() if key != name}
+        if value is not None:
+            after[name] = value if isinstance(value, Attribute) else Attribute.of(name, value)
+        if (name in before and before[name].graphs) or (name in after and after[name].graphs):
+            raise RewriteError(f"attribute {name!r} of {node.label!r} is a graph, which cannot be set")
+        node._attributes, node._constant = after, None
+
+        def undo() -> None:
+            node._attributes, node._constant = before, constant
+
+        self._record("set-attribute", node, undo)
+
+    # ---- values
+
+    def replace(self, old: Value, new: Value) -> None:
+        """Let every user of `old` read `new`. Output names of the main graph are kept: `new` takes the name over, or an
+        Identity stands between where it cannot."""
+        for use in old.uses:
+            if isinstance(use.user, Node):
+                self.set_input(use.user, use.slot, new)
+            else:
+                self._replace_output(use.user, use.slot, old, new)
+
+    def set_output(self, graph: Graph, slot: int, value: Value) -> None:
+        """Let an output of a graph be another value of that graph."""
+        old = graph._outputs[slot]
+        if value.graph is not graph:
+            raise RewriteError(f"output {slot} of {graph.label} cannot be {value.name!r}: another graph defines it")
+        use = Use(graph, slot)
+        position = self._unlink(old, use)
+        graph._outputs[slot] = value
+        self._link(value, use)
+
+        def undo() -> None:
+            self._unlink(value, use)
+            graph._outputs[slot] = old
+            self._link(old, use, position)
+
+        self._record("set-output", graph, undo, (old,))
+
+    def _replace_output(self, graph: Graph, slot: int, old: Value, new: Value) -> None:
+        plain = new.graph is graph and not new.is_input and new not in graph._outputs and not new.pinned
+        value = new if plain else self.insert("Identity", [new], graph=graph, outputs=[old.name]).outputs[0]
+        self.set_output(graph, slot, value)
+        if graph.owner is not None:
+            self.swap_names(old, value)
+
+    def swap_names(self, a: Value, b: Value) -> None:
+        """Exchange the names of two values."""
+
+        def swap() -> None:
+            a._name, b._name = b._name, a._name
+
+        swap()
+        self._record("rename", a, swap)
+
+    def rename(self, value: Value, name: str) -> None:
+        """Give a value a name that is not taken."""
+        graph, before = value.graph, value.name
+        if graph is None or self._names.taken(graph, name):
+            raise RewriteError(f"{before!r} cannot be renamed to {name!r}: the name is taken, or the value erased")
+
+        def change(old: str, new: str) -> None:
+            self._names.release(graph, old)
+            self._names.take(graph, new)
+            value._name = new
+
+        change(before, name)
+        self._record("rename", value, lambda: change(name, before))
+
+    def constant(self, graph: Graph, tensor: Tensor, name: str, *, before: Node | None = None) -> Value:
+        """A new constant: an initializer of `graph`, or in a function a Constant node before `before` (default: at the
+        start of the graph). A model below IR version 4 is raised to 4, where initializers need not be inputs."""
+        if graph.is_function:
+            place = before if before is not None and before.graph is graph else next(graph.nodes, None)
+            return self.insert("Constant", [], {"value": tensor}, before=place, graph=graph, outputs=[name]).outputs[0]
+        if self.model.ir_version < 4:
+            self.set_ir_version(4)
+        value = Value(self._names.fresh(graph, name), graph)
+        self._names.take(graph, value.name)
+        value._tensor = tensor
+        graph._initializers[value] = self._next_position()
+
+        def undo() -> None:
+            del graph._initializers[value]
+            self._names.release(graph, value.name)
+            value._graph = None
+
+        self._record("add-initializer", value, undo)
+        return value
+
+    def replace_by_constant(self, value: Value, tensor: Tensor) -> Value:
+        """Let every user of `value` read a constant instead, which takes over its name."""
+        if value.graph is None:
+            raise RewriteError(f"{value.name!r} is erased already")
+        made = self.constant(value.graph, tensor, value.name, before=value.producer)
+        is_output = any(isinstance(use.user, Graph) and use.user.owner is not None for use in value.uses)
+        self.replace(value, made)
+        if not is_output:
+            self.swap_names(value, made)
+        return made
+
+    def remove_initializer(self, value: Value) -> None:
+        """Remove an initializer that nobody uses; of an input, only its default."""
+        graph, tensor = value.graph, value.tensor
+        if graph is None or tensor is None or value.pinned or (value._uses and not value.is_input):
+            raise RewriteError(f"{value.name!r} is no unused initializer")
+        position = graph._initializers.pop(value)
+        value._tensor = None
+        if not value.is_input:
+            value._graph = None
+            self._names.release(graph, value.name)
+
+        def undo() -> None:
+            value._tensor = tensor
+            graph._initializers[value] = position
+            graph._initializers_disordered = True
+            if not value.is_input:
+                value._graph = graph
+                self._names.take(graph, value.name)
+
+        self._record("remove-initializer", value, undo)
+
+    def set_tensor(self, value: Value, tensor: Tensor) -> None:
+        """Let an initializer hold another tensor."""
+        before = value.tensor
+        if before is None:
+            raise RewriteError(f"{value.name!r} is no initializer")
+        value._tensor = tensor
+
+        def undo() -> None:
+            value._tensor = before
+
+        self._record("set-tensor", value, undo)
+
+    def set_info(self, value: Value, info: ValueInfoProto | None) -> None:
+        """Replace what is declared of a value; the name in `info` does not count."""
+        before = value._info
+        value._info = info
+
+        def undo() -> None:
+            value._info = before
+
+        self._record("set-info", value, undo)
+
+    # ---- the model
+
+    def unlist_input(self, value: Value) -> None:
+        """Make an input with a default a constant: a change of the interface."""
+        graph = value.graph
+        if graph is None or not value.is_input or value.tensor is None or value.pinned:
+            raise RewriteError(f"{value.name!r} is no input with a default")
+        slot = graph._inputs.index(value)
+        if self.model.ir_version < 4:
+            self.set_ir_version(4)
+        del graph._inputs[slot]
+        value._is_input = False
+
+        def undo() -> None:
+            graph._inputs.insert(slot, value)
+            value._is_input = True
+
+        self._record("unlist-input", value, undo)
+
+    def set_ir_version(self, version: int) -> None:
+        """Set the version of the file format."""
+        model, before = self.model, self.model.ir_version
+        model._ir_version = version
+
+        def undo() -> None:
+            model._ir_version = before
+
+        self._record("set-ir-version", model, undo)
+
+    def set_opset(self, owner: Model | Function, domain: str, version: int | None) -> None:
+        """Set the opset version of a domain; None removes the import."""
+        before = dict(owner.opset)
+        after = {key: old for key, old in before.items() if key != domain or version is not None}
+        if version is not None:
+            after[domain] = version
+        owner._opset = after
+
+        def undo() -> None:
+            owner._opset = before
+
+        self._record("set-opset", owner, undo)
+
+    def remove_function(self, function: Function) -> None:
+        """Remove a function; nothing may call it any more."""
+        functions = self.model._functions
+        before = dict(functions)
+        del functions[function.key]
+
+        def undo() -> None:
+            functions.clear()
+            functions.update(before)
+
+        self._record("remove-function", function, undo)
+
+    # ---- inside
+
+    def _record(
+        self,
+        kind: str,
+        subject: Node | Value | Graph | Model | Function,
+        undo: Callable[[], None],
+        released: tuple[Value, ...] = (),
+    ) -> None:
+        self.model._version += 1
+        edit = Edit(kind, subject, self.by, undo, released)
+        self.journal.append(edit)
+        for listener in self.listeners:
+            listener(edit)
+
+    def _next_position(self) -> int:
+        self._position += 1
+        return self._position
+
+    def _check_visible(self, node: Node, graph: Graph) -> None:
+        for value in node._inputs:
+            if value is not None and (value.graph is None or not graph.is_inside(value.graph)):
+                raise RewriteError(f"new node {node.label!r} cannot read {value.name!r}: it is out of scope")
+
+    def _place(
+        self, node: Node, graph: Graph, before: Node | None, links: list[tuple[Value, Use, int]] | None = None
+    ) -> None:
+        previous = graph._last if before is None else before._prev
+        node._graph, node._prev, node._next = graph, previous, before
+        if previous is None:
+            graph._first = node
+        else:
+            previous._next = node
+        if before is None:
+            graph._last = node
+        else:
+            before._prev = node
+        graph._count += 1
+        for value in _all_values(node):
+            value._graph = value._graph or graph
+            if value.name:
+                self._names.take(graph, value.name)
+        if links is None:
+            links = [(v, Use(node, slot), -1) for slot, v in enumerate(node._inputs) if v is not None]
+        for value, use, position in links:
+            self._link(value, use, None if position < 0 else position)
+
+    def _take_out(self, node: Node) -> list[tuple[Value, Use, int]]:
+        """Unlink a node from its graph and from every value around it; returns the links."""
+        graph = node._graph
+        if graph is None:
+            raise RewriteError(f"node {node.label!r} is erased already")
+        inside = dict.fromkeys(node.walk_bodies())
+        links = [(value, use, self._unlink(value, use)) for value, use in _outward_uses(node, inside)]
+        if node._prev is None:
+            graph._first = node._next
+        else:
+            node._prev._next = node._next
+        if node._next is None:
+            graph._last = node._prev
+        else:
+            node._next._prev = node._prev
+        graph._count -= 1
+        node._graph = None
+        for value in _all_values(node):
+            if value.name:
+                self._names.release(graph, value.name)
+        for value in node._outputs:
+            value._graph = None
+        return links
+
+    def _link(self, value: Value, use: Use, position: int | None = None) -> None:
+        if position is None:
+            position = self._next_position()
+        else:
+            value._disordered = True
+        value._uses[use] = position
+
+    @staticmethod
+    def _unlink(value: Value, use: Use) -> int:
+        return value._uses.pop(use)
+
+
+def _next_alive(node: Node) -> Node | None:
+    following = node._next
+    while following is not None and following._graph is None:
+        following = following._next
+    return following
+
+
+def _outward_uses(node: Node, inside: Mapping[Graph, None]) -> list[tuple[Value, Use]]:
+    found = [(value, Use(node, slot)) for slot, value in enumerate(node._inputs) if value is not None]
+    for graph in inside:
+        for inner in graph.nodes:
+            found += [
+                (v, Use(inner, slot)) for slot, v in enumerate(inner._inputs) if v is not None and v.graph not in inside
+            ]
+        found += [(v, Use(graph, slot)) for slot, v in enumerate(graph._outputs) if v.graph not in inside]
+    return found
+
+
+def _all_values(node: Node) -> Iterator[Value]:
+    yield from node._outputs
+    for graph in node.walk_bodies():
+        yield from graph.values()

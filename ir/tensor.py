@@ -1,0 +1,221 @@
+"""Tensors: immutable, read-only constants, whose bytes are touched only when somebody asks for them.
+
+Each kind knows how to become a numpy array and a TensorProto: bytes kept from the file (`ProtoTensor`), a slice of a
+memory-mapped external file (`ExternalTensor`), an array made by a pass (`ArrayTensor`), a tensor that is computed
+when it is asked for (`DerivedTensor`), and a sparse one (`SparseTensor`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import SparseTensorProto, TensorProto, numpy_helper
+
+from .dtypes import name_of, numpy_dtype, onnx_dtype, packed_nbytes
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Tensor(ABC):
+    """A constant with an element type (`onnx.TensorProto.DataType`) and a shape."""
+
+    __slots__ = ("dtype", "shape")
+
+    dtype: int
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its data in a file, narrow types packed."""
+        return packed_nbytes(self.dtype, self.size)
+
+    @abstractmethod
+    def numpy(self) -> Array:
+        """The elements, as a read-only array of `shape` (ml_dtypes for narrow types)."""
+
+    def to_proto(self, name: str) -> TensorProto:
+        """A TensorProto that holds the elements in `raw_data`."""
+        array = self.numpy()
+        proto = numpy_helper.from_array(array, name)
+        if proto.data_type != self.dtype:
+            raise TypeError(f"tensor {name!r} computes {array.dtype}, not {name_of(self.dtype)}")
+        return proto
+
+    def digest(self) -> str:
+        """SHA-256 of element type, shape and elements."""
+        head = f"{name_of(self.dtype)}{list(self.shape)}".encode()
+        array = self.numpy()
+        body = repr(array.tolist()).encode() if array.dtype == object else np.ascontiguousarray(array).tobytes()
+        return hashlib.sha256(head + body).hexdigest()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({name_of(self.dtype)}{list(self.shape)})"
+
+
+def _read_only(array: Array) -> Array:
+    array.flags.writeable = False
+    return array
+
+
+class ProtoTensor(Tensor):
+    """A tensor whose data stay in the TensorProto that they came in."""
+
+    __slots__ = ("proto",)
+
+    def __init__(self, proto: TensorProto) -> None:
+        self.proto = proto
+        self.dtype = proto.data_type
+        self.shape = tuple(proto.dims)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its data; for strings the sum of their lengths."""
+        if self.dtype == TensorProto.STRING:
+            return sum(map(len, self.proto.string_data))
+        return super().nbytes
+
+    def numpy(self) -> Array:
+        """The elements, as a read-only array."""
+        return _read_only(np.asarray(numpy_helper.to_array(self.proto)).reshape(self.shape))
+
+    def to_proto(self, name: str) -> TensorProto:
+        """A copy of the source message under the name `name`."""
+        proto = TensorProto()
+        proto.CopyFrom(self.proto)
+        if proto.name != name:
+            proto.name = name
+        return proto
+
+
+class ExternalTensor(Tensor):
+    """A tensor whose data are a slice of a file beside the model."""
+
+    __slots__ = ("length", "offset", "path", "proto")
+
+    def __init__(self, proto: TensorProto, path: Path, offset: int, length: int) -> None:
+        self.proto = proto
+        self.path = path
+        self.offset = offset
+        self.length = length
+        self.dtype = proto.data_type
+        self.shape = tuple(proto.dims)
+
+    def raw(self) -> Array:
+        """The bytes, as a memory-mapped uint8 array of shape (length,)."""
+        if not self.length:
+            return np.empty(0, np.uint8)
+        return np.memmap(self.path, np.uint8, "r", self.offset, (self.length,))
+
+    def numpy(self) -> Array:
+        """The elements: a read-only view of the file, unpacked (so copied) where the type is narrower than a byte."""
+        raw, dtype = self.raw(), numpy_dtype(self.dtype)
+        if packed_nbytes(self.dtype, 8) == 8 * dtype.itemsize:
+            return _read_only(raw.view(dtype).reshape(self.shape))
+        inline = TensorProto(dims=self.shape, data_type=self.dtype, raw_data=raw.tobytes())
+        return _read_only(numpy_helper.to_array(inline))
+
+    def to_proto(self, name: str) -> TensorProto:
+        """A TensorProto that holds the data inline."""
+        proto = TensorProto()
+        proto.CopyFrom(self.proto)
+        proto.ClearField("external_data")
+        proto.ClearField("data_location")
+        proto.raw_data = self.raw().tobytes()
+        proto.name = name
+        return proto
+
+
+class ArrayTensor(Tensor):
+    """A tensor made by a pass, held as an array that is handed over: nobody writes to it any more."""
+
+    __slots__ = ("_array",)
+
+    def __init__(self, array: Array) -> None:
+        self._array = _read_only(np.asarray(array, order="C").view())
+        self.dtype = onnx_dtype(self._array.dtype)
+        self.shape = self._array.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its data; for strings the sum of their UTF-8 lengths."""
+        if self.dtype == TensorProto.STRING:
+            return sum(len(s if isinstance(s, bytes) else str(s).encode()) for s in self._array.flat)
+        return super().nbytes
+
+    def numpy(self) -> Array:
+        """The elements, as a read-only array."""
+        return self._array
+
+
+class DerivedTensor(Tensor):
+    """A tensor computed from others whenever it is asked for, so that a big model never holds two copies of itself.
+
+    `compute` gets the arrays of `sources` and must return an array of the stated type and shape.
+    """
+
+    __slots__ = ("compute", "op", "sources")
+
+    def __init__(
+        self, op: str, compute: Callable[..., Array], sources: tuple[Tensor, ...], dtype: int, shape: tuple[int, ...]
+    ) -> None:
+        self.op = op
+        self.compute = compute
+        self.sources = sources
+        self.dtype = dtype
+        self.shape = shape
+
+    def numpy(self) -> Array:
+        """The elements, computed now."""
+        array = np.asarray(self.compute(*(source.numpy() for source in self.sources)))
+        if array.shape != self.shape or onnx_dtype(array.dtype) != self.dtype:
+            raise TypeError(f"derived tensor {self.op!r} computes {array.dtype}{list(array.shape)}, not {self!r}")
+        return _read_only(array.view())
+
+
+class SparseTensor(Tensor):
+    """A tensor in ONNX's sparse (COO) form."""
+
+    __slots__ = ("proto",)
+
+    def __init__(self, proto: SparseTensorProto) -> None:
+        self.proto = proto
+        self.dtype = proto.values.data_type
+        self.shape = tuple(proto.dims)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its values and indices."""
+        return ProtoTensor(self.proto.values).nbytes + ProtoTensor(self.proto.indices).nbytes
+
+    def numpy(self) -> Array:
+        """The elements, dense."""
+        dense = np.zeros(self.shape, numpy_dtype(self.dtype))
+        values, indices = numpy_helper.to_array(self.proto.values), numpy_helper.to_array(self.proto.indices)
+        where = np.unravel_index(indices, self.shape) if indices.ndim == 1 else tuple(indices.T)
+        dense[where] = values
+        return _read_only(dense)
+
+    def to_sparse_proto(self, name: str) -> SparseTensorProto:
+        """A copy of the source message under the name `name`."""
+        proto = SparseTensorProto()
+        proto.CopyFrom(self.proto)
+        if proto.values.name != name:
+            proto.values.name = name
+        return proto
+
+
+def tensor(array: Any, dtype: int | None = None) -> ArrayTensor:
+    """A tensor from anything that numpy takes, cast to the ONNX element type `dtype` if given."""
+    made = np.asarray(array)
+    return ArrayTensor(made if dtype is None else made.astype(numpy_dtype(dtype)))

@@ -1,0 +1,28 @@
+"""Local bounds: what a LOSSY pass promises of each value that it rewrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class LocalBound:
+    """A sound bound on the error that one rewrite brings into one value, in exact arithmetic.
+
+    For `form="linear"` (y = x W, convolutions too): abs(dy_j) <= per_channel[j] * max(abs(x)), with
+    per_channel[j] = sum_i abs(dW_ij); `axis` is the axis of y that j runs along. For `form="table"` (rows read from a
+    table): abs(dy) <= max(per_channel). For `form="weight"` (no closed form behind it, as in a recurrent layer):
+    abs(dW) <= per_channel along `axis` of W. `graph` and `value` say which value is meant (y, the rows, or W), and
+    `per_channel` is a float64 array of shape (channels,).
+    """
+
+    by: str
+    graph: str
+    value: str
+    form: str
+    axis: int
+    per_channel: NDArray[np.float64]
+    weight: str = ""

@@ -1,0 +1,168 @@
+"""Tokens to a tree of items, options and raw values; knows the grammar of `specs/pipeline.md` and no pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+from .lexer import Token, tokenize
+from .mistakes import PipelineError, mistake, quoted
+
+MAX_DEPTH = 100
+"""How deep brackets may nest."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Word:
+    """A bare word, or a string if `quoted`, at `[start, end)` of the text."""
+
+    text: str
+    start: int
+    end: int
+    quoted: bool = False
+
+
+@dataclass(frozen=True)
+class ListText:
+    """`[...]`, brackets included, at `[start, end)` of the text."""
+
+    items: tuple[RawValue, ...]
+    start: int
+    end: int
+
+
+RawValue: TypeAlias = Word | ListText
+
+
+@dataclass(frozen=True)
+class OptionText:
+    """`key` or `key=value`."""
+
+    key: Word
+    value: RawValue | None
+
+
+@dataclass(frozen=True)
+class Item:
+    """`name{options}(inside)`; `inside` is None where there are no parentheses, which begin at `opening`."""
+
+    name: Word
+    options: tuple[OptionText, ...]
+    inside: tuple[Item, ...] | None
+    opening: int
+
+
+def read_items(text: str) -> tuple[Item, ...]:
+    """The items of a pipeline text; PipelineError if it does not follow the grammar."""
+    tokens = tokenize(text)
+    _check_depth(text, tokens)
+    return _Reader(text, tokens).items(None)
+
+
+def _check_depth(text: str, tokens: list[Token]) -> None:
+    depth = 0
+    for token in tokens:
+        depth += (token.kind in ("(", "[")) - (token.kind in (")", "]"))
+        if depth > MAX_DEPTH:
+            raise mistake(f"brackets nest deeper than {MAX_DEPTH} levels", text, token.start, token.end)
+
+
+class _Reader:
+    """A recursive-descent reader, one method for each rule of the grammar."""
+
+    def __init__(self, text: str, tokens: list[Token]) -> None:
+        self._text = text
+        self._tokens = tokens
+        self._at = 0
+
+    def items(self, opening: Token | None) -> tuple[Item, ...]:
+        """Items up to the end of the text, or up to the `)` that closes `opening`."""
+        closer = ")" if opening else "end"
+        items: list[Item] = []
+        if self._next.kind not in (closer, "end"):
+            items.append(self._item())
+        while items and self._next.kind == ",":
+            comma = self._take()
+            if self._next.kind in (closer, "end"):
+                raise self._wrong("a pass must follow the comma", comma)
+            items.append(self._item())
+        self._close(opening, closer)
+        return tuple(items)
+
+    def _item(self) -> Item:
+        name = self._word("the name of a pass")
+        options = self._sequence("}", self._option) if self._next.kind == "{" else ()
+        opening = self._next
+        inside = self.items(self._take()) if opening.kind == "(" else None
+        return Item(name, options, inside, opening.start)
+
+    def _option(self) -> OptionText:
+        key = self._word("the name of an option")
+        if self._next.kind != "=":
+            return OptionText(key, None)
+        self._take()
+        return OptionText(key, self._value())
+
+    def _value(self) -> RawValue:
+        start = self._next.start
+        if self._next.kind == "[":
+            items = self._sequence("]", self._value)
+            return ListText(items, start, self._tokens[self._at - 1].end)
+        if self._next.kind not in ("word", "string"):
+            raise self._expected("a value")
+        token = self._take()
+        return Word(token.text, token.start, token.end, quoted=token.kind == "string")
+
+    def _sequence(self, closer: str, read_one: Callable[[], T]) -> tuple[T, ...]:
+        """What stands between the bracket that comes next and `closer`, separated by white space or by one comma."""
+        opening = self._take()
+        found: list[T] = []
+        while self._next.kind not in (closer, "end"):
+            if found:
+                self._separator(closer)
+            found.append(read_one())
+        self._close(opening, closer)
+        return tuple(found)
+
+    def _separator(self, closer: str) -> None:
+        if self._next.kind == ",":
+            comma = self._take()
+            if self._next.kind in (closer, "end"):
+                raise self._wrong("something must follow the comma", comma)
+        elif self._next.kind in ("word", "string", "[") and not self._next.spaced:
+            raise self._expected("white space or a comma")
+
+    def _close(self, opening: Token | None, closer: str) -> None:
+        if self._next.kind == closer:
+            self._take()
+        elif opening and self._next.kind == "end":
+            raise self._wrong(f"{opening.text!r} is never closed", opening)
+        else:
+            raise self._expected(f"',' or {repr(closer) if opening else 'the end of the text'}")
+
+    def _word(self, what: str) -> Word:
+        if self._next.kind != "word":
+            raise self._expected(what)
+        token = self._take()
+        return Word(token.text, token.start, token.end)
+
+    @property
+    def _next(self) -> Token:
+        return self._tokens[self._at]
+
+    def _take(self) -> Token:
+        """The next token, which is not looked at again; the end of the text stays."""
+        token = self._next
+        self._at += token.kind != "end"
+        return token
+
+    def _expected(self, what: str) -> PipelineError:
+        found = "the end of the text" if self._next.kind == "end" else quoted(self._next.text)
+        note = "an item is written name{options}(pipeline), in this order" if self._next.kind in ("{", "(") else ""
+        return self._wrong(f"expected {what}, found {found}", self._next, note)
+
+    def _wrong(self, problem: str, token: Token, note: str = "") -> PipelineError:
+        return mistake(problem, self._text, token.start, token.end, note)
