@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ExecutionError
 from ..ir.dtypes import name_of
+from .interface import Refusals, first_line
 from .metrics import METRICS, Limit, Values, hopeless, measure, mismatch, perfect, worst
 
 if TYPE_CHECKING:
@@ -54,13 +55,13 @@ class Comparison:
         """Feeds that A refused."""
         return sum(self.refused.values())
 
-    @property
+    @cached_property
     def outputs(self) -> dict[str, Values]:
         """Per output, the worst value of each metric over the samples."""
         names = dict.fromkeys(name for sample in self.samples for name in sample)
         return {name: worst(sample[name] for sample in self.samples if name in sample) for name in names}
 
-    @property
+    @cached_property
     def worst(self) -> dict[str, Worst]:
         """Per metric, its worst value over outputs and samples; empty if nothing was checked."""
         if not self.samples:
@@ -106,9 +107,7 @@ class Comparison:
             "discarded": self.discarded,
             "discard_reasons": dict(self.refused),
             "mismatches": list(self.mismatches),
-            "limits": [
-                {"metric": x.metric, "limit": x.value, "holds": x not in self.broken} for x in self.limits
-            ],
+            "limits": [{"metric": x.metric, "limit": x.value, "holds": x not in self.broken} for x in self.limits],
             "worst": {
                 name: {"value": _plain(w.value), "output": w.output, "sample": w.sample} for name, w in found.items()
             },
@@ -130,10 +129,10 @@ def compare_sessions(
     A feed that `a` refuses is discarded and counted; one that `a` runs and `b` refuses is a mismatch. Outputs are
     compared by name. `refused` are feeds that `a` refused earlier, while they were generated.
     """
-    run = _Run(a, b, Counter(refused or {}), _interface_mismatches(a, b))
+    run = _Run(a, b, Refusals(refused), _interface_mismatches(a, b))
     for feed in feeds:
         run.add(feed)
-    return Comparison(tuple(run.samples), tuple(dict.fromkeys(run.mismatches)), dict(run.refused), tuple(limits))
+    return Comparison(tuple(run.samples), tuple(dict.fromkeys(run.mismatches)), run.refused.counts, tuple(limits))
 
 
 @dataclass
@@ -142,7 +141,7 @@ class _Run:
 
     a: Session
     b: Session
-    refused: Counter[str]
+    refused: Refusals
     mismatches: list[str]
     samples: list[dict[str, Values]] = field(default_factory=list)
 
@@ -150,7 +149,7 @@ class _Run:
         try:
             reference = self.a.run(feed)
         except ExecutionError as error:
-            self.refused[first_line(error)] += 1
+            self.refused.add(error)
             return
         self.samples.append(self._measured(feed, reference))
 
@@ -173,29 +172,25 @@ class _Run:
         return values
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its type if it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 def _interface_mismatches(a: Session, b: Session) -> list[str]:
-    found = [
-        *_port_mismatches("input", [p for p in a.inputs if not p.optional], [p for p in b.inputs if not p.optional]),
-        *_port_mismatches("output", a.outputs, b.outputs),
-    ]
-    return found
+    return [*_port_mismatches("input", a.inputs, b.inputs), *_port_mismatches("output", a.outputs, b.outputs)]
 
 
 def _port_mismatches(kind: str, a: Sequence[Port], b: Sequence[Port]) -> list[str]:
+    """Differences that a caller of the first model would notice; inputs with a default may come and go."""
     first, second = {p.name: p for p in a}, {p.name: p for p in b}
-    found = [f"{kind} {name!r} is missing in the second model" for name in first if name not in second]
-    found += [f"{kind} {name!r} is only in the second model" for name in second if name not in first]
-    for name, port in first.items():
-        if name in second and second[name].dtype != port.dtype:
-            found.append(f"{kind} {name!r} is {_type(second[name])} instead of {_type(port)}")
-    if not found and list(first) != list(second):
-        found.append(f"{kind}s are in another order: {', '.join(second)} instead of {', '.join(first)}")
+    found = [f"{kind} {p.name!r} is missing in the second model" for p in a if p.name not in second and not p.optional]
+    found += [f"{kind} {p.name!r} is only in the second model" for p in b if p.name not in first and not p.optional]
+    both = [name for name in first if name in second]
+    for name in both:
+        one, other = first[name], second[name]
+        if other.dtype != one.dtype:
+            found.append(f"{kind} {name!r} is {_type(other)} instead of {_type(one)}")
+        if one.optional and not other.optional:
+            found.append(f"{kind} {name!r} lost its default in the second model")
+    order = [name for name in second if name in first]
+    if order != both:
+        found.append(f"{kind}s are in another order: {', '.join(order)} instead of {', '.join(both)}")
     return found
 
 

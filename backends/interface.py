@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ Feed = dict[str, Any]
 """One run's inputs by name: arrays, lists of arrays for sequences, None for an absent optional."""
 Dim = int | str | None
 
+_NUMBER = re.compile(r"\d+")
 _WORDS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -91,7 +93,7 @@ def check_shape(port: Port, shape: Sequence[int], where: str) -> None:
         return
     fits = len(want) == len(shape) and all(not isinstance(w, int) or w == s for w, s in zip(want, shape, strict=True))
     if not fits:
-        raise UserError(f"{where}: input {port.name!r} is {shape_text(shape)}, the model takes {shape_text(want)}")
+        raise UserError(f"{where}: input {port.name!r} is {shape_text(shape)}, expected {shape_text(want)}")
 
 
 def as_fed(port: Port, array: Array) -> Array:
@@ -132,6 +134,27 @@ def check_feed(feed: Mapping[str, Any], ports: Sequence[Port], where: str) -> Fe
         check_shape(port, array.shape, where)
         out[name] = as_fed(port, array)
     return out
+
+
+class Refusals:
+    """Why an executor refused feeds, and how often; messages that differ only in numbers count as one reason."""
+
+    def __init__(self, counts: Mapping[str, int] | None = None) -> None:
+        self.counts = dict(counts or {})
+        """By the first message of its kind."""
+        self._kinds = {_NUMBER.sub("#", message): message for message in self.counts}
+
+    def add(self, error: Exception) -> None:
+        """Count one more refused feed."""
+        message = first_line(error)
+        message = self._kinds.setdefault(_NUMBER.sub("#", message), message)
+        self.counts[message] = self.counts.get(message, 0) + 1
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 @dataclass(frozen=True)

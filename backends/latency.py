@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from ..ir.backend import Session
@@ -84,7 +85,7 @@ def _timed(session: Session, feed: Mapping[str, Any]) -> tuple[float, float]:
     return wall, time.process_time() - cpu
 
 
-def _summary(wall: np.ndarray[Any, np.dtype[np.float64]], cpu: np.ndarray[Any, np.dtype[np.float64]]) -> Latency:
+def _summary(wall: NDArray[np.float64], cpu: NDArray[np.float64]) -> Latency:
     """Of the rounds' seconds, shape (rounds, 2): the two runs of A together, and those of B."""
     low, middle, high = np.quantile(_ratios(wall), (0.25, 0.5, 0.75))
     median_a, median_b = np.median(wall, axis=0) / 2 * 1e6
@@ -100,9 +101,9 @@ def _summary(wall: np.ndarray[Any, np.dtype[np.float64]], cpu: np.ndarray[Any, n
     )
 
 
-def _ratios(rounds: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _ratios(rounds: NDArray[np.float64]) -> NDArray[np.float64]:
     """B / A per round; a clock that did not advance counts as one tick of a nanosecond."""
-    ticks = np.maximum(rounds, 1e-9)
+    ticks: NDArray[np.float64] = np.maximum(rounds, 1e-9)
     return ticks[:, 1] / ticks[:, 0]
 
 

@@ -2,6 +2,7 @@
 
 from .attribute import Attribute
 from .backend import Backend, Port, Session
+from .clone import clone_function, clone_graph, clone_model, clone_node
 from .graph import Function, Graph
 from .model import Model
 from .node import Node
@@ -30,6 +31,10 @@ __all__ = [
     "Tensor",
     "Use",
     "Value",
+    "clone_function",
+    "clone_graph",
+    "clone_model",
+    "clone_node",
     "emit",
     "lower",
     "strip_weights",

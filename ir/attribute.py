@@ -42,7 +42,7 @@ class Attribute:
 
     @property
     def value(self) -> Any:
-        """The value: int, float, str (bytes if not UTF-8), lists of these, Tensor, Graph, a tuple of Graphs, or a message."""
+        """The value: a number, a str (bytes if not UTF-8), lists of these, Tensor, Graph, Graphs, or a message."""
         if self.tensor is not None:
             return self.tensor
         if self.graphs:

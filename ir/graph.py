@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from onnx import FunctionProto, GraphProto, ValueInfoProto
 
 from .node import Node
+from .tensor import Tensor
 from .value import Value
 
 if TYPE_CHECKING:
@@ -82,6 +83,24 @@ class Graph:
             if node._graph is self:
                 yield node
             node = node._prev
+
+    def append(self, node: Node) -> None:
+        """Put a node that is linked nowhere at the end: for lowering and cloning, before a Rewriter watches."""
+        node._graph = self
+        node._prev = self._last
+        if self._last is None:
+            self._first = node
+        else:
+            self._last._next = node
+        self._last = node
+        self._count += 1
+
+    def add_initializer(self, name: str, tensor: Tensor) -> Value:
+        """Add an initializer of a name that is free: like `append`, for graphs in the making."""
+        value = Value(name, self)
+        value._tensor = tensor
+        self._initializers[value] = len(self._initializers)
+        return value
 
     def __len__(self) -> int:
         return self._count

@@ -2,5 +2,6 @@
 
 from .emit import emit, strip_weights
 from .lower import lower
+from .size import file_size
 
-__all__ = ["emit", "lower", "strip_weights"]
+__all__ = ["emit", "file_size", "lower", "strip_weights"]

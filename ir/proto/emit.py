@@ -61,7 +61,7 @@ def strip_weights(keep: int = 1024) -> TensorEmitter:
 
 
 def _shell(source: Any, apart: tuple[str, ...]) -> Any:
-    """A copy of a message without some fields, never copying what they hold unless fields of a newer format are there."""
+    """A copy of a message without some fields; what they hold is copied only if fields of a newer format are there."""
     copy = type(source)()
     if len(UnknownFieldSet(source)):
         copy.CopyFrom(source)

@@ -81,7 +81,7 @@ class _Lowering:
         return ProtoTensor(proto)
 
     def _nodes(self, graph: Graph, protos: Iterable[NodeProto], scope: _Scope) -> None:
-        """Two rounds, so that a body sees every value of the graph around it: define the outputs, then link the rest."""
+        """Two rounds, so that a body sees every value of the graph around it: outputs first, then the rest."""
         own = scope.maps[0]
         made: list[tuple[Node, NodeProto]] = []
         for proto in protos:
@@ -100,7 +100,7 @@ class _Lowering:
                     )
                 own[name] = value
             node.origin = (node.label,)
-            _append(graph, node)
+            graph.append(node)
             made.append((node, proto))
         for node, proto in made:
             for slot, name in enumerate(proto.input):
@@ -127,17 +127,6 @@ def _input(graph: Graph, name: str) -> Value:
     value._is_input = True
     graph._inputs.append(value)
     return value
-
-
-def _append(graph: Graph, node: Node) -> None:
-    node._graph = graph
-    node._prev = graph._last
-    if graph._last is None:
-        graph._first = node
-    else:
-        graph._last._next = node
-    graph._last = node
-    graph._count += 1
 
 
 def _resolve(scope: _Scope, name: str, node: Node) -> Value:

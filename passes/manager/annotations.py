@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from enum import StrEnum
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from ...errors import UserError
 from .kinds import BoolKind, ChoiceKind, FloatKind, IntKind, Kind, ListKind, OptionalKind, SizeKind, StrKind
 from .units import Bytes
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What narrows the values of an option; in a list it holds for every element."""
 
     low: float | None = None
@@ -69,6 +67,7 @@ def _choice(choices: tuple[Any, ...], *types: type) -> ChoiceKind:
 
 
 def _reject_others(limits: Limits, *meaningful: str) -> None:
-    extra = [f.name for f in fields(limits) if f.name not in meaningful and getattr(limits, f.name) != f.default]
+    given = {name for name, value in limits._asdict().items() if value != Limits._field_defaults[name]}
+    extra = sorted(given.difference(meaningful))
     if extra:
         raise UserError(f"{' and '.join(extra)} cannot limit a value of this type")

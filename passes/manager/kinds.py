@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any
 
 from .lexer import show_text
@@ -12,7 +11,7 @@ from .syntax import ListText, RawValue, Word
 from .units import INTEGERS, read_float, read_int, read_size, show_float, show_size
 
 
-class BadValue(ValueError):
+class BadValueError(ValueError):
     """A raw value that does not fit the option; `raw` is the part at fault."""
 
     def __init__(self, problem: str, raw: RawValue) -> None:
@@ -25,7 +24,7 @@ class Kind(ABC):
 
     @abstractmethod
     def read(self, raw: RawValue) -> Any:
-        """The value that `raw` spells; BadValue if it spells none or one with a fault."""
+        """The value that `raw` spells; BadValueError if it spells none or one with a fault."""
 
     @abstractmethod
     def fault(self, value: object) -> str | None:
@@ -45,13 +44,13 @@ class ScalarKind(Kind):
 
     def read(self, raw: RawValue) -> Any:
         if isinstance(raw, ListText):
-            raise BadValue("one value is expected, not a list", raw)
+            raise BadValueError("one value is expected, not a list", raw)
         try:
             value = self._from_text(raw.text)
         except ValueError as error:
-            raise BadValue(f"{quoted(raw.text)} is {error}", raw) from None
+            raise BadValueError(f"{quoted(raw.text)} is {error}", raw) from None
         if problem := self.fault(value):
-            raise BadValue(problem, raw)
+            raise BadValueError(problem, raw)
         return value
 
     @abstractmethod
@@ -96,12 +95,12 @@ class StrKind(ScalarKind):
         return "text"
 
 
-@dataclass(frozen=True)
 class NumberKind(ScalarKind):
     """What numbers share: a lowest and a highest value, both allowed."""
 
-    low: float | None
-    high: float | None
+    def __init__(self, low: float | None, high: float | None) -> None:
+        self.low = low
+        self.high = high
 
     def _out_of_range(self, value: Any) -> str | None:
         if self.low is not None and not value >= self.low:
@@ -153,14 +152,15 @@ class SizeKind(NumberKind):
         return show_size(int(value))
 
     def describe(self) -> str:
-        return self._described("a size such as 4096, 64MB or 64MiB")
+        return self._described("a size in bytes (such as 64MB)")
 
 
-@dataclass(frozen=True)
 class FloatKind(NumberKind):
     """A 64-bit float; NaN only where `nan` allows it."""
 
-    nan: bool = False
+    def __init__(self, low: float | None, high: float | None, nan: bool) -> None:
+        super().__init__(low, high)
+        self.nan = nan
 
     def _from_text(self, text: str) -> float:
         return read_float(text)
@@ -178,14 +178,14 @@ class FloatKind(NumberKind):
         return show_float(value)
 
     def describe(self) -> str:
-        return self._described("a number such as 0.3, 30% or 1e-3") + (", or nan" if self.nan else "")
+        return ("nan or " if self.nan else "") + self._described("a number")
 
 
-@dataclass(frozen=True)
 class ChoiceKind(ScalarKind):
     """One of a few values, each with its text: `Literal`, `StrEnum`, or `choices`."""
 
-    values: dict[str, Any]
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
 
     def _from_text(self, text: str) -> Any:
         if text not in self.values:
@@ -207,11 +207,11 @@ class ChoiceKind(ScalarKind):
         return f"one of {', '.join(map(show_text, self.values))}"
 
 
-@dataclass(frozen=True)
 class OptionalKind(Kind):
     """The word `none`, or what `inner` accepts; text that happens to read none is quoted."""
 
-    inner: Kind
+    def __init__(self, inner: Kind) -> None:
+        self.inner = inner
 
     def read(self, raw: RawValue) -> Any:
         if isinstance(raw, Word) and raw.text == "none" and not raw.quoted:
@@ -228,18 +228,18 @@ class OptionalKind(Kind):
         return '"none"' if shown == "none" else shown
 
     def describe(self) -> str:
-        return f"{self.inner.describe()}, or none"
+        return f"none or {self.inner.describe()}"
 
 
-@dataclass(frozen=True)
 class ListKind(Kind):
     """A tuple of any length, written `[a b c]`."""
 
-    inner: Kind
+    def __init__(self, inner: Kind) -> None:
+        self.inner = inner
 
     def read(self, raw: RawValue) -> Any:
         if isinstance(raw, Word):
-            raise BadValue(f"a list is expected, such as [{show_text(raw.text)}]", raw)
+            raise BadValueError(f"a list is expected, such as [{show_text(raw.text)}]", raw)
         return tuple(map(self.inner.read, raw.items))
 
     def fault(self, value: object) -> str | None:

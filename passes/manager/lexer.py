@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import NamedTuple
 
@@ -34,6 +33,8 @@ def show_text(text: str) -> str:
     """`text` as a bare word if it can be one, else as a JSON string with only printable characters."""
     if is_word(text):
         return str.__str__(text)
+    import json  # only strings need it
+
     return '"' + "".join(json.dumps(c, ensure_ascii=not c.isprintable())[1:-1] for c in text) + '"'
 
 
@@ -93,6 +94,8 @@ def _scan_string(text: str, start: int) -> tuple[str, str, int]:
     if not match:
         note = r"a string ends on its line; a line break in it is written \n, a quote \""
         raise mistake("the string is never closed", text, start, start + 1, note)
+    import json  # only strings need it
+
     try:
         content: str = json.loads(match[0])
     except json.JSONDecodeError as error:

@@ -40,6 +40,12 @@ def quoted(value: object) -> str:
     return text if len(text) <= _LONGEST_QUOTE else f"{text[: _LONGEST_QUOTE - 3]}..."
 
 
+def one_line(error: BaseException) -> str:
+    """What an exception says, on one line; with its type, unless its message was written for people."""
+    message = " ".join(str(error).split())
+    return message if isinstance(error, (UserError, ValueError)) else f"{type(error).__name__}: {message}"
+
+
 def _under_caret(line: str, start: int, end: int) -> tuple[str, str]:
     """The part of `line` around `[start, end)`, made safe to print, and `^~~~` under that place."""
     left = max(0, min(start - _WIDTH // 2, len(line) - _WIDTH))

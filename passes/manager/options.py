@@ -1,17 +1,16 @@
-"""The options of a pass: declared as dataclass fields, described for people, checked for every instance."""
+"""The options of a pass: declared as dataclass fields, described for people and for the pipeline text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 from ...errors import UserError
 from .annotations import Limits, kind_of
 from .base import Pass
 from .kinds import Kind
-from .syntax import MAX_DEPTH
 
 _DECLARED = "onnxpress.option"
 
@@ -35,8 +34,7 @@ def option(
     return field(default=default, metadata={_DECLARED: _Declared(help, limits, unit)})
 
 
-@dataclass(frozen=True)
-class _Declared:
+class _Declared(NamedTuple):
     help: str
     limits: Limits
     unit: str | None
@@ -87,33 +85,3 @@ def _spec(declaration: Field[Any], annotation: Any) -> OptionSpec:
         raise UserError(f"the default of option {declaration.name!r} is wrong: {problem}")
     name = declaration.name.replace("_", "-")
     return OptionSpec(name, declaration.name, kind, declaration.default, declared.help, declared.unit)
-
-
-def inside_of(pass_: Pass) -> tuple[Pass, ...]:
-    """The passes in the parentheses of a combinator; empty for any other pass."""
-    inside: tuple[Pass, ...] = getattr(pass_, "inside", ()) if pass_.takes_pipeline else ()
-    return inside
-
-
-def validate(pass_: Pass) -> None:
-    """Check every option of a pass made in Python, and of the passes inside it; UserError for the first that is wrong.
-
-    What passes can be written as text and parses back to the same pass.
-    """
-    _validate(pass_, 0)
-
-
-def _validate(pass_: object, depth: int) -> None:
-    if not isinstance(pass_, Pass):
-        hint = f"; write {pass_.__name__}(...)" if isinstance(pass_, type) and issubclass(pass_, Pass) else ""
-        raise UserError(f"a pipeline holds passes, not {pass_!r}{hint}")
-    if depth > MAX_DEPTH:
-        raise UserError(f"passes nest deeper than {MAX_DEPTH} levels")
-    for spec in options_of(type(pass_)):
-        if problem := spec.kind.fault(getattr(pass_, spec.field)):
-            raise UserError(f"{pass_.name}: option {spec.name!r}: {problem}; it takes {spec.type}")
-    inside: object = inside_of(pass_)
-    if not isinstance(inside, tuple):
-        raise UserError(f"{pass_.name}: 'inside' is not a tuple of passes")
-    for inner in inside:
-        _validate(inner, depth + 1)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from .lexer import Token, tokenize
 from .mistakes import PipelineError, mistake, quoted
 
+_ORDER_NOTE = "an item is written name{options}(pipeline), in this order"
+_QUOTE_NOTE = 'a value with white space or any of , = ( ) { } [ ] " # is written in double quotes'
+
 MAX_DEPTH = 100
-"""How deep brackets may nest."""
+"""How deep parentheses may nest, and lists too."""
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Word:
+class Word(NamedTuple):
     """A bare word, or a string if `quoted`, at `[start, end)` of the text."""
 
     text: str
@@ -25,8 +26,7 @@ class Word:
     quoted: bool = False
 
 
-@dataclass(frozen=True)
-class ListText:
+class ListText(NamedTuple):
     """`[...]`, brackets included, at `[start, end)` of the text."""
 
     items: tuple[RawValue, ...]
@@ -37,16 +37,14 @@ class ListText:
 RawValue: TypeAlias = Word | ListText
 
 
-@dataclass(frozen=True)
-class OptionText:
+class OptionText(NamedTuple):
     """`key` or `key=value`."""
 
     key: Word
     value: RawValue | None
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """`name{options}(inside)`; `inside` is None where there are no parentheses, which begin at `opening`."""
 
     name: Word
@@ -63,11 +61,12 @@ def read_items(text: str) -> tuple[Item, ...]:
 
 
 def _check_depth(text: str, tokens: list[Token]) -> None:
-    depth = 0
-    for token in tokens:
-        depth += (token.kind in ("(", "[")) - (token.kind in (")", "]"))
-        if depth > MAX_DEPTH:
-            raise mistake(f"brackets nest deeper than {MAX_DEPTH} levels", text, token.start, token.end)
+    for opener, closer in ("()", "[]"):
+        depth = 0
+        for token in tokens:
+            depth += (token.kind == opener) - (token.kind == closer)
+            if depth > MAX_DEPTH:
+                raise mistake(f"brackets nest deeper than {MAX_DEPTH} levels", text, token.start, token.end)
 
 
 class _Reader:
@@ -87,20 +86,20 @@ class _Reader:
         while items and self._next.kind == ",":
             comma = self._take()
             if self._next.kind in (closer, "end"):
-                raise self._wrong("a pass must follow the comma", comma)
+                raise self._wrong("trailing comma: nothing follows it", comma)
             items.append(self._item())
         self._close(opening, closer)
         return tuple(items)
 
     def _item(self) -> Item:
-        name = self._word("the name of a pass")
+        name = self._word("the name of a pass", _ORDER_NOTE)
         options = self._sequence("}", self._option) if self._next.kind == "{" else ()
         opening = self._next
         inside = self.items(self._take()) if opening.kind == "(" else None
         return Item(name, options, inside, opening.start)
 
     def _option(self) -> OptionText:
-        key = self._word("the name of an option")
+        key = self._word("the name of an option", _QUOTE_NOTE)
         if self._next.kind != "=":
             return OptionText(key, None)
         self._take()
@@ -112,7 +111,7 @@ class _Reader:
             items = self._sequence("]", self._value)
             return ListText(items, start, self._tokens[self._at - 1].end)
         if self._next.kind not in ("word", "string"):
-            raise self._expected("a value")
+            raise self._expected("a value", _QUOTE_NOTE)
         token = self._take()
         return Word(token.text, token.start, token.end, quoted=token.kind == "string")
 
@@ -131,9 +130,9 @@ class _Reader:
         if self._next.kind == ",":
             comma = self._take()
             if self._next.kind in (closer, "end"):
-                raise self._wrong("something must follow the comma", comma)
+                raise self._wrong("trailing comma: nothing follows it", comma)
         elif self._next.kind in ("word", "string", "[") and not self._next.spaced:
-            raise self._expected("white space or a comma")
+            raise self._expected("white space or a comma", _QUOTE_NOTE)
 
     def _close(self, opening: Token | None, closer: str) -> None:
         if self._next.kind == closer:
@@ -141,11 +140,11 @@ class _Reader:
         elif opening and self._next.kind == "end":
             raise self._wrong(f"{opening.text!r} is never closed", opening)
         else:
-            raise self._expected(f"',' or {repr(closer) if opening else 'the end of the text'}")
+            raise self._expected(f"',' or {repr(closer) if opening else 'the end of the text'}", _ORDER_NOTE)
 
-    def _word(self, what: str) -> Word:
+    def _word(self, what: str, note: str) -> Word:
         if self._next.kind != "word":
-            raise self._expected(what)
+            raise self._expected(what, note)
         token = self._take()
         return Word(token.text, token.start, token.end)
 
@@ -159,10 +158,11 @@ class _Reader:
         self._at += token.kind != "end"
         return token
 
-    def _expected(self, what: str) -> PipelineError:
+    def _expected(self, what: str, note: str) -> PipelineError:
+        """The error that `what` should come next; `note` helps where a mark stands that opens or assigns."""
         found = "the end of the text" if self._next.kind == "end" else quoted(self._next.text)
-        note = "an item is written name{options}(pipeline), in this order" if self._next.kind in ("{", "(") else ""
-        return self._wrong(f"expected {what}, found {found}", self._next, note)
+        misplaced = self._next.kind in ("=", "(", "{", "[")
+        return self._wrong(f"expected {what}, found {found}", self._next, note if misplaced else "")
 
     def _wrong(self, problem: str, token: Token, note: str = "") -> PipelineError:
         return mistake(problem, self._text, token.start, token.end, note)

@@ -52,8 +52,8 @@ def read_int(text: str) -> int:
 def read_float(text: str) -> float:
     """The float nearest to what `text` spells, `%` being a hundredth; ValueError says what is wrong with it.
 
-    `30%` and `0.3` are the same float: the exponent is shifted, nothing is divided. Text that only overflows to infinity
-    or underflows to zero is refused.
+    `30%` and `0.3` are the same float: the exponent is shifted, nothing is divided. Text that overflows to infinity or
+    underflows to zero is refused.
     """
     if text in _NAMED_FLOATS:
         return _NAMED_FLOATS[text]
@@ -85,7 +85,8 @@ def read_size(text: str) -> int:
         raise ValueError(f"not a size: its unit must be one of {', '.join(filter(None, UNITS))}")
     if len(whole + fraction) > _MAX_DIGITS:
         raise ValueError("too many digits")
-    size, rest = divmod(int(whole + fraction) * UNITS[unit], 10 ** len(fraction))
+    parts: int = 10 ** len(fraction)
+    size, rest = divmod(int(whole + fraction) * UNITS[unit], parts)
     if rest:
         raise ValueError("not a whole number of bytes")
     return size

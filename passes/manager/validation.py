@@ -1,16 +1,16 @@
-"""What a class must be to serve as a pass, checked when it is registered or first loaded."""
+"""What makes a class usable as a pass, and an instance usable in a pipeline, wherever the two come from."""
 
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Literal, get_args
 
 from ...errors import UserError
 from .base import Effect, Pass
 from .lexer import is_word
 from .options import options_of
+from .syntax import MAX_DEPTH
 
-_SCOPES: tuple[str, ...] = get_args(Literal["graph", "model"])
+_SCOPES = ("graph", "model")
 
 
 def checked_pass_class(candidate: object) -> type[Pass]:
@@ -47,3 +47,33 @@ def _combinator_fault(pass_class: type[Pass]) -> str | None:
     if pass_class.takes_pipeline and "inside" not in {f.name for f in fields(pass_class)}:
         return "takes a pipeline but has no field 'inside: tuple[Pass, ...]'"
     return None
+
+
+def inside_of(pass_: Pass) -> tuple[Pass, ...]:
+    """The passes in the parentheses of a combinator; empty for any other pass."""
+    inside: tuple[Pass, ...] = getattr(pass_, "inside", ()) if pass_.takes_pipeline else ()
+    return inside
+
+
+def validate(pass_: Pass) -> None:
+    """Check every option of a pass made in Python, and of the passes inside it; UserError for the first that is wrong.
+
+    What passes can be written as text and parses back to the same pass.
+    """
+    _validate(pass_, 0)
+
+
+def _validate(pass_: object, depth: int) -> None:
+    if not isinstance(pass_, Pass):
+        hint = f"; write {pass_.__name__}(...)" if isinstance(pass_, type) and issubclass(pass_, Pass) else ""
+        raise UserError(f"a pipeline holds passes, not {pass_!r}{hint}")
+    if depth > MAX_DEPTH:
+        raise UserError(f"passes nest deeper than {MAX_DEPTH} levels")
+    for spec in options_of(checked_pass_class(type(pass_))):
+        if problem := spec.kind.fault(getattr(pass_, spec.field)):
+            raise UserError(f"{pass_.name}: option {spec.name!r}: {problem}; it takes {spec.type}")
+    inside: object = inside_of(pass_)
+    if not isinstance(inside, tuple):
+        raise UserError(f"{pass_.name}: 'inside' is not a tuple of passes")
+    for inner in inside:
+        _validate(inner, depth + 1)

@@ -1,0 +1,263 @@
+"""Constant regions: which nodes depend on constants alone, and which of them pay to be stored instead of computed."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ...ir import Graph, Model, Node, Tensor, Value
+from ...ir.analysis.purity import Purity
+from ..manager.remarks import Remarks
+
+EVALUATE_AT_MOST = 256 * 2**20
+"""Bytes of the largest value that is evaluated at all, stored or not."""
+
+_TENSOR_OVERHEAD = 24
+
+
+@dataclass
+class Region:
+    """The constant nodes of a model, in an order in which they can be evaluated."""
+
+    nodes: list[Node]
+
+    def choose(self, sizes: Mapping[Value, int | None], room: int) -> Choice:
+        """What to replace so that no connected part grows the file, or all together by at most `room` bytes."""
+        known = _with_known_sizes(self.nodes, sizes)
+        choice = Choice(dict.fromkeys(known), {v: s for v, s in sizes.items() if s is not None})
+        for part in sorted(_connected(choice), key=choice.growth):
+            room -= choice.shrink(part, room)
+        return choice
+
+    def explain(self, sizes: Mapping[Value, int | None], remarks: Remarks) -> None:
+        """Say why the constant nodes that are still there were not replaced."""
+        nodes = dict.fromkeys(self.nodes)
+        for node in self.nodes:
+            if node.graph is None or all(_enclosing(use.user, nodes) for v in node.outputs for use in v.uses):
+                continue
+            size = max((sizes.get(v) or 0 for v in node.outputs), default=0)
+            if any(sizes.get(v) is None for v in node.outputs if v.name):
+                remarks.missed(node.label, "constant, but the size of its result is unknown", rule="size")
+            else:
+                remarks.missed(
+                    node.label,
+                    f"constant, but its result of {size} bytes would make the file grow",
+                    rule="limit",
+                    suggestion=f"fold{{limit={size}}} evaluates it",
+                )
+
+
+@dataclass
+class Choice:
+    """Nodes to be replaced. A value is stored if somebody outside the choice reads it."""
+
+    nodes: dict[Node, None]
+    sizes: Mapping[Value, int]
+    grown: int = field(default=0)
+
+    @property
+    def values(self) -> list[Value]:
+        """The values to be stored, in order."""
+        return [value for node in self.nodes for value in node.outputs if self._is_stored(value)]
+
+    def freed(self) -> list[Value]:
+        """The constants that nobody outside the choice reads."""
+        return [v for v in dict.fromkeys(_sources(self.nodes, self.nodes)) if self._is_freed(v)]
+
+    def reached(self, source: Value) -> list[Value]:
+        """The stored values that depend on `source`."""
+        found: dict[Value, None] = {}
+        seen: set[Node] = set()
+        todo = [source]
+        while todo:
+            for use in todo.pop().uses:
+                reader = _enclosing(use.user, self.nodes)
+                if reader is not None and reader not in seen:
+                    seen.add(reader)
+                    found |= dict.fromkeys(v for v in reader.outputs if self._is_stored(v))
+                    todo.extend(reader.outputs)
+        return list(found)
+
+    def growth(self, part: Iterable[Node]) -> int:
+        """Bytes that the file grows by when `part` is replaced."""
+        nodes = dict.fromkeys(part)
+        stored = sum(self._stored_bytes(node) for node in nodes)
+        freed = sum(_bytes_of(v) for v in dict.fromkeys(_sources(nodes, self.nodes)) if self._is_freed(v))
+        return stored - freed - sum(map(_node_bytes, nodes))
+
+    def shrink(self, part: list[Node], room: int) -> int:
+        """Drop the largest stored values of `part` until it fits into `room`; returns the bytes that it uses of it."""
+        growth = self.growth(part)
+        heap = [(-self._stored_bytes(node), index) for index, node in enumerate(part)]
+        heapq.heapify(heap)
+        index_of = {node: index for index, node in enumerate(part)}
+        while growth > max(room, 0) and heap:
+            size, index = heapq.heappop(heap)
+            node = part[index]
+            if node not in self.nodes or -size != self._stored_bytes(node) or size == 0:
+                continue
+            reads = list(dict.fromkeys(_reads(node)))
+            before = self._cost_of(reads)
+            growth += size + _node_bytes(node)
+            del self.nodes[node]
+            growth += self._cost_of(reads) - before
+            for value in reads:
+                if value.producer in self.nodes:
+                    heapq.heappush(heap, (-self._stored_bytes(value.producer), index_of[value.producer]))
+        used = max(growth, 0)
+        self.grown += used
+        return used
+
+    def _cost_of(self, reads: list[Value]) -> int:
+        """What the inputs of a node cost as they are: stored if computed here, freed if they are constants."""
+        cost = 0
+        for value in reads:
+            if value.producer in self.nodes:
+                cost += self._size(value) if self._is_stored(value) else 0
+            elif self._is_freed(value):
+                cost -= _bytes_of(value)
+        return cost
+
+    def _size(self, value: Value) -> int:
+        return self.sizes[value] + len(value.name) + _TENSOR_OVERHEAD
+
+    def _stored_bytes(self, node: Node) -> int:
+        return sum(self._size(value) for value in node.outputs if self._is_stored(value))
+
+    def _is_stored(self, value: Value) -> bool:
+        if value.pinned:
+            return True
+        return any(_enclosing(use.user, self.nodes) is None for use in value.uses)
+
+    def _is_freed(self, value: Value) -> bool:
+        return value.const is not None and all(_enclosing(use.user, self.nodes) for use in value.uses)
+
+
+def find_region(model: Model, blocked: set[Node]) -> Region:
+    """All nodes that are constant and still used, but those `blocked` and what depends on them."""
+    purity = Purity(model)
+    found: dict[Node, None] = {}
+
+    def is_constant(value: Value) -> bool:
+        return value.const is not None or (value.producer in found and not value.pinned)
+
+    def visit(nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            if (
+                node.constant is None
+                and node not in blocked
+                and any(not value.is_dead for value in node.outputs)
+                and all(map(is_constant, _reads(node)))
+                and not _reads_attribute_of_function(node)
+                and purity.is_pure(node)
+            ):
+                found[node] = None
+                continue
+            for body in node.bodies:
+                visit(body.nodes)
+
+    for root in model.roots():
+        visit(root.nodes)
+    return Region(list(found))
+
+
+def closure(values: Iterable[Value], within: Iterable[Node]) -> list[Node]:
+    """The nodes of `within` that `values` depend on, in the order of `within`."""
+    order = list(within)
+    allowed, needed = set(order), set[Node]()
+    todo = [value.producer for value in values]
+    while todo:
+        node = todo.pop()
+        if node is not None and node in allowed and node not in needed:
+            needed.add(node)
+            todo.extend(value.producer for value in _reads(node))
+    return [node for node in order if node in needed]
+
+
+def sources_of(nodes: Iterable[Node]) -> list[Value]:
+    """The values that nodes read and none of them computes."""
+    inside = dict.fromkeys(nodes)
+    return list(dict.fromkeys(_sources(inside, inside)))
+
+
+def _reads(node: Node) -> list[Value]:
+    """Inputs of a node, and what its bodies capture from outside."""
+    reads = [value for value in node.inputs if value is not None]
+    if node.bodies:
+        inside = set(node.walk_bodies())
+        for graph in inside:
+            reads += [v for inner in graph.nodes for v in inner.inputs if v is not None and v.graph not in inside]
+            reads += [v for v in graph.outputs if v.graph not in inside]
+    return reads
+
+
+def _reads_attribute_of_function(node: Node) -> bool:
+    inner = (n for body in node.walk_bodies() for n in body.nodes)
+    return any(attribute.ref for n in (node, *inner) for attribute in n.attributes.values())
+
+
+def _sources(nodes: Iterable[Node], inside: Mapping[Node, None]) -> Iterable[Value]:
+    return (value for node in nodes for value in _reads(node) if value.producer not in inside)
+
+
+def _with_known_sizes(nodes: list[Node], sizes: Mapping[Value, int | None]) -> list[Node]:
+    """Without the nodes of unknown or immense size, and without what needs them."""
+    lost: set[Node] = set()
+    kept = []
+    for node in nodes:
+        too_big = any(_unfit(sizes.get(value)) for value in node.outputs if value.name)
+        if too_big or any(value.producer in lost for value in _reads(node)):
+            lost.add(node)
+        else:
+            kept.append(node)
+    return kept
+
+
+def _unfit(size: int | None) -> bool:
+    return size is None or size > EVALUATE_AT_MOST
+
+
+def _connected(choice: Choice) -> list[list[Node]]:
+    """The nodes in parts that share neither a value nor a constant."""
+    parent: dict[object, object] = {}
+
+    def find(item: object) -> object:
+        while parent.setdefault(item, item) is not item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for node in choice.nodes:
+        for value in _reads(node):
+            parent[find(value.producer if value.producer in choice.nodes else value)] = find(node)
+    parts: dict[object, list[Node]] = {}
+    for node in choice.nodes:
+        parts.setdefault(find(node), []).append(node)
+    return list(parts.values())
+
+
+def _enclosing(user: Node | Graph, nodes: Mapping[Node, None]) -> Node | None:
+    """The node of `nodes` that a user of a value is or lies in; None if there is none."""
+    place: Node | Graph | None = user
+    while place is not None:
+        if isinstance(place, Node):
+            if place in nodes:
+                return place
+            place = place.graph
+        else:
+            place = place.parent
+    return None
+
+
+def _bytes_of(value: Value) -> int:
+    tensor: Tensor | None = value.const
+    return 0 if tensor is None else tensor.nbytes
+
+
+def _node_bytes(node: Node) -> int:
+    """Bytes that a node takes in the file, or a little less."""
+    if node.source is not None:
+        return int(node.source.ByteSize())
+    names = sum(len(value.name) + 2 for value in (*node.outputs, *_reads(node)))
+    return names + len(node.op_type) + sum(a.proto.ByteSize() for a in node.attributes.values())

@@ -1,0 +1,119 @@
+"""The report of a run: what every pass did and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ...ir.analysis.cost import Cost
+from .bounds import LocalBound
+from .remarks import Remark
+from .weights import WeightEntry
+
+
+@dataclass(frozen=True)
+class State:
+    """A model at one moment: its cost, its bytes on disk, and its error against the original.
+
+    `error` maps names of metrics to their worst values in the reference configuration; None where nothing was
+    measured, for the reason in `unmeasured`.
+    """
+
+    cost: Cost
+    file_bytes: int
+    error: Mapping[str, float] | None = None
+    unmeasured: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the JSON report."""
+        return {
+            **asdict(self.cost),
+            "file_bytes": self.file_bytes,
+            "error": None if self.error is None else dict(self.error),
+            "unmeasured": self.unmeasured,
+        }
+
+
+@dataclass(frozen=True)
+class Step:
+    """One pass of the pipeline: its text, the seconds it took, what it changed, and the model after it."""
+
+    text: str
+    effect: str
+    seconds: float
+    changed: bool
+    edits: Mapping[str, int]
+    after: State
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the JSON report."""
+        return {
+            "pass": self.text,
+            "effect": self.effect,
+            "seconds": self.seconds,
+            "changed": self.changed,
+            "edits": dict(self.edits),
+            **self.after.as_dict(),
+        }
+
+
+@dataclass
+class Report:
+    """Everything a run has to say. `deployment_error` is the final error in the deployment session."""
+
+    pipeline: str
+    seed: int
+    data: str
+    versions: Mapping[str, str]
+    before: State
+    steps: Sequence[Step] = ()
+    remarks: Sequence[Remark] = ()
+    weights: Sequence[WeightEntry] = ()
+    bounds: Sequence[LocalBound] = ()
+    deployment_error: Mapping[str, float] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What the caller measured besides, e.g. the latency ratio."""
+
+    @property
+    def after(self) -> State:
+        """The model as it is at the end."""
+        return self.steps[-1].after if self.steps else self.before
+
+    @property
+    def changed(self) -> bool:
+        """Whether any pass changed anything."""
+        return any(step.changed for step in self.steps)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The whole report as plain data, ready for JSON."""
+        return {
+            "pipeline": self.pipeline,
+            "seed": self.seed,
+            "data": self.data,
+            "versions": dict(self.versions),
+            "before": self.before.as_dict(),
+            "steps": [step.as_dict() for step in self.steps],
+            "after": self.after.as_dict(),
+            "deployment_error": None if self.deployment_error is None else dict(self.deployment_error),
+            "weights": [entry.as_dict() for entry in self.weights],
+            "remarks": [remark.as_dict() for remark in self.remarks],
+            "bounds": [_bound_as_dict(bound) for bound in self.bounds],
+            **self.extra,
+        }
+
+
+def _bound_as_dict(bound: LocalBound) -> dict[str, Any]:
+    """A bound with the extremes of its channels; the API has them all."""
+    low, high = (float(bound.per_channel.min()), float(bound.per_channel.max())) if bound.per_channel.size else (0, 0)
+    return {
+        "by": bound.by,
+        "graph": bound.graph,
+        "value": bound.value,
+        "weight": bound.weight,
+        "form": bound.form,
+        "axis": bound.axis,
+        "channels": int(bound.per_channel.size),
+        "least": low,
+        "greatest": high,
+    }
