@@ -4,10 +4,11 @@ from .attribute import Attribute
 from .backend import Backend, Port, Session
 from .clone import clone_function, clone_graph, clone_model, clone_node
 from .graph import Function, Graph
+from .journal import Edit
 from .model import Model
 from .node import Node
 from .proto import emit, lower, strip_weights
-from .rewriter import Edit, Rewriter
+from .rewriter import Rewriter
 from .tensor import ArrayTensor, DerivedTensor, ExternalTensor, ProtoTensor, SparseTensor, Tensor, tensor
 from .value import Use, Value
 from .verify import verify

@@ -6,9 +6,7 @@ transactions, provenance and statistics; listeners hear of every edit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onnx import ValueInfoProto
@@ -16,6 +14,8 @@ from onnx import ValueInfoProto
 from ..errors import RewriteError
 from .attribute import Attribute
 from .graph import Function, Graph
+from .journal import Journal
+from .links import Links, next_alive
 from .model import Model
 from .names import Names
 from .node import Node
@@ -23,53 +23,21 @@ from .tensor import Tensor
 from .value import Use, Value
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """One primitive change: what kind, of what, by which pass, how to undo it, and which values it took a use from."""
-
-    kind: str
-    subject: Node | Value | Graph | Model | Function
-    by: str
-    undo: Callable[[], None]
-    released: tuple[Value, ...] = ()
-
-
-class Rewriter:
+class Rewriter(Journal):
     """Changes one model and remembers how.
 
     `by` names the pass (and rule) that acts; the pass manager sets it.
     """
 
     def __init__(self, model: Model) -> None:
-        self.model = model
-        self.by = ""
-        self.journal: list[Edit] = []
-        self.listeners: list[Callable[[Edit], None]] = []
+        super().__init__(model)
         self._names = Names(model.roots())
-        self._position = 1 << 40  # above every position that lowering gave out
-
-    # ---- transactions
-
-    def mark(self) -> int:
-        """A place in the journal, for `rollback`."""
-        return len(self.journal)
+        self._links = Links(self._names)
 
     def rollback(self, mark: int) -> None:
         """Undo everything since `mark`."""
-        while len(self.journal) > mark:
-            self.journal.pop().undo()
-            self.model._version += 1
+        super().rollback(mark)
         self._names.forget_hints()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Undo everything that the block did if it raises."""
-        mark = self.mark()
-        try:
-            yield
-        except BaseException:
-            self.rollback(mark)
-            raise
 
     # ---- nodes
 
@@ -112,9 +80,13 @@ class Rewriter:
         )
         for value in values:
             value._producer = node
-        self._check_visible(node, graph)
-        self._place(node, graph, before)
-        self._record("insert", node, lambda: self._take_out(node))
+        _check_visible(node, graph)
+        self._links.place(node, graph, before)
+
+        def undo() -> None:
+            self._links.take_out(node)
+
+        self.record("insert", node, undo)
         return node
 
     def erase(self, node: Node) -> None:
@@ -125,13 +97,13 @@ class Rewriter:
         used = next((value for value in node.outputs if not value.is_dead), None)
         if used is not None:
             raise RewriteError(f"node {node.label!r} cannot be erased: {used.name!r} is still used")
-        following = _next_alive(node)
-        released = self._take_out(node)
+        following = next_alive(node)
+        released = self._links.take_out(node)
 
         def undo() -> None:
-            self._place(node, graph, following, released)
+            self._links.place(node, graph, following, released)
 
-        self._record("erase", node, undo, tuple(dict.fromkeys(value for value, _, _ in released)))
+        self.record("erase", node, undo, tuple(dict.fromkeys(value for value, _, _ in released)))
 
     def set_input(self, node: Node, slot: int, value: Value | None) -> None:
         """Let an existing input slot of a node read another value."""
@@ -141,19 +113,19 @@ class Rewriter:
         if value is not None and (node.graph is None or value.graph is None or not node.graph.is_inside(value.graph)):
             raise RewriteError(f"node {node.label!r} cannot read {value.name!r}: it is out of scope")
         use = Use(node, slot)
-        position = None if old is None else self._unlink(old, use)
+        position = None if old is None else self._links.unlink(old, use)
         node._inputs[slot] = value
         if value is not None:
-            self._link(value, use)
+            self._links.link(value, use)
 
         def undo() -> None:
             if value is not None:
-                self._unlink(value, use)
+                self._links.unlink(value, use)
             node._inputs[slot] = old
             if old is not None:
-                self._link(old, use, position)
+                self._links.link(old, use, position)
 
-        self._record("set-input", node, undo, () if old is None else (old,))
+        self.record("set-input", node, undo, () if old is None else (old,))
 
     def set_attribute(self, node: Node, name: str, value: Any) -> None:
         """Set an attribute from a Python value or an Attribute; None removes it. Graphs cannot be set."""
@@ -168,7 +140,7 @@ class Rewriter:
         def undo() -> None:
             node._attributes, node._constant = before, constant
 
-        self._record("set-attribute", node, undo)
+        self.record("set-attribute", node, undo)
 
     # ---- values
 
@@ -187,16 +159,16 @@ class Rewriter:
         if value.graph is not graph:
             raise RewriteError(f"output {slot} of {graph.label} cannot be {value.name!r}: another graph defines it")
         use = Use(graph, slot)
-        position = self._unlink(old, use)
+        position = self._links.unlink(old, use)
         graph._outputs[slot] = value
-        self._link(value, use)
+        self._links.link(value, use)
 
         def undo() -> None:
-            self._unlink(value, use)
+            self._links.unlink(value, use)
             graph._outputs[slot] = old
-            self._link(old, use, position)
+            self._links.link(old, use, position)
 
-        self._record("set-output", graph, undo, (old,))
+        self.record("set-output", graph, undo, (old,))
 
     def _replace_output(self, graph: Graph, slot: int, old: Value, new: Value) -> None:
         plain = new.graph is graph and not new.is_input and new not in graph._outputs and not new.pinned
@@ -212,7 +184,7 @@ class Rewriter:
             a._name, b._name = b._name, a._name
 
         swap()
-        self._record("rename", a, swap)
+        self.record("rename", a, swap)
 
     def rename(self, value: Value, name: str) -> None:
         """Give a value a name that is not taken."""
@@ -226,7 +198,7 @@ class Rewriter:
             value._name = new
 
         change(before, name)
-        self._record("rename", value, lambda: change(name, before))
+        self.record("rename", value, lambda: change(name, before))
 
     def constant(self, graph: Graph, tensor: Tensor, name: str, *, before: Node | None = None) -> Value:
         """A new constant: an initializer of `graph`, or in a function a Constant node before `before` (default: at the
@@ -239,14 +211,14 @@ class Rewriter:
         value = Value(self._names.fresh(graph, name), graph)
         self._names.take(graph, value.name)
         value._tensor = tensor
-        graph._initializers[value] = self._next_position()
+        graph._initializers[value] = self._links.next_position()
 
         def undo() -> None:
             del graph._initializers[value]
             self._names.release(graph, value.name)
             value._graph = None
 
-        self._record("add-initializer", value, undo)
+        self.record("add-initializer", value, undo)
         return value
 
     def replace_by_constant(self, value: Value, tensor: Tensor) -> Value:
@@ -279,7 +251,7 @@ class Rewriter:
                 value._graph = graph
                 self._names.take(graph, value.name)
 
-        self._record("remove-initializer", value, undo)
+        self.record("remove-initializer", value, undo)
 
     def set_tensor(self, value: Value, tensor: Tensor) -> None:
         """Let an initializer hold another tensor."""
@@ -291,7 +263,7 @@ class Rewriter:
         def undo() -> None:
             value._tensor = before
 
-        self._record("set-tensor", value, undo)
+        self.record("set-tensor", value, undo)
 
     def set_info(self, value: Value, info: ValueInfoProto | None) -> None:
         """Replace what is declared of a value; the name in `info` does not count."""
@@ -301,7 +273,7 @@ class Rewriter:
         def undo() -> None:
             value._info = before
 
-        self._record("set-info", value, undo)
+        self.record("set-info", value, undo)
 
     # ---- the model
 
@@ -320,7 +292,7 @@ class Rewriter:
             graph._inputs.insert(slot, value)
             value._is_input = True
 
-        self._record("unlist-input", value, undo)
+        self.record("unlist-input", value, undo)
 
     def set_ir_version(self, version: int) -> None:
         """Set the version of the file format."""
@@ -330,7 +302,7 @@ class Rewriter:
         def undo() -> None:
             model._ir_version = before
 
-        self._record("set-ir-version", model, undo)
+        self.record("set-ir-version", model, undo)
 
     def set_opset(self, owner: Model | Function, domain: str, version: int | None) -> None:
         """Set the opset version of a domain; None removes the import."""
@@ -343,7 +315,7 @@ class Rewriter:
         def undo() -> None:
             owner._opset = before
 
-        self._record("set-opset", owner, undo)
+        self.record("set-opset", owner, undo)
 
     def remove_function(self, function: Function) -> None:
         """Remove a function; nothing may call it any more."""
@@ -355,110 +327,10 @@ class Rewriter:
             functions.clear()
             functions.update(before)
 
-        self._record("remove-function", function, undo)
-
-    # ---- inside
-
-    def _record(
-        self,
-        kind: str,
-        subject: Node | Value | Graph | Model | Function,
-        undo: Callable[[], None],
-        released: tuple[Value, ...] = (),
-    ) -> None:
-        self.model._version += 1
-        edit = Edit(kind, subject, self.by, undo, released)
-        self.journal.append(edit)
-        for listener in self.listeners:
-            listener(edit)
-
-    def _next_position(self) -> int:
-        self._position += 1
-        return self._position
-
-    def _check_visible(self, node: Node, graph: Graph) -> None:
-        for value in node._inputs:
-            if value is not None and (value.graph is None or not graph.is_inside(value.graph)):
-                raise RewriteError(f"new node {node.label!r} cannot read {value.name!r}: it is out of scope")
-
-    def _place(
-        self, node: Node, graph: Graph, before: Node | None, links: list[tuple[Value, Use, int]] | None = None
-    ) -> None:
-        previous = graph._last if before is None else before._prev
-        node._graph, node._prev, node._next = graph, previous, before
-        if previous is None:
-            graph._first = node
-        else:
-            previous._next = node
-        if before is None:
-            graph._last = node
-        else:
-            before._prev = node
-        graph._count += 1
-        for value in _all_values(node):
-            value._graph = value._graph or graph
-            if value.name:
-                self._names.take(graph, value.name)
-        if links is None:
-            links = [(v, Use(node, slot), -1) for slot, v in enumerate(node._inputs) if v is not None]
-        for value, use, position in links:
-            self._link(value, use, None if position < 0 else position)
-
-    def _take_out(self, node: Node) -> list[tuple[Value, Use, int]]:
-        """Unlink a node from its graph and from every value around it; returns the links."""
-        graph = node._graph
-        if graph is None:
-            raise RewriteError(f"node {node.label!r} is erased already")
-        inside = dict.fromkeys(node.walk_bodies())
-        links = [(value, use, self._unlink(value, use)) for value, use in _outward_uses(node, inside)]
-        if node._prev is None:
-            graph._first = node._next
-        else:
-            node._prev._next = node._next
-        if node._next is None:
-            graph._last = node._prev
-        else:
-            node._next._prev = node._prev
-        graph._count -= 1
-        node._graph = None
-        for value in _all_values(node):
-            if value.name:
-                self._names.release(graph, value.name)
-        for value in node._outputs:
-            value._graph = None
-        return links
-
-    def _link(self, value: Value, use: Use, position: int | None = None) -> None:
-        if position is None:
-            position = self._next_position()
-        else:
-            value._disordered = True
-        value._uses[use] = position
-
-    @staticmethod
-    def _unlink(value: Value, use: Use) -> int:
-        return value._uses.pop(use)
+        self.record("remove-function", function, undo)
 
 
-def _next_alive(node: Node) -> Node | None:
-    following = node._next
-    while following is not None and following._graph is None:
-        following = following._next
-    return following
-
-
-def _outward_uses(node: Node, inside: Mapping[Graph, None]) -> list[tuple[Value, Use]]:
-    found = [(value, Use(node, slot)) for slot, value in enumerate(node._inputs) if value is not None]
-    for graph in inside:
-        for inner in graph.nodes:
-            found += [
-                (v, Use(inner, slot)) for slot, v in enumerate(inner._inputs) if v is not None and v.graph not in inside
-            ]
-        found += [(v, Use(graph, slot)) for slot, v in enumerate(graph._outputs) if v.graph not in inside]
-    return found
-
-
-def _all_values(node: Node) -> Iterator[Value]:
-    yield from node._outputs
-    for graph in node.walk_bodies():
-        yield from graph.values()
+def _check_visible(node: Node, graph: Graph) -> None:
+    for value in node.inputs:
+        if value is not None and (value.graph is None or not graph.is_inside(value.graph)):
+            raise RewriteError(f"new node {node.label!r} cannot read {value.name!r}: it is out of scope")

@@ -49,7 +49,7 @@ def _schema_says(op_type: str, version: int, domain: str) -> bool:
         schema = defs.get_schema(op_type, version, domain)
     except defs.SchemaError:
         return False
-    return not schema.deprecated and schema.node_determinism == _DETERMINISTIC
+    return not schema.deprecated and schema.node_determinism == _DETERMINISTIC  # type: ignore[attr-defined]  # not in the stubs
 
 
 class Purity:

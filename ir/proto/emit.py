@@ -36,7 +36,7 @@ def as_is(tensor: Tensor, name: str) -> TensorProto:
 
 def emit(model: Model, tensors: TensorEmitter = as_is) -> ModelProto:
     """The message of a model; `tensors` decides what becomes of each dense constant."""
-    proto = _shell(model.source, ("graph", "functions", "opset_import", "ir_version"))
+    proto: ModelProto = _shell(model.source, ("graph", "functions", "opset_import", "ir_version"))
     if model.source.HasField("ir_version") or model.ir_version:
         proto.ir_version = model.ir_version
     _emit_opset(proto, model.source, model.opset)

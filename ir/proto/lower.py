@@ -104,10 +104,10 @@ class _Lowering:
             made.append((node, proto))
         for node, proto in made:
             for slot, name in enumerate(proto.input):
-                value = _resolve(scope, name, node) if name else None
-                node._inputs.append(value)
-                if value is not None:
-                    value._uses[Use(node, slot)] = len(value._uses)
+                read = _resolve(scope, name, node) if name else None
+                node._inputs.append(read)
+                if read is not None:
+                    read._uses[Use(node, slot)] = len(read._uses)
             for attribute in proto.attribute:
                 if attribute.name in node._attributes:
                     raise UserError(f"node {node.label!r} has the attribute {attribute.name!r} twice")

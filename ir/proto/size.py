@@ -45,9 +45,8 @@ def _tensor_size(tensor: Tensor, name: str) -> int:
         if tensor.proto.name != name:
             size += _text(name) - (_text(tensor.proto.name) if tensor.proto.HasField("name") else 0)
         return size
-    if (
-        not isinstance(tensor, DerivedTensor) and tensor.nbytes < _COMPUTED_BELOW
-    ) or tensor.dtype == TensorProto.STRING:
+    small = not isinstance(tensor, DerivedTensor) and tensor.nbytes < _COMPUTED_BELOW
+    if small or tensor.dtype == TensorProto.STRING:
         return int(tensor.to_proto(name).ByteSize())
     dims = sum(1 + _varint(dim) for dim in tensor.shape)
     return dims + 2 + (_text(name) if name else 0) + 1 + _varint(tensor.nbytes) + tensor.nbytes

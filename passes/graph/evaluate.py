@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from onnx import ModelProto
@@ -118,7 +118,7 @@ def _region_model(nodes: list[Node], model: Model, known: Mapping[Value, Tensor]
     return copy, mapping
 
 
-def _fresh_names(nodes: list[Node]) -> Iterable[str]:
+def _fresh_names(nodes: list[Node]) -> Iterator[str]:
     taken = {value.name for node in nodes for body in node.walk_bodies() for value in body.values()}
     number = 0
     while True:

@@ -95,4 +95,4 @@ def _lift_pays(node: Node, tensor: Tensor) -> bool:
         return False
     if "value" in node.attributes or node.source is None:
         return True
-    return tensor.to_proto(node.outputs[0].name).ByteSize() <= node.source.ByteSize()
+    return bool(tensor.to_proto(node.outputs[0].name).ByteSize() <= node.source.ByteSize())

@@ -260,4 +260,4 @@ def _node_bytes(node: Node) -> int:
     if node.source is not None:
         return int(node.source.ByteSize())
     names = sum(len(value.name) + 2 for value in (*node.outputs, *_reads(node)))
-    return names + len(node.op_type) + sum(a.proto.ByteSize() for a in node.attributes.values())
+    return names + len(node.op_type) + sum(int(a.proto.ByteSize()) for a in node.attributes.values())

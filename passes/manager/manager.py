@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from ...errors import OnnxpressError, PassError, VerifyError
 from ...ir import Backend, Edit, Graph, Model, Rewriter, verify
 from ...ir.analysis.cost import cost
 from ...ir.proto import file_size
-from .base import Pass
+from .base import Effect, Pass
 from .context import Context, Feed, Progress, Silent
 from .remarks import Remarks
 from .report import Report, State, Step
@@ -59,13 +59,11 @@ class Instrument(Protocol):
 class PassManager:
     """Runs a pipeline, given as text or as passes.
 
-    `backend` evaluates constants; without one `fold` leaves them. `judge` makes, from the original and the data, what
-    measures the error after each pass; without one nothing is measured.
+    `backend` evaluates constants; without one `fold` leaves them.
     """
 
     pipeline: str | Sequence[Pass]
     backend: Backend | None = None
-    judge: Callable[[Model, Iterable[Feed] | None], Judge] | None = None
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
     progress: Progress = field(default_factory=Silent)
@@ -76,12 +74,13 @@ class PassManager:
             parse_pipeline(self.pipeline) if isinstance(self.pipeline, str) else Pipeline(tuple(self.pipeline))
         )
 
-    def run(self, model: Model, *, data: Iterable[Feed] | None = None) -> Report:
+    def run(self, model: Model, *, data: Iterable[Feed] | None = None, judge: Judge | None = None) -> Report:
         """Run the passes over `model`, which is changed in place, and report.
 
-        Raises PassError if a pass fails or leaves an unsound graph; the model is then as it was before that pass.
+        `judge` measures the error against the original after each pass; without one nothing is measured. Raises
+        PassError if a pass fails, leaves an unsound graph, or breaks its promise of being EXACT under the judge's eyes;
+        the model is then as it was before that pass.
         """
-        judge = None if self.judge is None else self.judge(model, data)
         rewriter = Rewriter(model)
         ctx = Context(
             model,
@@ -110,10 +109,15 @@ class PassManager:
     def _step(self, pass_: Pass, ctx: Context, judge: Judge | None, before: State) -> Step:
         for instrument in self.instruments:
             instrument.before(pass_, ctx.model)
-        start = time.perf_counter()
+        start, mark = time.perf_counter(), ctx.rewriter.mark()
         edits = run_pass(pass_, ctx)
         seconds = time.perf_counter() - start
         after = _state(ctx.model, judge, True) if edits else before
+        if pass_.effect is Effect.EXACT and _unequal(after) > 0 and _unequal(before) == 0:
+            ctx.rewriter.rollback(mark)
+            raise PassError(
+                f"pass {pass_.name!r} declares itself EXACT, but {_unequal(after):g} elements of the outputs changed"
+            )
         for instrument in self.instruments:
             instrument.after(pass_, ctx.model, bool(edits))
         text = str(Pipeline((pass_,)))
@@ -148,10 +152,15 @@ def run_pass(pass_: Pass, ctx: Context) -> Sequence[Edit]:
     return edits
 
 
+def _unequal(state: State) -> float:
+    """Elements of the outputs that differ from the original's, as far as was measured."""
+    return 0.0 if state.error is None else state.error.get("unequal", 0.0)
+
+
 def _graphs(pass_: Pass, model: Model) -> Iterable[Graph]:
     if pass_.scope == "model":
         return [model.graph]
-    return [graph for graph in model.walk_graphs()]
+    return list(model.walk_graphs())
 
 
 def _interface(model: Model) -> tuple[object, ...]:

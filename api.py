@@ -1,0 +1,145 @@
+"""The Python interface: loading, running pipelines, saving and comparing, with the default executor wired in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from onnx import ModelProto
+
+from . import __version__
+from .backends import default_backend
+from .backends.compare import Comparison, compare_sessions
+from .backends.files import Saved, load_model, model_from, save_model
+from .backends.generate import generate_feeds
+from .backends.interface import Pins
+from .backends.judge import Judge
+from .backends.metrics import Limit
+from .backends.ort import versions
+from .backends.samples import Samples, load_samples, samples_from
+from .errors import UserError
+from .ir import Backend, Model, emit, strip_weights
+from .passes.manager import manager
+from .passes.manager.base import Pass
+from .passes.manager.context import Progress, Silent
+from .passes.manager.registry import register_pass
+from .passes.manager.report import Report
+
+__all__ = ["Comparison", "PassManager", "Report", "compare", "load", "register_pass", "save"]
+
+Source = str | PathLike[str] | bytes | ModelProto | Model
+Feed = Mapping[str, Any]
+Data = str | Sequence[str] | Samples | Iterable[Feed]
+
+
+def load(source: Source) -> Model:
+    """A model from a file, its bytes, or a ModelProto (which must not be changed afterwards).
+
+    Raises UserError, one line that says what is wrong, if it is no sound ONNX model.
+    """
+    if isinstance(source, Model):
+        return source
+    return load_model(Path(source)) if isinstance(source, str | PathLike) else model_from(source)
+
+
+def save(
+    model: Model, path: str | PathLike[str], *, external_above: int | None = None, in_place: bool = False
+) -> Saved:
+    """Write a model: atomically, so that a failure leaves what was there.
+
+    Above `external_above` bytes (default: what a protobuf file can hold) weights go to a data file beside it.
+    `in_place` allows to replace the file that the model was loaded from.
+    """
+    options = {} if external_above is None else {"external_above": external_above}
+    return save_model(model, Path(path), in_place=in_place, **options)
+
+
+class PassManager:
+    """Runs a pipeline, given as text or as passes, with onnxruntime as the executor.
+
+    The error against the original is measured after every pass on `data`, or on generated inputs, which `pins` can
+    fix in shape and value; `measure=False` leaves that out.
+    """
+
+    def __init__(
+        self,
+        pipeline: str | Sequence[Pass],
+        *,
+        seed: int = 0,
+        measure: bool = True,
+        pins: Pins | None = None,
+        backend: Backend | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.backend = default_backend() if backend is None else backend
+        self.pins = Pins() if pins is None else pins
+        self.measure = measure
+        self._manager = manager.PassManager(
+            pipeline,
+            self.backend,
+            seed=seed,
+            versions={"onnxpress": __version__, **versions()},
+            progress=Silent() if progress is None else progress,
+        )
+
+    def run(self, model: Model, *, data: Data | None = None) -> Report:
+        """Run the passes over `model`, which is changed in place, and report.
+
+        `data` is what `--data` takes (files, a folder, `module:function`, `random`), or an iterable of feeds. Raises
+        UserError if it does not fit the model, PassError if a pass fails: the model is then as it was before it.
+        """
+        samples = None if data is None else samples_for(model, data, self.backend, self.pins, self._manager.seed)
+        judge = self._judge(model, samples) if self.measure else None
+        return self._manager.run(model, data=samples, judge=judge)
+
+    def _judge(self, model: Model, samples: Samples | None) -> Judge:
+        source = samples.source if samples is not None else ""
+        seed = self._manager.seed
+        return Judge(model, self.backend, samples=samples, source=source, pins=self.pins, seed=seed)
+
+
+def samples_for(model: Model, data: Data, backend: Backend, pins: Pins, seed: int) -> Samples:
+    """The samples that `data` names, checked against the inputs of `model`."""
+    session = backend.prepare(model)
+
+    def generated() -> Sequence[Feed]:
+        return generate_feeds(emit(model, strip_weights()), session, n=GENERATED, seed=seed, pins=pins).feeds
+
+    if isinstance(data, Samples):
+        return data
+    if isinstance(data, str) or (isinstance(data, Sequence) and all(isinstance(item, str) for item in data)):
+        return load_samples([data] if isinstance(data, str) else list(map(str, data)), session.inputs, pins, generated=generated)
+    feeds = list(data)
+    return samples_from(lambda: feeds, session.inputs, pins, source="the feeds given")
+
+
+GENERATED = 16
+"""Feeds that `random` data are made of."""
+
+
+def compare(
+    a: Source,
+    b: Source,
+    *,
+    data: Data | None = None,
+    limits: Sequence[Limit | str] = (),
+    pins: Pins | None = None,
+    seed: int = 0,
+    optimize: bool = False,
+    backend: Backend | None = None,
+) -> Comparison:
+    """Compare model `b` with model `a`, the original, on `data` or on generated inputs.
+
+    `limits` are like `rel-l2=1e-3`; `optimize` compares deployment sessions instead of reference ones.
+    """
+    backend = default_backend() if backend is None else backend
+    pins = Pins() if pins is None else pins
+    original, other = load(a), load(b)
+    wanted = [Limit.parse(limit) if isinstance(limit, str) else limit for limit in limits]
+    first, second = (backend.prepare(model, optimize=optimize) for model in (original, other))
+    if data is not None:
+        return compare_sessions(first, second, samples_for(original, data, backend, pins, seed), wanted)
+    made = generate_feeds(emit(original, strip_weights()), first, n=GENERATED, seed=seed, pins=pins)
+    return compare_sessions(first, second, made.feeds, wanted, refused=made.reasons)

@@ -1,0 +1,30 @@
+"""Arrays in parts that fit into a cache, so that work on a weight needs memory for a part and not for the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+Part = tuple[slice, ...]
+PART_SIZE = 1 << 17
+
+
+def parts(shape: tuple[int, ...], limit: int = PART_SIZE) -> Iterator[Part]:
+    """Indices that cut an array of `shape`, in order, into contiguous parts of at most `limit` elements."""
+    if not shape:
+        yield ()
+        return
+    inner = prod(shape[1:])
+    if inner > limit:
+        for index in range(shape[0]):
+            for rest in parts(shape[1:], limit):
+                yield (slice(index, index + 1), *rest)
+        return
+    rows = max(1, limit // max(1, inner))
+    for start in range(0, shape[0], rows):
+        yield (slice(start, start + rows), *(slice(None),) * (len(shape) - 1))
+
+
+def part_of(part: Part, shape: tuple[int, ...]) -> Part:
+    """The same part of an array of `shape` that is broadcast over the first: axes of length 1 stay whole."""
+    return tuple(slice(None) if length == 1 else index for index, length in zip(part, shape, strict=True))

@@ -1,0 +1,108 @@
+"""Symmetric int8: a number w becomes a level q = clip(rint(w / s), -127, 127), decoded as fl(q s).
+
+The step s of a channel is max|w| / 127, so nothing is clipped but what division rounds over the edge, and
+|w - q s| <= s / 2 up to floating-point rounding. Zero is level 0. A step is never below the smallest normal number, as
+executors may flush what is smaller to zero; a channel of zeros has step 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .blocks import part_of, parts
+
+Array = np.ndarray[Any, np.dtype[Any]]
+LEVELS = 127
+"""The largest level; -128 is not used, so that levels and numbers are symmetric."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of a weight: along `axes` every index has its own, along the others they are shared.
+
+    `array` has the rank of the weight with length 1 along shared axes; its type is that of the decoding arithmetic.
+    """
+
+    axes: tuple[int, ...]
+    array: Array
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return int(self.array.size)
+
+    def squared_error(self, shape: tuple[int, ...]) -> float:
+        """The expected sum of squared errors of a weight of `shape`, errors being uniform within a step: N s^2 / 12."""
+        with np.errstate(over="ignore"):
+            squares = float(np.square(self.array, dtype=np.float64).sum())
+        return squares * prod(shape) / max(1, self.size) / 12
+
+
+def steps(weight: Array, axes: tuple[int, ...], arithmetic: np.dtype[Any]) -> Steps:
+    """The steps of `weight` along `axes`, in the type of `arithmetic`; NaN or Inf where the weight holds one."""
+    peaks = np.zeros([n if axis in axes else 1 for axis, n in enumerate(weight.shape)], arithmetic)
+    shared = tuple(axis for axis in range(weight.ndim) if axis not in axes)
+    for part in parts(weight.shape):
+        piece = np.abs(weight[part].astype(arithmetic, copy=False)).max(shared, keepdims=True, initial=0)
+        here = part_of(part, peaks.shape)
+        peaks[here] = np.maximum(peaks[here], piece)
+    zero = peaks == 0
+    array = np.maximum(peaks / LEVELS, np.finfo(arithmetic).tiny)
+    array[zero] = 1
+    return Steps(axes, array)
+
+
+def fit(steps: Steps, dtype: np.dtype[Any]) -> bool:
+    """Whether every decoded number, in `dtype`, is finite."""
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite((steps.array * steps.array.dtype.type(LEVELS)).astype(dtype)).all())
+
+
+def encode(weight: Array, steps: Array) -> NDArray[np.int8]:
+    """The levels of `weight`, of its shape; `steps` is broadcast over it."""
+    levels = np.empty(weight.shape, np.int8)
+    for part in parts(weight.shape):
+        ratio = weight[part].astype(steps.dtype) / steps[part_of(part, steps.shape)]
+        levels[part] = np.clip(np.rint(ratio, out=ratio), -LEVELS, LEVELS, out=ratio)
+    return levels
+
+
+def decode(levels: NDArray[np.int8], steps: Array, dtype: np.dtype[Any]) -> Array:
+    """What executors make of the levels: the product in the arithmetic of `steps`, cast to `dtype`."""
+    product: Array = levels.astype(steps.dtype) * steps
+    return product.astype(dtype, copy=False)
+
+
+def absolute_errors(weight: Array, steps: Array, summed: tuple[int, ...], kept: tuple[int, ...]) -> NDArray[np.float64]:
+    """|weight - decode(encode(weight))|, exactly as the runtime will have it, summed over the axes `summed`, then the
+    largest over all axes but `kept`; the result has the axes `kept` in order. In float64."""
+    shape = tuple(1 if axis in summed else n for axis, n in enumerate(weight.shape))
+    if not summed:
+        return _largest(weight, steps, kept)
+    total = np.zeros(shape)
+    for part in parts(weight.shape):
+        total[part_of(part, shape)] += _error(weight, steps, part).sum(summed, keepdims=True)
+    return np.asarray(total.max(tuple(axis for axis in range(total.ndim) if axis not in kept), initial=0))
+
+
+def _largest(weight: Array, steps: Array, kept: tuple[int, ...]) -> NDArray[np.float64]:
+    shape = tuple(n if axis in kept else 1 for axis, n in enumerate(weight.shape))
+    others = tuple(axis for axis in range(weight.ndim) if axis not in kept)
+    most = np.zeros(shape)
+    for part in parts(weight.shape):
+        here = part_of(part, shape)
+        most[here] = np.maximum(most[here], _error(weight, steps, part).max(others, keepdims=True, initial=0))
+    return most.reshape([weight.shape[axis] for axis in kept])
+
+
+def _error(weight: Array, steps: Array, part: tuple[slice, ...]) -> NDArray[np.float64]:
+    here = weight[part]
+    step = steps[part_of(part, steps.shape)]
+    decoded = decode(encode(here, step), step, here.dtype)
+    error: NDArray[np.float64] = here.astype(np.float64) - decoded.astype(np.float64)
+    return np.abs(error, out=error)
