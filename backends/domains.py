@@ -8,7 +8,7 @@ Where they end up decides, in this order:
 2. what is compared for equality with constants takes their values and one other; against a table of many (a one-hot
    encoding spelled out), the positions of the table;
 3. what is subtracted from a constant (`1 - mask`), made a bool or one-hot encoded is 0 or 1;
-4. what serves as a size is 1 or 2.
+4. what serves as a size is 1 or 2, so that no output explodes.
 
 These are hints for drawing inputs, never facts to rewrite by: a session still decides whether it takes a feed. Names
 play no part. Dimensions suffice; the values of large constants are not looked at.
@@ -42,8 +42,9 @@ _KEEPS_FIRST = frozenset({
 _KEEPS_ALL = {"Concat": 0, "Where": 1, "Max": 0, "Min": 0}
 """Operators that keep the elements of all inputs from this slot on."""
 _SIZE_SLOTS = {
-    "Reshape": (1,), "Expand": (1,), "Tile": (1,), "ConstantOfShape": (0,), "Resize": (3,), "Range": (0, 1, 2),
-    "Loop": (0,), "TopK": (1,),
+    "AffineGrid": (1,), "BlackmanWindow": (0,), "CenterCropPad": (1,), "Col2Im": (1, 2), "ConstantOfShape": (0,),
+    "Expand": (1,), "HammingWindow": (0,), "HannWindow": (0,), "Loop": (0,), "MaxUnpool": (2,), "OneHot": (1,),
+    "Pad": (1,), "Range": (0, 1, 2), "Reshape": (1,), "Resize": (3,), "Tile": (1,), "TopK": (1,),
 }  # fmt: skip
 _FLAG_SLOTS = {"OneHot": (0,), "Not": (0,), "And": (0, 1), "Or": (0, 1), "Xor": (0, 1), "Compress": (1,)}
 _CONSTANT_KEEPS_VALUES = frozenset({"Identity", "Cast", "Unsqueeze", "Squeeze", "Reshape"})

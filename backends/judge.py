@@ -98,7 +98,7 @@ class Judge:
         return self._expected[deployment]
 
     def _record(self, session: Session) -> None:
-        """Run the original, leave out the feeds that it refuses, and make sure that its outputs are no matter of chance."""
+        """Run the original, leave out the feeds that it refuses, and see whether its outputs are a matter of chance."""
         kept, outputs = [], []
         for feed in self._feeds:
             try:

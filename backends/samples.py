@@ -269,10 +269,11 @@ def _plan_plain(npz: NpzFile, key: str, port: Port) -> _Rows | _Same:
         _check_member(npz, key, port, shape[1:])
         return _Rows(key, 1, drop=True)
     first = want[0] if want else None
-    step = first if isinstance(first, int) else 1
-    whole = shape[0] and shape[0] % step == 0
-    _check_member(npz, key, port, (step, *shape[1:]) if whole else shape)
-    return _Same(key) if shape[0] == step > 1 else _Rows(key, step, drop=False)
+    if not isinstance(first, int) or not shape[0] or shape[0] % first or len(shape) != len(want or ()):
+        _check_member(npz, key, port, shape)
+        return _Rows(key, 1, drop=False)
+    _check_member(npz, key, port, (first, *shape[1:]))
+    return _Same(key) if shape[0] == first > 1 else _Rows(key, first, drop=False)
 
 
 def _common_count(

@@ -20,7 +20,7 @@ Shapes = Mapping[str, tuple[Size, ...]]
 
 _LADDER = (64, 32, 48, 16, 8, 96, 128, 224, 512, 4, 2, 1, 320, 640, 576, 256, 3, 5, 7, 10, 100)
 _FEW = 4
-_MAX_ELEMENTS = 1 << 24
+_MAX_ELEMENTS = 1 << 22
 _DEFAULT = 3
 """Stands in for a size that nothing determines."""
 
@@ -67,7 +67,7 @@ class SizeSearch:
         return bool(self._leads or self._others)
 
     def candidates(self) -> Iterator[Sizes]:
-        """Sizes to try first, without repetitions: first axes 1 and the others alike, then all alike or one at a time."""
+        """Sizes to try first: first axes 1 and the others alike, then all alike or one at a time."""
         return self._fitting(self._candidates())
 
     def variations(self, base: Sizes) -> Iterator[Sizes]:

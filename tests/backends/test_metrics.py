@@ -6,7 +6,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-
 from onnxpress.backends.metrics import METRICS, Limit, hopeless, measure, mismatch, perfect, worst
 from onnxpress.errors import UserError
 
@@ -31,7 +30,10 @@ def pairs(draw, dtypes=tuple(DTYPES)):
     return a, draw(arrays(shape=a.shape, dtypes=(a.dtype,)))
 
 
-def finite(low=-1e6, high=1e6, sides=st.integers(1, 6)):
+UP_TO_SIX = st.integers(1, 6)
+
+
+def finite(low=-1e6, high=1e6, sides=UP_TO_SIX):
     return sides.flatmap(lambda n: hnp.arrays(np.float64, n, elements=st.floats(low, high).map(lambda x: round(x, 3))))
 
 
@@ -205,7 +207,7 @@ def test_complex_numbers_count_as_pairs():
     ],
 )
 def test_argmax_agrees_where_the_result_picks_a_largest_of_the_reference(a, b, share):
-    assert measure(np.array(a), np.array(b))["argmax"] == share
+    assert measure(np.array(a, float), np.array(b, float))["argmax"] == share
 
 
 def test_sequences_and_maps_are_as_bad_as_their_worst_member():
@@ -245,7 +247,9 @@ def test_limits_take_percent_and_decibels():
     assert Limit.parse("sqnr=-3").holds(-2.9)
 
 
-@pytest.mark.parametrize("text", ["rel_l2=1e-3", "rell2=1", "rel-l2", "rel-l2=", "rel-l2=x", "rel-l2=nan", "rel-l2=inf"])
+@pytest.mark.parametrize(
+    "text", ["rel_l2=1e-3", "rell2=1", "rel-l2", "rel-l2=", "rel-l2=x", "rel-l2=nan", "rel-l2=inf"]
+)
 @pytest.mark.parametrize("suffix", ["", " "])
 def test_bad_limits_are_user_errors_of_one_line(text, suffix):
     with pytest.raises(UserError, match="rel-l2") as caught:
