@@ -1,5 +1,6 @@
-"""Every error that onnxpress raises on purpose, with the exit code it has on the command line."""
+"""Every error that onnxpress raises on purpose, with its exit code on the command line, and what messages share."""
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -35,3 +36,13 @@ class RewriteError(OnnxpressError):
 
 class ExecutionError(OnnxpressError):
     """An executor refused a model or a feed; carries the executor's own words. Exit code 3."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` with the known word that is nearest, or nothing when none is near."""
+    import difflib  # only a mistake pays for it
+
+    names, word = list(known), word[:60]
+    near = difflib.get_close_matches(word, names, n=1)
+    near = near or difflib.get_close_matches(word.lower().replace("_", "-"), names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..ir.dtypes import name_of, numpy_dtype
 
 if TYPE_CHECKING:
@@ -47,12 +46,6 @@ def port_text(port: Port) -> str:
     if port.dtype is None:
         return f"{port.name}: not a tensor"
     return f"{port.name}: {name_of(port.dtype)} {shape_text(dims_of(port))}"
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` if a known word is near, else nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def find_port(name: str, ports: Sequence[Port], where: str) -> Port:

@@ -29,8 +29,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
-from .interface import Array, did_you_mean
+from ..errors import UserError, did_you_mean
+from .interface import Array
 
 Values = dict[str, float]
 """The value of every metric, by its name."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+from ...errors import did_you_mean
 from .lexer import show_text
-from .mistakes import did_you_mean, quoted
+from .mistakes import quoted
 from .syntax import ListText, RawValue, Word
 from .units import INTEGERS, read_float, read_int, read_size, show_float, show_size
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from ...errors import UserError
 
 _WIDTH = 100
@@ -24,14 +22,6 @@ def mistake(problem: str, text: str, start: int, end: int, *notes: str) -> Pipel
         problem += f" (line {text.count(chr(10), 0, start) + 1})"
     shown = _under_caret(line, start - line_start, max(end, start + 1) - line_start)
     return PipelineError("\n".join([problem, *(f"  {row}" for row in (*shown, *filter(None, notes)))]))
-
-
-def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """`; did you mean 'x'?` with the nearest of `names`, or nothing when none is near."""
-    import difflib  # only a mistake pays for it
-
-    near = difflib.get_close_matches(word[:_LONGEST_QUOTE].lower().replace("_", "-"), names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def quoted(value: object) -> str:

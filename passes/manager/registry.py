@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from ...errors import UserError
+from ...errors import UserError, did_you_mean
 from .base import Pass
-from .mistakes import did_you_mean, one_line, quoted
+from .mistakes import one_line, quoted
 from .validation import checked_pass_class
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from ...errors import UserError
+from ...errors import UserError, did_you_mean
 from .base import Pass
 from .kinds import BadValueError
-from .mistakes import did_you_mean, mistake, one_line, quoted
+from .mistakes import mistake, one_line, quoted
 from .options import OptionSpec, options_of
 from .registry import Registry, default_registry
 from .syntax import Item, OptionText, RawValue, Word, read_items
