@@ -19,8 +19,9 @@ from .backends.judge import Judge
 from .backends.metrics import Limit
 from .backends.ort import versions
 from .backends.samples import Samples, load_samples, samples_from
-from .errors import UserError
+from .errors import ExecutionError
 from .ir import Backend, Model, emit, strip_weights
+from .ir.ports import input_ports
 from .passes.manager import manager
 from .passes.manager.base import Pass
 from .passes.manager.context import Progress, Silent
@@ -52,8 +53,9 @@ def save(
     Above `external_above` bytes (default: what a protobuf file can hold) weights go to a data file beside it.
     `in_place` allows to replace the file that the model was loaded from.
     """
-    options = {} if external_above is None else {"external_above": external_above}
-    return save_model(model, Path(path), in_place=in_place, **options)
+    if external_above is None:
+        return save_model(model, Path(path), in_place=in_place)
+    return save_model(model, Path(path), in_place=in_place, external_above=external_above)
 
 
 class PassManager:
@@ -72,6 +74,7 @@ class PassManager:
         pins: Pins | None = None,
         backend: Backend | None = None,
         progress: Progress | None = None,
+        instruments: Sequence[manager.Instrument] = (),
     ) -> None:
         self.backend = default_backend() if backend is None else backend
         self.pins = Pins() if pins is None else pins
@@ -82,6 +85,7 @@ class PassManager:
             seed=seed,
             versions={"onnxpress": __version__, **versions()},
             progress=Silent() if progress is None else progress,
+            instruments=instruments,
         )
 
     def run(self, model: Model, *, data: Data | None = None) -> Report:
@@ -102,17 +106,22 @@ class PassManager:
 
 def samples_for(model: Model, data: Data, backend: Backend, pins: Pins, seed: int) -> Samples:
     """The samples that `data` names, checked against the inputs of `model`."""
-    session = backend.prepare(model)
 
     def generated() -> Sequence[Feed]:
+        session = backend.prepare(model)
         return generate_feeds(emit(model, strip_weights()), session, n=GENERATED, seed=seed, pins=pins).feeds
 
     if isinstance(data, Samples):
         return data
-    if isinstance(data, str) or (isinstance(data, Sequence) and all(isinstance(item, str) for item in data)):
-        return load_samples([data] if isinstance(data, str) else list(map(str, data)), session.inputs, pins, generated=generated)
-    feeds = list(data)
-    return samples_from(lambda: feeds, session.inputs, pins, source="the feeds given")
+    ports = input_ports(model)
+    if isinstance(data, str):
+        return load_samples(data, ports, pins, generated=generated)
+    items = list(data)
+    specs = [item for item in items if isinstance(item, str)]
+    if specs:
+        return load_samples(specs, ports, pins, generated=generated)
+    feeds = [item for item in items if not isinstance(item, str)]
+    return samples_from(lambda: feeds, ports, pins, source="the feeds given")
 
 
 GENERATED = 16
@@ -137,9 +146,17 @@ def compare(
     backend = default_backend() if backend is None else backend
     pins = Pins() if pins is None else pins
     original, other = load(a), load(b)
-    wanted = [Limit.parse(limit) if isinstance(limit, str) else limit for limit in limits]
-    first, second = (backend.prepare(model, optimize=optimize) for model in (original, other))
-    if data is not None:
-        return compare_sessions(first, second, samples_for(original, data, backend, pins, seed), wanted)
+    wanted = tuple(Limit.parse(limit) if isinstance(limit, str) else limit for limit in limits)
+    samples = None if data is None else samples_for(original, data, backend, pins, seed)
+    try:
+        first = backend.prepare(original, optimize=optimize)
+    except ExecutionError as error:
+        return Comparison((), (), {f"{backend.name} refuses the first model: {error}": 1}, wanted)
+    try:
+        second = backend.prepare(other, optimize=optimize)
+    except ExecutionError as error:
+        return Comparison((), (f"{backend.name} refuses the second model: {error}",), {}, wanted)
+    if samples is not None:
+        return compare_sessions(first, second, samples, wanted)
     made = generate_feeds(emit(original, strip_weights()), first, n=GENERATED, seed=seed, pins=pins)
     return compare_sessions(first, second, made.feeds, wanted, refused=made.reasons)

@@ -33,7 +33,10 @@ _MAX_TRIES = 100
 _MAX_FAILURES = 8
 """Feeds refused in a row, at sizes that worked before, after which no more are made."""
 _MAX_SIZES = 4
-_KINDS = ("normal", "uniform", "wide", "constant", "zeros")
+KINDS = ("normal", "uniform", "wide", "constant", "zeros")
+"""How floating-point inputs are drawn, one kind a feed, in turn."""
+PLAIN_KINDS = ("uniform", "normal")
+"""The kinds that a model may have been made for."""
 _WORDS = ("", "a", "onnx", "0", "1.5", "two words")
 _NO_PINS = Pins()
 
@@ -52,7 +55,15 @@ class GeneratedFeeds:
         return sum(self.reasons.values())
 
 
-def generate_feeds(model: ModelProto, session: Session, *, n: int, seed: int, pins: Pins = _NO_PINS) -> GeneratedFeeds:
+def generate_feeds(
+    model: ModelProto,
+    session: Session,
+    *,
+    n: int,
+    seed: int,
+    pins: Pins = _NO_PINS,
+    kinds: Sequence[str] = KINDS,
+) -> GeneratedFeeds:
     """Make up to `n` feeds that `session`, which runs `model`, accepts; fewer, or none, if it refuses too many.
 
     `model` may be stripped of its weights. Inputs with a default are left to it unless pinned. The same model, seed and
@@ -64,7 +75,7 @@ def generate_feeds(model: ModelProto, session: Session, *, n: int, seed: int, pi
     for port in ports:
         if port.dtype is None and (why := _not_generated(port.name, model)):
             return GeneratedFeeds([], {why: 1})
-    trials = _Trials(session, _Draw(model, ports, pins, seed))
+    trials = _Trials(session, _Draw(model, ports, pins, seed, kinds))
     for rank in _RANKS if any(_is_unranked(port, pins) for port in ports) else (0,):
         shapes = {port.name: _shape(port, pins, rank) for port in ports if port.dtype is not None}
         search = SizeSearch(shapes, _declared_empty(ports))
@@ -153,7 +164,8 @@ def _declared_empty(ports: Sequence[Port]) -> set[Key]:
 class _Draw:
     """Draws values for all inputs of a model."""
 
-    def __init__(self, model: ModelProto, ports: Sequence[Port], pins: Pins, seed: int) -> None:
+    def __init__(self, model: ModelProto, ports: Sequence[Port], pins: Pins, seed: int, kinds: Sequence[str]) -> None:
+        self.kinds = kinds
         self.ports = ports
         self.pins = pins
         self.seed = seed
@@ -173,7 +185,7 @@ class _Draw:
         value = self.pins.scalar(port)
         if value is not None:
             return np.full(shape, value, dtype=value.dtype)
-        return _array(port.dtype, shape, self.domains.get(port.name, ()), sizes, turn, rng)
+        return _array(port.dtype, shape, self.domains.get(port.name, ()), sizes, turn, self.kinds, rng)
 
 
 def _is_integer(dtype: int) -> bool:
@@ -181,7 +193,13 @@ def _is_integer(dtype: int) -> bool:
 
 
 def _array(
-    dtype: int, shape: tuple[int, ...], domains: Sequence[Domain], sizes: Sizes, turn: int, rng: np.random.Generator
+    dtype: int,
+    shape: tuple[int, ...],
+    domains: Sequence[Domain],
+    sizes: Sizes,
+    turn: int,
+    kinds: Sequence[str],
+    rng: np.random.Generator,
 ) -> Array:
     to = numpy_dtype(dtype)
     if to.kind == "O":
@@ -192,7 +210,7 @@ def _array(
         return np.asarray(_integers(to, shape, domains, sizes, turn, rng)).astype(to)
     if to.kind == "c":
         return np.asarray(rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(to)
-    return np.asarray(_floats(shape, _KINDS[turn % len(_KINDS)], rng)).astype(to)
+    return np.asarray(_floats(shape, kinds[turn % len(kinds)], rng)).astype(to)
 
 
 def _floats(shape: tuple[int, ...], kind: str, rng: np.random.Generator) -> Any:
@@ -245,4 +263,4 @@ def _of_type(kind: TypeProto, sizes: Sizes, turn: int, rng: np.random.Generator)
     if kind.HasField("optional_type"):
         return None if turn % 2 else _of_type(kind.optional_type.elem_type, sizes, turn, rng)
     dims = [d.dim_value if d.dim_value > 0 else d.dim_param or None for d in kind.tensor_type.shape.dim]
-    return _array(kind.tensor_type.elem_type, tuple(resolve(d, sizes) for d in dims), (), sizes, turn, rng)
+    return _array(kind.tensor_type.elem_type, tuple(resolve(d, sizes) for d in dims), (), sizes, turn, KINDS, rng)

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import ExecutionError
 from ..ir import Backend, Model, Session, clone_model, emit, strip_weights
 from ..ir.analysis.purity import Purity
-from .generate import generate_feeds
+from .generate import PLAIN_KINDS, generate_feeds
 from .interface import Pins, first_line
 from .metrics import hopeless, measure, worst
 
@@ -50,9 +50,8 @@ class Judge:
             self._feeds = [dict(feed) for feed in islice(samples, at_most)]
             self.description = f"{len(self._feeds)} samples of {source or 'the data'}"
         else:
-            made = generate_feeds(
-                emit(self._original, strip_weights()), session, n=at_most, seed=seed, pins=pins or Pins()
-            )
+            bare = emit(self._original, strip_weights())
+            made = generate_feeds(bare, session, n=at_most, seed=seed, pins=pins or Pins(), kinds=PLAIN_KINDS)
             self._feeds = list(made.feeds)
             self.description = f"{len(self._feeds)} generated inputs ({made.discarded} discarded)"
             if not self._feeds:

@@ -86,7 +86,7 @@ class Report:
         return any(step.changed for step in self.steps)
 
     def as_dict(self) -> dict[str, Any]:
-        """The whole report as plain data, ready for JSON."""
+        """The whole report as plain data, ready for JSON (infinities are floats)."""
         return {
             "pipeline": self.pipeline,
             "seed": self.seed,

@@ -49,7 +49,7 @@ Mover = Callable[[Node, int, Layout], "Layout | None"]
 
 
 def moved(node: Node, slot: int, layout: Layout) -> Layout | None:
-    """The layout of the outputs of `node`, which reads a value of `layout` at `slot`; None if it does more than move."""
+    """The layout of the outputs of `node`, which reads a value of `layout` at `slot`; None if it does not just move."""
     mover = MOVERS.get(node.op_type) if node.domain == "" else None
     if mover is None or any(attribute.ref for attribute in node.attributes.values()):
         return None

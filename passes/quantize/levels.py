@@ -51,10 +51,8 @@ def steps(weight: Array, axes: tuple[int, ...], arithmetic: np.dtype[Any]) -> St
         piece = np.abs(weight[part].astype(arithmetic, copy=False)).max(shared, keepdims=True, initial=0)
         here = part_of(part, peaks.shape)
         peaks[here] = np.maximum(peaks[here], piece)
-    zero = peaks == 0
-    array = np.maximum(peaks / LEVELS, np.finfo(arithmetic).tiny)
-    array[zero] = 1
-    return Steps(axes, array)
+    array = np.where(peaks == 0, 1, np.maximum(peaks / LEVELS, np.finfo(arithmetic).tiny))
+    return Steps(axes, array.astype(arithmetic))
 
 
 def fit(steps: Steps, dtype: np.dtype[Any]) -> bool:
@@ -67,7 +65,7 @@ def encode(weight: Array, steps: Array) -> NDArray[np.int8]:
     """The levels of `weight`, of its shape; `steps` is broadcast over it."""
     levels = np.empty(weight.shape, np.int8)
     for part in parts(weight.shape):
-        ratio = weight[part].astype(steps.dtype) / steps[part_of(part, steps.shape)]
+        ratio = np.asarray(weight[part].astype(steps.dtype) / steps[part_of(part, steps.shape)])
         levels[part] = np.clip(np.rint(ratio, out=ratio), -LEVELS, LEVELS, out=ratio)
     return levels
 
@@ -104,5 +102,4 @@ def _error(weight: Array, steps: Array, part: tuple[slice, ...]) -> NDArray[np.f
     here = weight[part]
     step = steps[part_of(part, steps.shape)]
     decoded = decode(encode(here, step), step, here.dtype)
-    error: NDArray[np.float64] = here.astype(np.float64) - decoded.astype(np.float64)
-    return np.abs(error, out=error)
+    return np.asarray(np.abs(here.astype(np.float64) - decoded.astype(np.float64)))

@@ -61,7 +61,7 @@ def _matmul_right(node: Node, rank: int) -> Role:
 
 
 def _matmul_left(node: Node, rank: int) -> Role:
-    """y[.., m, n] = sum_k w[.., m, k] x[.., k, n]. Where m lies in y depends on the rank of x, so one number is stated."""
+    """y[.., m, n] = sum_k w[.., m, k] x[.., k, n]. Where m lies in y depends on the rank of x: one number is stated."""
     return Role(Form.LINEAR, _all_but(rank, rank - 1), (rank - 1,))
 
 
@@ -70,7 +70,9 @@ def _gemm(is_left: bool) -> Find:
         """y[m, n] = alpha sum_k a[m, k] b[k, n] + beta c, each of a and b transposed on request."""
         transposed = bool(node.attr("transA" if is_left else "transB", 0))
         summed = 0 if is_left == transposed else 1
-        return Role(Form.LINEAR, (1 - summed,), (summed,), 1 - summed, 0 if is_left else 1, abs(node.attr("alpha", 1.0)))
+        return Role(
+            Form.LINEAR, (1 - summed,), (summed,), 1 - summed, 0 if is_left else 1, abs(node.attr("alpha", 1.0))
+        )
 
     return find
 
@@ -81,8 +83,8 @@ def _conv(node: Node, rank: int) -> Role:
 
 
 def _conv_transpose(node: Node, rank: int) -> Role:
-    """W is [in, out / group, kernel...]. Output channels lie along axis 1, and in several groups along both: a scale per
-    input channel then keeps the groups apart (it is the output channel where the convolution is depthwise)."""
+    """W is [in, out / group, kernel...]. Output channels lie along axis 1, with groups along both axes: a scale per
+    input channel then keeps the groups apart (it is the output channel if the convolution is depthwise)."""
     groups = node.attr("group", 1)
     return Role(Form.LINEAR, (1,) if groups == 1 else (0,), tuple(range(2, rank)), 1, 1, groups=groups)
 

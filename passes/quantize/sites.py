@@ -30,6 +30,12 @@ class Site:
         """Whether single rows can be read from the constant in place of this reading."""
         return self.is_direct and self.role.form is Form.TABLE
 
+    @property
+    def gathered_axis(self) -> int:
+        """Along which axis of the constant rows are read from it, where `is_table`."""
+        axis: int = self.node.attr("axis", 0)
+        return axis % (self.layout.rank or 1)
+
 
 @dataclass
 class Readers:
@@ -128,27 +134,37 @@ class _Walk:
         if after is not None:
             return [(out, after, computed) for out in node.outputs]
         self.found.others.append(node)
-        inner = self._inside(node, slot)
+        inner = self._inside(node, slot, layout)
         if inner is not None:
-            return [(inner, layout.partial(), computed)]
-        if node.outputs and node.outputs[0] in self._finder._static:
+            return [(*inner, computed)]
+        if node.outputs and node.outputs[0] in self._finder._static and not _is_about_it(node):
             return [(out, layout.unknown(), True) for out in node.outputs]
         if node.domain not in ("", "ai.onnx.ml"):
             self.found.strangers.append(node)
         return []
 
-    def _inside(self, node: Node, slot: int) -> Value | None:
+    def _inside(self, node: Node, slot: int, layout: Layout) -> tuple[Value, Layout] | None:
         """What an input of `node` is inside its body, if the node is a call or hands it through unchanged."""
         function = self._finder._function(node)
         if function is not None:
-            return function.body.inputs[slot] if slot < len(function.body.inputs) else None
+            return (function.body.inputs[slot], layout.partial()) if slot < len(function.body.inputs) else None
         if node.is_op("Loop") and slot >= 2:
             body = node.bodies[0]
-            return body.inputs[slot] if _same(body.inputs[slot], body.outputs[slot - 1]) else None
-        if node.is_op("Scan") and node.attr("num_scan_inputs") is not None:
-            body, states = node.bodies[0], len(node.inputs) - node.attr("num_scan_inputs")
-            return body.inputs[slot] if slot < states and _same(body.inputs[slot], body.outputs[slot]) else None
+            return (body.inputs[slot], layout.partial()) if _same(body.inputs[slot], body.outputs[slot - 1]) else None
+        if node.is_op("Scan") and len(node.inputs) == len(node.bodies[0].inputs):
+            body, states = node.bodies[0], len(node.inputs) - node.attr("num_scan_inputs", 0)
+            if slot >= states:
+                return body.inputs[slot], layout.unknown()
+            return (body.inputs[slot], layout.partial()) if _same(body.inputs[slot], body.outputs[slot]) else None
         return None
+
+
+def _is_about_it(node: Node) -> bool:
+    """Whether the output holds no numbers like those of the input, but says something about them."""
+    return node.is_op(*_ABOUT) or (node.is_op("Cast") and not is_float(node.attr("to", 0)))
+
+
+_ABOUT = ("Shape", "Size", "ArgMax", "ArgMin", "NonZero", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 
 
 def _same(value: Value, other: Value) -> bool:
@@ -162,7 +178,7 @@ def _same(value: Value, other: Value) -> bool:
 
 
 def scales_levels(node: Node, slot: int) -> bool:
-    """Whether input `slot` of `node` is the scale of integers that are decoded there: small, and never encoded again."""
+    """Whether input `slot` of `node` is the scale of integers that are decoded there: it is never encoded again."""
     if node.is_op("QuantizeLinear", "DequantizeLinear"):
         return slot > 0
     if node.is_op("Gather") and slot == 0:

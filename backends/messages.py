@@ -1,0 +1,110 @@
+"""Walks over a ModelProto: every graph in it, and every tensor with the place that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+from typing import NamedTuple
+
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
+
+
+class Role(Enum):
+    """What a tensor is to its graph."""
+
+    INITIALIZER = "initializer"
+    CONSTANT = "constant"
+    """The value of a Constant node."""
+    ATTRIBUTE = "attribute"
+    """In an attribute of any other node."""
+    SPARSE = "sparse"
+    """The values or indices of a sparse tensor."""
+
+
+class Held(NamedTuple):
+    """A tensor in a message."""
+
+    tensor: TensorProto
+    role: Role
+    label: str
+    """How messages call it."""
+
+
+def walk_graphs(model: ModelProto) -> Iterator[GraphProto | FunctionProto]:
+    """The main graph, the functions, the graphs of training information, and every body inside them."""
+    training = (graph for info in model.training_info for graph in (info.initialization, info.algorithm))
+    return walk_inside(model.graph, *model.functions, *training)
+
+
+def walk_inside(*graphs: GraphProto | FunctionProto) -> Iterator[GraphProto | FunctionProto]:
+    """These graphs and every body inside them."""
+    todo = [*graphs]
+    while todo:
+        graph = todo.pop()
+        yield graph
+        for node in graph.node:
+            todo.extend(bodies_of(node))
+
+
+def bodies_of(node: NodeProto) -> Iterator[GraphProto]:
+    """The graphs in the attributes of a node."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def walk_sparse(model: ModelProto) -> Iterator[tuple[SparseTensorProto, str]]:
+    """Every sparse tensor with its label."""
+    for graph in walk_graphs(model):
+        if isinstance(graph, GraphProto):
+            for sparse in graph.sparse_initializer:
+                yield sparse, f"sparse initializer {sparse.values.name!r}"
+        for node in graph.node:
+            for attribute in node.attribute:
+                for sparse in _sparse_in(attribute):
+                    yield sparse, _attribute_label(node, attribute)
+
+
+def walk_tensors(model: ModelProto) -> Iterator[Held]:
+    """Every tensor of a model, those inside sparse ones too."""
+    for graph in walk_graphs(model):
+        if isinstance(graph, GraphProto):
+            for tensor in graph.initializer:
+                yield Held(tensor, Role.INITIALIZER, f"initializer {tensor.name!r}")
+        for node in graph.node:
+            role = Role.CONSTANT if is_constant(node) else Role.ATTRIBUTE
+            for attribute in node.attribute:
+                for tensor in _dense_in(attribute):
+                    yield Held(tensor, role, _attribute_label(node, attribute))
+    for sparse, label in walk_sparse(model):
+        yield Held(sparse.values, Role.SPARSE, label)
+        yield Held(sparse.indices, Role.SPARSE, label)
+
+
+def is_constant(node: NodeProto) -> bool:
+    """Whether a node is a Constant of the standard domain."""
+    return node.op_type == "Constant" and node.domain in ("", "ai.onnx")
+
+
+def reference_of(tensor: TensorProto) -> tuple[str, str, str]:
+    """Location, offset and length of an external tensor, as they are written."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    return entries.get("location", ""), entries.get("offset", ""), entries.get("length", "")
+
+
+def _dense_in(attribute: AttributeProto) -> Iterator[TensorProto]:
+    if attribute.HasField("t"):
+        yield attribute.t
+    yield from attribute.tensors
+
+
+def _sparse_in(attribute: AttributeProto) -> Iterator[SparseTensorProto]:
+    if attribute.HasField("sparse_tensor"):
+        yield attribute.sparse_tensor
+    yield from attribute.sparse_tensors
+
+
+def _attribute_label(node: NodeProto, attribute: AttributeProto) -> str:
+    name = node.name or f"{node.op_type}:{node.output[0] if node.output else ''}"
+    return f"attribute {attribute.name!r} of node {name!r}"

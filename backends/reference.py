@@ -1,0 +1,130 @@
+"""onnx's reference evaluator as the executor: slow, in memory, and independent of onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import ModelProto, TypeProto, ValueInfoProto
+from onnx.reference import ReferenceEvaluator
+
+from ..errors import ExecutionError
+from ..ir import Model, Port
+from ..ir.analysis.shapes import infer_shapes, shape_of
+from .excerpt import excerpt
+from .messages import walk_tensors
+from .ort_words import plain
+from .skeleton import Skeleton, data_of
+
+
+class ReferenceBackend:
+    """Runs models with numpy, node by node."""
+
+    @property
+    def name(self) -> str:
+        """`onnx reference` and the version of onnx."""
+        return f"onnx reference {onnx.__version__}"
+
+    def prepare(
+        self, model: Model, *, outputs: Sequence[str] | None = None, optimize: bool = False, threads: int = 1
+    ) -> ReferenceSession:
+        """Make `model` ready to run; `outputs` may name any values of the main graph.
+
+        There is one configuration, so `optimize` and other `threads` than one are refused. Raises ExecutionError if
+        the evaluator refuses the model.
+        """
+        if optimize or threads != 1:
+            raise ValueError("the reference evaluator has no deployment session and no threads")
+        skeleton = Skeleton(model, refers=lambda _: False)
+        if outputs is not None:
+            excerpt(skeleton.proto, tuple(dict.fromkeys(outputs)))
+            _declare_outputs(skeleton.proto, model)
+        for held in walk_tensors(skeleton.proto):
+            weight = skeleton.weight_of(held.tensor)
+            if weight is not None:
+                held.tensor.raw_data = bytes(data_of(weight))
+        try:
+            evaluator = ReferenceEvaluator(skeleton.proto)
+        except Exception as error:
+            raise ExecutionError(f"the reference evaluator refuses the model: {_line(error)}") from error
+        unused = {value.name for value in model.graph.inputs} - {info.name for info in skeleton.proto.graph.input}
+        return ReferenceSession(evaluator, skeleton.proto, frozenset(unused))
+
+
+class ReferenceSession:
+    """A model in the reference evaluator."""
+
+    def __init__(self, evaluator: ReferenceEvaluator, proto: ModelProto, unused: frozenset[str]) -> None:
+        defaults = {tensor.name for tensor in proto.graph.initializer}
+        defaults |= {sparse.values.name for sparse in proto.graph.sparse_initializer}
+        self._evaluator = evaluator
+        self._unused = unused
+        self._inputs = tuple(_port(info, info.name in defaults) for info in proto.graph.input)
+        self._absent = {info.name: None for info in proto.graph.input if info.type.HasField("optional_type")}
+        self._outputs = tuple(_port(info) for info in proto.graph.output)
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """The inputs, in the model's order."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[Port, ...]:
+        """The outputs, in order, as declared or inferred."""
+        return self._outputs
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """Run once; outputs by name: arrays, lists for sequences, None for an absent optional.
+
+        What a feed holds for inputs of the model that the asked outputs do not need is left out. Raises ExecutionError
+        if the evaluator refuses the feed.
+        """
+        known = {port.name for port in self._inputs}
+        fed = self._absent | {name: value for name, value in feeds.items() if name not in self._unused}
+        for name in fed:
+            if name not in known:
+                raise ExecutionError(f"the model has no input {name!r}")
+        missing = [port.name for port in self._inputs if port.name not in fed and not port.optional]
+        if missing:
+            raise ExecutionError(f"inputs {missing} are missing in the feed")
+        names = [port.name for port in self._outputs]
+        try:
+            with np.errstate(all="ignore"):
+                values = self._evaluator.run(names, fed)
+        except Exception as error:
+            raise ExecutionError(f"the reference evaluator refuses the feed: {_line(error)}") from error
+        return {name: _plain(value) for name, value in zip(names, values, strict=True)}
+
+
+def _declare_outputs(proto: ModelProto, model: Model) -> None:
+    shapes = infer_shapes(model)
+    values = {value.name: value for value in model.graph.values()}
+    for info in proto.graph.output:
+        value = values[info.name]
+        found, dtype, shape = shapes.type(value), shapes.dtype(value), shapes.shape(value)
+        if found is not None:
+            info.type.CopyFrom(found)
+        elif dtype is not None:
+            info.CopyFrom(onnx.helper.make_tensor_value_info(info.name, dtype, shape))
+
+
+def _port(info: ValueInfoProto, optional: bool = False) -> Port:
+    return Port(info.name, _dtype_of(info.type), shape_of(info.type), optional)
+
+
+def _dtype_of(declared: TypeProto) -> int | None:
+    return declared.tensor_type.elem_type if declared.HasField("tensor_type") else None
+
+
+def _plain(value: Any) -> Any:
+    """Scalars as arrays, strings as objects."""
+    if value is None or isinstance(value, list | dict):
+        return value
+    array = np.asarray(value)
+    return array.astype(object) if array.dtype.kind in "US" else array
+
+
+def _line(error: Exception) -> str:
+    return plain(str(error)) or type(error).__name__

@@ -1,0 +1,137 @@
+"""A run from the request to the written file: everything is checked first, and nothing is written before the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .checks import check_apart, check_data_files, check_exists, check_target, output_of
+from .ir_printer import IrPrinter, printers_for
+from .options import pins_of, size_of
+
+if TYPE_CHECKING:
+    from ..backends.interface import Pins
+    from ..ir import Model
+    from ..passes.manager.report import Report
+    from ..passes.manager.text import Pipeline
+    from .progress import Bars
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `onnxpress run` was asked for, in its own words."""
+
+    source: Path
+    pipeline: str
+    output: Path | None
+    in_place: bool
+    data: tuple[str, ...]
+    shapes: tuple[str, ...]
+    values: tuple[str, ...]
+    seed: int
+    report: Path | None
+    timed: bool
+    print_ir_after: str | None
+    external_above: str | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request of which everything was checked that can be without reading the model."""
+
+    request: Request
+    passes: Pipeline
+    printers: list[IrPrinter]
+    pins: Pins
+    output: Path | None
+    external_above: int | None
+
+    def run(self, progress: Bars) -> tuple[Model, Report]:
+        """Read the model, run the pipeline over it, and time the result if that was asked for."""
+        from ..api import PassManager, load
+        from ..ir import clone_model
+
+        asked = self.request
+        with progress.working("reading"):
+            model = load(asked.source)
+        self._check_targets(model)
+        original = clone_model(model) if asked.timed else model
+        manager = PassManager(
+            self.passes, seed=asked.seed, pins=self.pins, progress=progress, instruments=self.printers
+        )
+        report = manager.run(model, data=asked.data or None)
+        if asked.timed:
+            with progress.working("timing"):
+                report.extra["latency"] = self._latency(original, model)
+        return model, report
+
+    def _check_targets(self, model: Model) -> None:
+        """UserError if a file would be written over one that the model is read from."""
+        from ..backends.files import check_writable
+
+        if self.output is not None:
+            check_writable(self.output, model, in_place=self.request.in_place)
+        if self.request.report is not None:
+            check_writable(self.request.report, model)
+
+    def _latency(self, original: Model, result: Model) -> Mapping[str, Any]:
+        from .timing import latency_dict, time_models
+
+        asked = self.request
+        return latency_dict(time_models(original, result, data=asked.data or None, pins=self.pins, seed=asked.seed))
+
+    def write(self, model: Model, report: Report) -> None:
+        """Write the model, then the report; LimitError, and nothing is written, if the result runs unlike the input."""
+        from ..api import save
+
+        _refuse_mismatch(report)
+        asked = self.request
+        if self.output is not None:
+            save(model, self.output, external_above=self.external_above, in_place=asked.in_place)
+        if asked.report is not None:
+            from ..backends.atomic import write_file
+            from .json_text import json_text
+
+            write_file([memoryview(f"{json_text(report.as_dict())}\n".encode())], asked.report)
+
+
+def plan(request: Request) -> Job:
+    """Check what costs little, in the order in which a person would look; UserError for the first that is wrong."""
+    from ..passes.manager.text import parse_pipeline
+
+    passes = parse_pipeline(request.pipeline)
+    printers = printers_for(request.print_ir_after, tuple(pass_.name for pass_ in passes))
+    pins = pins_of(request.shapes, request.values)
+    external_above = _external_above(request.external_above)
+    check_exists(request.source)
+    output = output_of(request.source, request.output, in_place=request.in_place)
+    if request.report is not None:
+        check_target(request.report, "--report")
+        used = [request.source, *([output] if output else []), *map(Path, request.data)]
+        check_apart(request.report, "--report", used)
+    check_data_files(request.data)
+    return Job(request, passes, printers, pins, output, external_above)
+
+
+def _external_above(text: str | None) -> int | None:
+    from ..backends.files import EXTERNAL_ABOVE
+    from ..errors import UserError
+
+    size = size_of(text, "--external-above")
+    if size is not None and size > EXTERNAL_ABOVE:
+        raise UserError(f"--external-above {text}: an ONNX file holds less than 2 GiB; give at most {EXTERNAL_ABOVE}")
+    return size
+
+
+def _refuse_mismatch(report: Report) -> None:
+    from ..errors import LimitError
+
+    for error, session in ((report.after.error, "reference"), (report.deployment_error, "deployment")):
+        if error is not None and math.isinf(error["unequal"]):
+            why = report.after.unmeasured or "an output has another shape or type, or NaN or Inf at other places"
+            raise LimitError(
+                f"the result does not run as the input does ({session} session): {why}; nothing is written"
+            )

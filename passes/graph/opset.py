@@ -1,0 +1,80 @@
+"""Raise the opset of a model, one node at a time.
+
+A node whose operator means the same in both versions stays untouched, source message and all. Any other is converted
+alone, by onnx's version converter, as a model of this one node without its weights; that leaves alone what the
+converter would lose of a whole model (functions, metadata). What it gives is run beside the original on random inputs
+before it is believed.
+"""
+
+from __future__ import annotations
+
+from ...ir import Model, Node, Value
+from ...ir.graph import Function
+from ..manager.context import Context
+from .convert_node import convert, input_names
+from .same_operator import means_the_same
+from .take_over import take_over
+
+LOWEST = 7
+"""Below, operators broadcast in another way, which signatures do not tell."""
+
+
+def raise_opset(ctx: Context, target: int) -> str | None:
+    """Raise the standard domain of the main graph and of all functions to at least `target`: onnx wants their operators
+    to be the same.
+
+    None if it is done (or was so high before), else the reason why not; the model is then as it was.
+    """
+    owners: list[Model | Function] = [ctx.model, *ctx.model.functions.values()]
+    mark = ctx.rewriter.mark()
+    for owner in owners:
+        now = owner.opset.get("", target)
+        problem = _raise(ctx, owner, now, target) if now < target else None
+        if problem is not None:
+            ctx.rewriter.rollback(mark)
+            where = "" if isinstance(owner, Model) else f"in function {owner.label} "
+            return f"{where}{problem}"
+    return None
+
+
+def _raise(ctx: Context, owner: Model | Function, now: int, target: int) -> str | None:
+    if now < LOWEST:
+        return f"opset {now} is too old: operators broadcast in another way below {LOWEST}"
+    root = owner.graph if isinstance(owner, Model) else owner.body
+    nodes = [node for graph in root.walk_graphs() for node in graph.nodes if not node.domain]
+    found: list[tuple[Node, Model]] = []
+    for node in nodes:
+        if means_the_same(node, now, target):
+            continue
+        conversion = convert(ctx, node, now, target)
+        if isinstance(conversion, str):
+            return f"{node.op_type} {node.label!r} cannot be taken from opset {now} to {target}: {conversion}"
+        found.append((node, conversion))
+    for node, conversion in found:
+        _splice(ctx, node, conversion)
+    ctx.rewriter.set_opset(owner, "", target)
+    return None
+
+
+def _splice(ctx: Context, node: Node, made: Model) -> None:
+    """Put the nodes of `made` in the place of `node`."""
+    rw, graph = ctx.rewriter, node.graph
+    if graph is None:
+        return
+    outer = {name: value for value, name in input_names(node).items()}
+    values: dict[Value, Value] = {}
+    for value in (*made.graph.inputs, *made.graph.initializers):
+        if value.name in outer:
+            values[value] = outer[value.name]
+        elif value.tensor is not None and value.uses:
+            values[value] = rw.constant(graph, value.tensor, f"{node.outputs[0].name}_{value.name}", before=node)
+    for one in made.graph.nodes:
+        inputs = [None if value is None else values[value] for value in one.inputs]
+        hints = [f"{node.outputs[0].name}_{value.name}" for value in one.outputs]
+        copy = rw.insert(one.op_type, inputs, one.attributes, before=node, outputs=hints, origin=[node])
+        values.update(zip(one.outputs, copy.outputs, strict=True))
+    results = {value.name: values[value] for value in made.graph.outputs}
+    for slot, value in enumerate(node.outputs):
+        if value.name:
+            take_over(rw, value, results[f"o{slot}"])
+    rw.erase(node)

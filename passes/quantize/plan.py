@@ -1,0 +1,124 @@
+"""Which constants are quantized, how, and why the others are not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from ...ir import Graph, SparseTensor, Tensor, Value
+from ...ir.dtypes import is_float, name_of, numpy_dtype
+from ..manager.weights import Reason
+from .levels import Steps, fit
+from .scales import Scaling
+from .sites import Finder, Readers, Site
+
+NODE_BYTES = 128
+"""More than a node of the decoding takes in a file, its short names included."""
+TENSOR_BYTES = 96
+"""More than a tensor takes in a file beside its data."""
+CONSTANT_BYTES = TENSOR_BYTES + 64
+"""The same for one in a Constant node, as functions have them."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done with one constant.
+
+    `rows` are the readers that gather before they decode; `zeros` says that zero points are written; `opset` is the
+    lowest that has the nodes, `saved` at least so many bytes in the file.
+    """
+
+    graph: Graph
+    value: Value
+    tensor: Tensor
+    readers: Readers
+    steps: Steps
+    rows: tuple[Site, ...]
+    is_read_whole: bool
+    zeros: bool
+    opset: int
+    saved: int
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a constant stays; `hint` says what would help, `is_weight` whether anybody reads it as a weight."""
+
+    reason: Reason
+    is_weight: bool = True
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Decides for the constants of one model."""
+
+    finder: Finder
+    scaling: Scaling
+    min_bytes: int = 0
+    exclude: Sequence[str] = ()
+
+    def decide(self, graph: Graph, value: Value, tensor: Tensor) -> Plan | Refusal:
+        """A plan for the constant `tensor`, which `value` holds in `graph`, or why there is none."""
+        if not is_float(tensor.dtype):
+            narrow = name_of(tensor.dtype).startswith("float")
+            return Refusal(Reason.NO_GAIN if narrow else Reason.NOT_FLOAT, False)
+        if value.is_dead:
+            return Refusal(Reason.DEAD, False)
+        readers = self.finder.readers(value, tensor)
+        return self._unfit(value, tensor, readers) or self._plan(graph, value, tensor, readers)
+
+    def _unfit(self, value: Value, tensor: Tensor, readers: Readers) -> Refusal | None:
+        if value.pinned:
+            return Refusal(Reason.PINNED, bool(readers.sites))
+        if value.is_input:
+            return Refusal(Reason.OVERRIDABLE, bool(readers.sites), "run freeze-defaults first")
+        if not readers.sites:
+            return _no_weight(readers)
+        if isinstance(tensor, SparseTensor):
+            return Refusal(Reason.SPARSE)
+        if tensor.nbytes < self.min_bytes:
+            return Refusal(Reason.EXCLUDED, hint=f"min-bytes is {self.min_bytes}")
+        names = [value.name, *(site.node.label for site in readers.sites)]
+        pattern = next((p for p in self.exclude if any(fnmatchcase(name, p) for name in names)), None)
+        return None if pattern is None else Refusal(Reason.EXCLUDED, hint=f"exclude has {pattern!r}")
+
+    def _plan(self, graph: Graph, value: Value, tensor: Tensor, readers: Readers) -> Plan | Refusal:
+        form = self.scaling.form
+        if tensor.size == 0 or "" not in graph.opset:
+            return Refusal(Reason.NO_GAIN if "" in graph.opset else Reason.OPSET)
+        weight = tensor.numpy()
+        steps = self.scaling.best(weight, tensor.dtype, readers.sites)
+        if not np.isfinite(steps.array).all():
+            return Refusal(Reason.NON_FINITE)
+        if not fit(steps, numpy_dtype(tensor.dtype)):
+            return Refusal(Reason.OUT_OF_RANGE)
+        rows = tuple(site for site in readers.sites if site.is_table and self.scaling.reads_rows(steps.axes, site))
+        whole = len(rows) < len(value.uses)
+        zeros = form.name == "dq" and any(site.node.is_op("Gemm") for site in readers.sites)
+        saved = tensor.nbytes - self._cost(graph, tensor, steps, len(rows), whole, zeros)
+        if saved <= 0:
+            return Refusal(Reason.NO_GAIN)
+        return Plan(
+            graph, value, tensor, readers, steps, rows, whole, zeros, form.opset(steps.axes, tensor.dtype), saved
+        )
+
+    def _cost(self, graph: Graph, tensor: Tensor, steps: Steps, rows: int, whole: bool, zeros: bool) -> int:
+        """More bytes than the quantized weight takes in the file."""
+        form = self.scaling.form
+        nodes = whole * form.node_count(tensor.dtype, rows=False) + rows * form.node_count(tensor.dtype, rows=True)
+        frames = (2 + zeros) * (CONSTANT_BYTES if graph.is_function else TENSOR_BYTES)
+        return tensor.size + steps.array.nbytes + zeros * steps.size + frames + nodes * NODE_BYTES
+
+
+def _no_weight(readers: Readers) -> Refusal:
+    if readers.computed:
+        labels = ", ".join(sorted({node.label for node in readers.computed})[:3])
+        return Refusal(Reason.NOT_RECOGNIZED, True, f"a weight of {labels} is computed from it: run fold first")
+    if readers.strangers:
+        kinds = ", ".join(sorted({f"{node.domain or 'ai.onnx'}.{node.op_type}" for node in readers.strangers})[:3])
+        return Refusal(Reason.NOT_RECOGNIZED, True, f"what {kinds} does with it is not known")
+    return Refusal(Reason.NOT_A_WEIGHT, False)

@@ -1,0 +1,82 @@
+"""Carries out a plan: puts levels and scales in place of a weight, and lets its readers read what is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from onnx import TensorProto
+
+from ...ir import DerivedTensor, Graph, Node, Tensor, Value, tensor
+from ...ir.dtypes import name_of
+from ..graph.take_over import take_over
+from ..manager.context import Context
+from ..manager.weights import Outcome
+from .decode import DecodeForm, Place, Stored
+from .error_bounds import local_bounds
+from .levels import encode
+from .plan import Plan
+from .sites import Site
+
+INT8 = int(TensorProto.INT8)
+
+
+def first_readers(plans: Sequence[Plan]) -> dict[Value, Node | None]:
+    """For the value of every plan the first node of its graph that reads it or holds a body that does; None if only an
+    output of the graph does."""
+    graphs = dict.fromkeys(plan.graph for plan in plans)
+    positions = {node: position for graph in graphs for position, node in enumerate(graph.nodes)}
+    found: dict[Value, Node | None] = {}
+    for plan in plans:
+        readers = [node for use in plan.value.uses if (node := _node_in(plan.graph, use.user)) is not None]
+        found[plan.value] = min(readers, key=positions.__getitem__, default=None)
+    return found
+
+
+def _node_in(graph: Graph, user: Node | Graph) -> Node | None:
+    """The node of `graph` that is the user or that the user lies in; None for an output of `graph` itself."""
+    node, here = (user, user.graph) if isinstance(user, Node) else (user.parent, user)
+    while here is not graph and here is not None:
+        node = here.parent
+        here = None if node is None else node.graph
+    return None if isinstance(user, Graph) and user is graph else node
+
+
+def rewrite(ctx: Context, form: DecodeForm, plan: Plan, first: Node | None) -> None:
+    """Quantize one weight; `first` is its first reader, before which it is decoded."""
+    rw, graph, value = ctx.rewriter, plan.graph, plan.value
+    name = f"{graph.label}/{value.name}"
+    made = _tensors(form, plan)
+    held = [rw.constant(graph, one, hint, before=first) for one, hint in zip(made, "qsz", strict=False)]
+    stored = Stored(
+        held[0], held[1], held[2] if plan.zeros else None, plan.tensor.dtype, plan.steps.axes, len(plan.tensor.shape)
+    )
+    decoded = None
+    if plan.is_read_whole:
+        origin = () if value.producer is None else (value.producer,)
+        decoded = form.whole(rw, stored, Place(graph, first, origin))
+    rows: dict[Site, Value] = {}
+    for site in plan.rows:
+        rows[site] = form.rows(rw, stored, site.node)
+        take_over(rw, site.node.outputs[0], rows[site])
+    if decoded is not None:
+        take_over(rw, value, decoded)
+    ctx.weights.became(plan.tensor, made, Outcome.QUANTIZED, form=form.name)
+    ctx.bounds.extend(local_bounds(plan, decoded, rows))
+    what = f"{name_of(plan.tensor.dtype)} to int8 with {plan.steps.size} scales, for {_readers(plan)}"
+    ctx.remarks.applied(name, what, rule=form.name, bytes_at_stake=plan.saved)
+
+
+def _tensors(form: DecodeForm, plan: Plan) -> list[Tensor]:
+    """Levels, computed when they are written; scales; zero points if the plan has them."""
+    levels = DerivedTensor(
+        "int8-levels", partial(encode, steps=plan.steps.array), (plan.tensor,), INT8, plan.tensor.shape
+    )
+    scales = form.scales(plan.steps.array, plan.steps.axes)
+    return [levels, scales, *([tensor(np.zeros(scales.shape, np.int8))] if plan.zeros else [])]
+
+
+def _readers(plan: Plan) -> str:
+    labels = list(dict.fromkeys(f"{site.node.op_type} {site.node.label}" for site in plan.readers.sites))
+    return labels[0] if len(labels) == 1 else f"{labels[0]} and {len(labels) - 1} more"

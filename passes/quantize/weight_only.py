@@ -1,0 +1,97 @@
+"""Weight-only quantization: every weight becomes an int8 constant and the nodes that decode it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ...ir import Graph, Model, Tensor, Value
+from ..manager.context import Context
+from ..manager.weights import ACCOUNTED_FROM, Reason
+from .decode import FORMS, DecodeForm
+from .opsets import checked, raise_for
+from .plan import Plan, Planner, Refusal
+from .rewrite import first_readers, rewrite
+from .scales import Scaling
+from .sites import Finder
+
+Held = tuple[Graph, Value, Tensor]
+Decision = tuple[Held, Plan | Refusal]
+
+
+def quantize_weights(ctx: Context, *, form: str, min_bytes: int, exclude: Sequence[str]) -> None:
+    """Quantize the weights of all graphs, and account for every constant.
+
+    `form` names the decoding; weights of less than `min_bytes` and those that match a glob of `exclude` are left.
+    """
+    decode = FORMS[form]
+    decisions = _decide(ctx, decode, min_bytes, exclude)
+    version = ctx.model.version
+    problem = raise_for(ctx, _plans(decisions))
+    if ctx.model.version != version:
+        decisions = _decide(ctx, decode, min_bytes, exclude)
+    decisions = [
+        (held, checked(ctx.model, decode, one, problem) if isinstance(one, Plan) else one) for held, one in decisions
+    ]
+    _account_for_attributes(ctx)
+    for held, decision in decisions:
+        if isinstance(decision, Refusal):
+            _refuse(ctx, held, decision)
+    plans = _plans(decisions)
+    first = first_readers(plans)
+    for plan in ctx.progress.track(plans, "quantize"):
+        rewrite(ctx, decode, plan, first[plan.value])
+    if not plans:
+        ctx.remarks.missed("model", "no weight was quantized")
+
+
+def _decide(ctx: Context, form: DecodeForm, min_bytes: int, exclude: Sequence[str]) -> list[Decision]:
+    """For every constant what is to be done with it."""
+
+    def rank(value: Value) -> int | None:
+        shape = ctx.shapes().shape(value)
+        return None if shape is None else len(shape)
+
+    planner = Planner(Finder(ctx.model), Scaling(form, rank), min_bytes, exclude)
+    held = ctx.progress.track(list(_constants(ctx.model)), "weights")
+    return [(one, planner.decide(*one)) for one in held]
+
+
+def _plans(decisions: Sequence[Decision]) -> list[Plan]:
+    return [decision for _, decision in decisions if isinstance(decision, Plan)]
+
+
+def _constants(model: Model) -> Iterator[Held]:
+    """Every constant and default with the value that holds it."""
+    for graph in model.walk_graphs():
+        for value in graph.initializers:
+            if value.tensor is not None:
+                yield graph, value, value.tensor
+        for node in graph.nodes:
+            if node.constant is not None:
+                yield graph, node.outputs[0], node.constant
+
+
+def _account_for_attributes(ctx: Context) -> None:
+    """Tensors in attributes of other nodes than Constant are no weights; what unknown operators do with theirs, nobody
+    can say."""
+    for graph in ctx.model.walk_graphs():
+        for node in graph.nodes:
+            reason = Reason.NOT_A_WEIGHT if node.domain in ("", "ai.onnx.ml") else Reason.NOT_RECOGNIZED
+            for attribute in node.attributes.values() if node.constant is None else ():
+                if attribute.tensor is not None and attribute.tensor.nbytes >= ACCOUNTED_FROM:
+                    ctx.weights.kept(attribute.tensor, reason)
+
+
+def _refuse(ctx: Context, held: Held, refusal: Refusal) -> None:
+    graph, value, tensor_ = held
+    if tensor_.nbytes < ACCOUNTED_FROM:
+        return
+    ctx.weights.kept(tensor_, refusal.reason)
+    if refusal.is_weight:
+        ctx.remarks.missed(
+            f"{graph.label}/{value.name}",
+            str(refusal.reason),
+            rule=refusal.reason.name.lower(),
+            suggestion=refusal.hint,
+            bytes_at_stake=tensor_.nbytes - tensor_.size,
+        )
