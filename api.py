@@ -116,11 +116,9 @@ def samples_for(model: Model, data: Data, backend: Backend, pins: Pins, seed: in
     ports = input_ports(model)
     if isinstance(data, str):
         return load_samples(data, ports, pins, generated=generated)
-    items = list(data)
-    specs = [item for item in items if isinstance(item, str)]
-    if specs:
-        return load_samples(specs, ports, pins, generated=generated)
-    feeds = [item for item in items if not isinstance(item, str)]
+    if isinstance(data, Sequence) and any(isinstance(item, str) for item in data):
+        return load_samples([str(item) for item in data], ports, pins, generated=generated)
+    feeds = [item for item in data if not isinstance(item, str)]
     return samples_from(lambda: feeds, ports, pins, source="the feeds given")
 
 

@@ -98,7 +98,8 @@ class Judge:
 
     def _record(self, session: Session) -> None:
         """Run the original, leave out the feeds that it refuses, and see whether its outputs are a matter of chance."""
-        kept, outputs = [], []
+        kept: list[Feed] = []
+        outputs: list[Mapping[str, Any]] = []
         for feed in self._feeds:
             try:
                 outputs.append(session.run(feed))

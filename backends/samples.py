@@ -61,7 +61,7 @@ def load_samples(
     ports: Sequence[Port],
     pins: Pins = _NO_PINS,
     *,
-    generated: Callable[[], Sequence[Feed]] | None = None,
+    generated: Callable[[], Sequence[Mapping[str, Any]]] | None = None,
 ) -> Samples:
     """The samples that `spec` names for a model with the inputs `ports`.
 
