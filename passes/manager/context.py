@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from ...ir import Backend, Model, Rewriter
+from ...ir.analysis.cache import Analyses
+from ...ir.analysis.shapes import Shapes, infer_shapes
 from .bounds import LocalBound
 from .remarks import Remarks
 from .weights import WeightAccount
-
-if TYPE_CHECKING:
-    from ...ir.analysis.shapes import Shapes
 
 _T = TypeVar("_T")
 Feed = Mapping[str, Any]
@@ -50,15 +49,13 @@ class Context:
     samples: Iterable[Feed] | None = None
     progress: Progress = field(default_factory=Silent)
     bounds: list[LocalBound] = field(default_factory=list)
-    _shapes: tuple[int, Shapes] | None = None
+
+    def __post_init__(self) -> None:
+        self.analyses = Analyses(self.model)
 
     def shapes(self) -> Shapes:
         """Types and shapes of all values, inferred from inputs and weights alone; cached until the model changes."""
-        if self._shapes is None or self._shapes[0] != self.model.version:
-            from ...ir.analysis.shapes import infer_shapes
-
-            self._shapes = (self.model.version, infer_shapes(self.model))
-        return self._shapes[1]
+        return self.analyses.get(infer_shapes)
 
     def feeds(self) -> Iterator[Feed]:
         """The sample data, one feed at a time; none if there are none."""
