@@ -127,6 +127,14 @@ class Graph:
         return graph
 
     @property
+    def depth(self) -> int:
+        """How many bodies it lies in: 0 for the main graph and the body of a function."""
+        count, graph = 0, self
+        while graph.parent is not None and graph.parent.graph is not None:
+            count, graph = count + 1, graph.parent.graph
+        return count
+
+    @property
     def is_function(self) -> bool:
         """Whether it is, or lies in, the body of a function, where constants are Constant nodes."""
         return isinstance(self.root.owner, Function)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from onnx import AttributeProto, TypeProto, shape_inference
+from onnx import AttributeProto, SparseTensorProto, TensorProto, TypeProto, shape_inference
 
 from ..dtypes import packed_nbytes
 from ..graph import Graph
@@ -80,7 +80,7 @@ def shape_of(type_: TypeProto) -> Shape | None:
 def infer_shapes(model: Model, pins: Mapping[str, tuple[int, ...]] | None = None) -> Shapes:
     """Infer the types of all values of the main graph and the bodies in it; `pins` fixes shapes of inputs by name."""
     proto = emit(model, strip_weights())
-    _forget_claims(proto.graph)
+    _prepare(proto.graph)
     for info in proto.graph.input:
         if pins and info.name in pins:
             _pin(info.type, pins[info.name])
@@ -96,15 +96,29 @@ def infer_shapes(model: Model, pins: Mapping[str, tuple[int, ...]] | None = None
     return Shapes(types, problem)
 
 
-def _forget_claims(graph: Any) -> None:
+def _prepare(graph: Any) -> None:
+    """Leave claims out, and let dense tensors stand for sparse ones, which inference takes for another type."""
     del graph.value_info[:]
+    for sparse in graph.sparse_initializer:
+        graph.initializer.add().CopyFrom(_dense(sparse))
+    del graph.sparse_initializer[:]
     for info in graph.output:
         if info.type.HasField("tensor_type"):
             info.type.tensor_type.ClearField("shape")
     for node in graph.node:
         for attribute in node.attribute:
             for body in _bodies(attribute):
-                _forget_claims(body)
+                _prepare(body)
+            if attribute.name == "sparse_value" and attribute.type == AttributeProto.SPARSE_TENSOR:
+                dense = _dense(attribute.sparse_tensor)
+                attribute.CopyFrom(AttributeProto(name="value", type=AttributeProto.TENSOR, t=dense))
+
+
+def _dense(sparse: SparseTensorProto) -> TensorProto:
+    values = sparse.values
+    return TensorProto(
+        name=values.name, data_type=values.data_type, dims=sparse.dims, data_location=TensorProto.EXTERNAL
+    )
 
 
 def _bodies(attribute: AttributeProto) -> list[Any]:

@@ -2,6 +2,6 @@
 
 from .emit import emit, strip_weights
 from .lower import lower
-from .size import file_size
+from .size import constant_size, file_size, initializer_size, node_size
 
-__all__ = ["emit", "file_size", "lower", "strip_weights"]
+__all__ = ["constant_size", "emit", "file_size", "initializer_size", "lower", "node_size", "strip_weights"]

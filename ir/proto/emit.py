@@ -36,14 +36,14 @@ def as_is(tensor: Tensor, name: str) -> TensorProto:
 
 def emit(model: Model, tensors: TensorEmitter = as_is) -> ModelProto:
     """The message of a model; `tensors` decides what becomes of each dense constant."""
-    proto: ModelProto = _shell(model.source, ("graph", "functions", "opset_import", "ir_version"))
+    proto: ModelProto = shell(model.source, ("graph", "functions", "opset_import", "ir_version"))
     if model.source.HasField("ir_version") or model.ir_version:
         proto.ir_version = model.ir_version
     _emit_opset(proto, model.source, model.opset)
     if model.source.HasField("graph"):
-        _emit_graph(model.graph, proto.graph, tensors)
+        emit_graph(model.graph, proto.graph, tensors)
     for function in model.functions.values():
-        _emit_function(function, proto.functions.add(), tensors)
+        emit_function(function, proto.functions.add(), tensors)
     return proto
 
 
@@ -60,7 +60,7 @@ def strip_weights(keep: int = 1024) -> TensorEmitter:
     return strip
 
 
-def _shell(source: Any, apart: tuple[str, ...]) -> Any:
+def shell(source: Any, apart: tuple[str, ...]) -> Any:
     """A copy of a message without some fields; what they hold is copied only if fields of a newer format are there."""
     copy = type(source)()
     if len(UnknownFieldSet(source)):
@@ -110,10 +110,11 @@ _GRAPH_FIELDS = (
 )
 
 
-def _emit_graph(graph: Graph, target: GraphProto, tensors: TensorEmitter) -> None:
+def emit_graph(graph: Graph, target: GraphProto, tensors: TensorEmitter) -> None:
+    """Write a graph into an empty message."""
     source = graph.source
     if source is not None:
-        target.CopyFrom(_shell(source, _GRAPH_FIELDS))
+        target.CopyFrom(shell(source, _GRAPH_FIELDS))
         gone = _gone(graph, source) if source.quantization_annotation else set()
         for annotation in source.quantization_annotation:
             if annotation.tensor_name not in gone:
@@ -121,7 +122,7 @@ def _emit_graph(graph: Graph, target: GraphProto, tensors: TensorEmitter) -> Non
     else:
         target.name = graph.name
     for node in graph.nodes:
-        _emit_node(node, target.node.add(), tensors)
+        emit_node(node, target.node.add(), tensors)
     for value in graph.initializers:
         tensor = value.tensor
         if isinstance(tensor, SparseTensor):
@@ -157,18 +158,20 @@ def _emit_value_infos(graph: Graph, target: Any) -> None:
             _emit_info(info, value.name, target.value_info.add())
 
 
-def _emit_function(function: Function, target: FunctionProto, tensors: TensorEmitter) -> None:
+def emit_function(function: Function, target: FunctionProto, tensors: TensorEmitter) -> None:
+    """Write a function into an empty message."""
     source, body = function.source, function.body
-    target.CopyFrom(_shell(source, ("node", "input", "output", "opset_import", "value_info")))
+    target.CopyFrom(shell(source, ("node", "input", "output", "opset_import", "value_info")))
     target.input.extend(value.name for value in body.inputs)
     target.output.extend(value.name for value in body.outputs)
     _emit_opset(target, source, function.opset)
     for node in body.nodes:
-        _emit_node(node, target.node.add(), tensors)
+        emit_node(node, target.node.add(), tensors)
     _emit_value_infos(body, target)
 
 
-def _emit_node(node: Node, target: NodeProto, tensors: TensorEmitter) -> None:
+def emit_node(node: Node, target: NodeProto, tensors: TensorEmitter) -> None:
+    """Write a node into an empty message."""
     source = node.source
     if source is None:
         target.op_type, target.name = node.op_type, node.name
@@ -177,7 +180,7 @@ def _emit_node(node: Node, target: NodeProto, tensors: TensorEmitter) -> None:
         if node.overload:
             target.overload = node.overload
     elif node.is_touched or any(a.graphs or a.tensor is not None for a in node.attributes.values()):
-        target.CopyFrom(_shell(source, ("attribute", "input", "output")))
+        target.CopyFrom(shell(source, ("attribute", "input", "output")))
     else:
         target.CopyFrom(source)
         _fix_names(target.input, node._inputs)
@@ -200,8 +203,8 @@ def _emit_attribute(attribute: Attribute, target: AttributeProto, tensors: Tenso
     if attribute.tensor is None and not attribute.graphs:
         target.CopyFrom(attribute.proto)
         return
-    target.CopyFrom(_shell(attribute.proto, ("t", "g", "graphs")))
+    target.CopyFrom(shell(attribute.proto, ("t", "g", "graphs")))
     if attribute.tensor is not None:
         target.t.CopyFrom(tensors(attribute.tensor, attribute.proto.t.name))
     for graph in attribute.graphs:
-        _emit_graph(graph, target.g if attribute.proto.type == AttributeProto.GRAPH else target.graphs.add(), tensors)
+        emit_graph(graph, target.g if attribute.proto.type == AttributeProto.GRAPH else target.graphs.add(), tensors)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from onnx import TensorProto
 
 from ...errors import UserError
-from ..dtypes import packed_nbytes
+from ..dtypes import bits_of, name_of, packed_nbytes
 from ..tensor import ExternalTensor
 
 
@@ -30,10 +31,9 @@ def external_tensor(proto: TensorProto, folder: Path | None) -> ExternalTensor:
     except ValueError as error:
         raise UserError(f"{where}: offset or length is no number") from error
     size = path.stat().st_size
-    count = 1
-    for dim in proto.dims:
-        count *= dim
-    length = packed_nbytes(proto.data_type, count)
+    if bits_of(proto.data_type) == 0 or any(dim < 0 for dim in proto.dims):
+        raise UserError(f"{where}: elements of type {name_of(proto.data_type)}{list(proto.dims)} cannot lie in a file")
+    length = packed_nbytes(proto.data_type, math.prod(proto.dims))
     if given is not None and given != length:
         raise UserError(f"{where}: length {given} does not fit {list(proto.dims)}, which needs {length} bytes")
     if offset < 0 or offset + length > size:
@@ -43,9 +43,13 @@ def external_tensor(proto: TensorProto, folder: Path | None) -> ExternalTensor:
 
 def _inside(folder: Path, location: str, where: str) -> Path:
     root = folder.resolve()
-    path = (root / location).resolve()
+    try:
+        path = (root / location).resolve()
+        found = path.is_file()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{where}: that is no name of a file: {error}") from error
     if Path(location).is_absolute() or not path.is_relative_to(root):
         raise UserError(f"{where}: the file lies outside the model's folder, which is refused")
-    if not path.is_file():
+    if not found:
         raise UserError(f"{where}: there is no such file in {folder}")
     return path

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
-from onnx import AttributeProto, TensorProto
+from onnx import AttributeProto, NodeProto, TensorProto
 
+from ..dtypes import packed_nbytes
+from ..graph import Graph
 from ..model import Model
-from ..tensor import DerivedTensor, ExternalTensor, ProtoTensor, Tensor
-from .emit import emit
+from ..node import Node
+from ..tensor import DerivedTensor, ExternalTensor, ProtoTensor, SparseTensor, Tensor
+from .emit import emit, emit_node
 
 _COMPUTED_BELOW = 4096
 
@@ -20,23 +24,63 @@ def file_size(model: Model) -> int:
     The emitted message is made with empty tensors; then the sizes of the real ones are put in, and the lengths of the
     messages around them follow.
     """
-    sizes: list[int] = []
-    outside = 0
-
-    def measure(tensor: Tensor, name: str) -> TensorProto:
-        nonlocal outside
-        sizes.append(_tensor_size(tensor, name))
-        outside += tensor.length if isinstance(tensor, ExternalTensor) else 0
-        return TensorProto()
-
-    proto = emit(model, measure)
-    order = iter(sizes)
+    scale = _Scale()
+    proto = emit(model, scale.measure)
+    order = iter(scale.sizes)
     grown = 0
     if proto.HasField("graph"):
         grown = _growth(proto.graph, _graph_growth(proto.graph, order))
     for function in proto.functions:
         grown += _growth(function, sum(_growth(n, _node_growth(n, order)) for n in function.node))
-    return int(proto.ByteSize()) + grown + outside
+    return int(proto.ByteSize()) + grown + scale.outside
+
+
+def node_size(node: Node) -> int:
+    """Bytes that the file loses with a node, its bodies and tensors included."""
+    scale = _Scale()
+    proto = NodeProto()
+    emit_node(node, proto, scale.measure)
+    return _framed(int(proto.ByteSize()) + _node_growth(proto, iter(scale.sizes))) + scale.outside
+
+
+def initializer_size(tensor: Tensor, name: str) -> int:
+    """Bytes that the file loses with an initializer."""
+    if isinstance(tensor, SparseTensor):
+        return _framed(int(tensor.to_sparse_proto(name).ByteSize()))
+    scale = _Scale()
+    scale.measure(tensor, name)
+    return _framed(scale.sizes[0]) + scale.outside
+
+
+def constant_size(dtype: int, shape: tuple[int, ...], name: str, graph: Graph) -> int:
+    """Bytes, at most, that the file grows by with a new constant of numbers in `graph`.
+
+    In a function that is a Constant node, whose own name may be a little longer; in a body the lengths of the messages
+    around it may get longer, too.
+    """
+    if not graph.is_function:
+        size = _framed(_raw_size(dtype, shape, name))
+    else:
+        value = _framed(_raw_size(dtype, shape, ""))
+        attribute = _framed(_text("value") + 3 + value)
+        size = _framed(_text("Constant") + 2 * _text(name) + _ROOM_FOR_SUFFIX + attribute)
+    return size + 3 * graph.depth * _varint(size)
+
+
+_ROOM_FOR_SUFFIX = 8
+
+
+class _Scale:
+    """An emitter that weighs tensors instead of emitting them."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.outside = 0
+
+    def measure(self, tensor: Tensor, name: str) -> TensorProto:
+        self.sizes.append(_tensor_size(tensor, name))
+        self.outside += tensor.length if isinstance(tensor, ExternalTensor) else 0
+        return TensorProto()
 
 
 def _tensor_size(tensor: Tensor, name: str) -> int:
@@ -48,8 +92,19 @@ def _tensor_size(tensor: Tensor, name: str) -> int:
     small = not isinstance(tensor, DerivedTensor) and tensor.nbytes < _COMPUTED_BELOW
     if small or tensor.dtype == TensorProto.STRING:
         return int(tensor.to_proto(name).ByteSize())
-    dims = sum(1 + _varint(dim) for dim in tensor.shape)
-    return dims + 2 + (_text(name) if name else 0) + 1 + _varint(tensor.nbytes) + tensor.nbytes
+    return _raw_size(tensor.dtype, tensor.shape, name)
+
+
+def _raw_size(dtype: int, shape: tuple[int, ...], name: str) -> int:
+    """Bytes of a TensorProto that holds its elements in `raw_data`."""
+    dims = sum(1 + _varint(dim) for dim in shape)
+    nbytes = packed_nbytes(dtype, math.prod(shape))
+    return dims + 2 + (_text(name) if name else 0) + 1 + _varint(nbytes) + nbytes
+
+
+def _framed(size: int) -> int:
+    """With the tag and length before it."""
+    return 1 + _varint(size) + size
 
 
 def _text(name: str) -> int:

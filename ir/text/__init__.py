@@ -8,7 +8,7 @@ from onnx import FunctionProto, GraphProto
 
 from ..graph import Function, Graph
 from ..model import Model
-from ..proto.emit import _emit_function, _emit_graph
+from ..proto.emit import emit_function, emit_graph
 from ..proto.lower import lower
 from .lexer import TextError
 from .parser import Parser
@@ -33,11 +33,11 @@ def print_graph(graph: Graph, *, full: bool = False, types: Types | None = None)
     printer = Printer(Style(full), types)
     if isinstance(graph.owner, Function):
         function = FunctionProto()
-        _emit_function(graph.owner, function, printer.style.emit)
+        emit_function(graph.owner, function, printer.style.emit)
         lines = printer.function(graph.owner, function)
     else:
         message = GraphProto()
-        _emit_graph(graph, message, printer.style.emit)
+        emit_graph(graph, message, printer.style.emit)
         lines = printer.graph(graph, message, "graph ")
     return "\n".join(lines) + "\n"
 

@@ -16,9 +16,9 @@ _WIDTH = 100
 _STRING = r'"[^"\\\n]*(?:\\.[^"\\\n]*)*"'
 _HEXADECIMAL = r"0x[0-9a-f]+(?:\.[0-9a-f]*)?(?:p[+-]?\d+)?"
 _DECIMAL = r"\d+(?:\.\d*)?(?:e[+-]?\d+)?"
-_BLANK = re.compile(r"(?:[\s,]+|#[^\n]*)*")
 _TOKEN = re.compile(
-    rf"""(?P<value>%(?:{NAME}|{_STRING}))
+    rf"""(?:[\s,]+|\#[^\n]*)*
+       (?:(?P<value>%(?:{NAME}|{_STRING}))
        | (?P<label>@(?:{NAME}|{_STRING}))
        | (?P<ref>\$(?:{NAME}|{_STRING}))
        | (?P<bytes>b{_STRING})
@@ -26,7 +26,7 @@ _TOKEN = re.compile(
        | (?P<digest>sha256:[0-9a-f]{{64}}(?![0-9A-Za-z]))
        | (?P<number>-?(?:{_HEXADECIMAL}|{_DECIMAL}|(?:inf|nan)(?![A-Za-z0-9_.-])))
        | (?P<word>{WORD})
-       | (?P<mark>\.\.\.|::|[{{}}()\[\]=:?])""",
+       | (?P<mark>\.\.\.|::|[{{}}()\[\]=:?]))?""",
     re.VERBOSE | re.ASCII,
 )
 _VERBATIM = re.compile(r"""[^{}"']+|"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\\\n]*(?:\\.[^'\\\n]*)*'|[{}]""")
@@ -174,13 +174,13 @@ class Lexer:
             raise self.error("half of a surrogate pair is no character", where) from error
 
     def _scan(self, position: int) -> Token:
-        blank = _BLANK.match(self.text, position)
-        start = blank.end() if blank else position
-        match = _TOKEN.match(self.text, start)
-        if match is not None:
-            return Token(match.lastgroup or "", match.group(), start, match.end())
-        kind = "end" if start >= len(self.text) else "unknown"
-        return Token(kind, self.text[start : start + 1], start, start)
+        match = _TOKEN.match(self.text, position)
+        assert match is not None  # blanks and a token may both be missing
+        kind = match.lastgroup
+        if kind is not None:
+            return Token(kind, match[kind], match.start(kind), match.end())
+        start = match.end()
+        return Token("unknown" if start < len(self.text) else "end", self.text[start : start + 1], start, start)
 
     def _plain(self, token: Token, sigil: int = 0) -> str:
         """The string or name that a token stands for."""

@@ -168,7 +168,7 @@ class Printer:
 
 def _types_beside_nodes(message: GraphProto | FunctionProto) -> dict[str, str]:
     """The types by name, as far as they can stand, in their order, where nodes define the values."""
-    results = (name for node in message.node for name in node.output)
+    results = (name for node in message.node for name in node.output if name)
     return {
         info.name: type_text(info.type)
         for info in message.value_info

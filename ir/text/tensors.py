@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from onnx import SparseTensorProto, TensorProto
 
 from ..dtypes import bits_of
-from ..proto.emit import _shell, as_is
+from ..proto.emit import shell, as_is
 from ..tensor import DerivedTensor, ExternalTensor, ProtoTensor, Tensor
 from .digests import FIELDS, Find, Keep, copy_data, digest_of, message_of, stored_fields, usual_field
 from .elements import element_words, read_elements
@@ -43,7 +43,7 @@ class Style:
             return as_is(tensor, name)
         outline = TensorProto(name=name, data_type=tensor.dtype, dims=tensor.shape)
         if isinstance(tensor, ProtoTensor):
-            outline.MergeFrom(_shell(tensor.proto, (*FIELDS, "name", "data_type", "dims")))
+            outline.MergeFrom(shell(tensor.proto, (*FIELDS, "name", "data_type", "dims")))
         return outline
 
 
@@ -85,7 +85,7 @@ def _by_digest(source: TensorProto, style: Style) -> str:
 
 def _mark(message: TensorProto, fields: list[str]) -> str:
     """The field that stores the data, where it is a single one and not the usual one."""
-    return "" if len(fields) > 1 or fields[0] == usual_field(message.data_type) else f"{fields[0]} "
+    return "" if len(fields) != 1 or fields[0] == usual_field(message.data_type) else f"{fields[0]} "
 
 
 def read_tensor(lexer: Lexer, target: TensorProto, find: Find) -> None:
