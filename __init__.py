@@ -15,14 +15,33 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .api import PassManager as PassManager
+    from .api import Report as Report
     from .api import compare as compare
     from .api import load as load
-    from .api import register_pass as register_pass
     from .api import save as save
     from .errors import OnnxpressError as OnnxpressError
+    from .ir import Graph as Graph
+    from .ir import Model as Model
+    from .passes.manager.base import Effect as Effect
+    from .passes.manager.base import Pass as Pass
+    from .passes.manager.context import Context as Context
+    from .passes.manager.options import option as option
+    from .passes.manager.registry import register_pass as register_pass
 
-_LAZY = dict.fromkeys(("PassManager", "compare", "load", "register_pass", "save"), "api") | {
-    "OnnxpressError": "errors"
+_LAZY = {
+    "Context": "passes.manager.context",
+    "Effect": "passes.manager.base",
+    "Graph": "ir",
+    "Model": "ir",
+    "OnnxpressError": "errors",
+    "Pass": "passes.manager.base",
+    "PassManager": "api",
+    "Report": "api",
+    "compare": "api",
+    "load": "api",
+    "option": "passes.manager.options",
+    "register_pass": "passes.manager.registry",
+    "save": "api",
 }
 __all__ = ["__version__", *sorted(_LAZY)]
 
