@@ -172,9 +172,12 @@ def _refer(proto: TensorProto, location: str, offset: int, length: int) -> None:
 
 
 def _read_blocks(path: Path) -> Iterator[memoryview]:
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            yield memoryview(block)
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                yield memoryview(block)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 class _Packer:

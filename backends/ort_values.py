@@ -7,6 +7,7 @@ are packed as in a file.
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import Any
 
 import numpy as np
@@ -71,8 +72,9 @@ def as_array(value: OrtValue) -> Array | None:
     dtype = value.element_type()
     if not is_foreign(dtype):
         return np.asarray(value.numpy())
-    data = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
-    return numpy_helper.to_array(TensorProto(data_type=dtype, dims=value.shape(), raw_data=data))
+    shape = tuple(value.shape())
+    data = ctypes.string_at(value.data_ptr(), packed_nbytes(dtype, math.prod(shape)))
+    return numpy_helper.to_array(TensorProto(data_type=dtype, dims=shape, raw_data=data))
 
 
 def _plain(array: Array) -> Array:
@@ -89,7 +91,7 @@ def _over(data: memoryview, dtype: int, shape: tuple[int, ...]) -> OrtValue:
     buffer: Array = np.frombuffer(data, np.uint8)
     if bits < 8:
         # The binding takes the shape from the array, one byte an element, and reads the packed bytes at its start.
-        packed, buffer = buffer, np.zeros(int(np.prod(shape)), np.uint8)
+        packed, buffer = buffer, np.zeros(math.prod(shape), np.uint8)
         buffer[: packed_nbytes(dtype, buffer.size)] = packed
     words = buffer.view(f"u{bits // 8}") if bits > 8 else buffer
     return OrtValue.ortvalue_from_numpy_with_onnx_type(words.reshape(shape), dtype)

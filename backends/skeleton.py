@@ -159,7 +159,7 @@ def _data_of(tensor: Tensor) -> memoryview:
         return memoryview(tensor.proto.raw_data)
     array = tensor.numpy()
     whole = packed_nbytes(tensor.dtype, 8) == 8 * array.itemsize
-    if whole and array.dtype.isnative and sys.byteorder == "little":
+    if whole and sys.byteorder == "little":
         return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     return memoryview(numpy_helper.from_array(array).raw_data)
 

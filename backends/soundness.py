@@ -147,13 +147,15 @@ def _tensor_fault(tensor: TensorProto, role: Role) -> str:
     if tensor.HasField("segment"):
         return "is stored in segments, which ONNX does not define"
     if tensor.data_location == TensorProto.EXTERNAL:
-        return _external_fault(dtype, role)
+        return _external_fault(tensor, role)
     return _inline_fault(tensor, dtype, count)
 
 
-def _external_fault(dtype: int, role: Role) -> str:
-    if dtype == TensorProto.STRING:
+def _external_fault(tensor: TensorProto, role: Role) -> str:
+    if tensor.data_type == TensorProto.STRING:
         return "holds strings in external data, which ONNX does not allow"
+    if any(not isinstance(text, str) for entry in tensor.external_data for text in (entry.key, entry.value)):
+        return "refers to external data by a name that is not UTF-8 text"
     return "is sparse and has external data, which is not supported" if role is Role.SPARSE else ""
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from onnx import SparseTensorProto, TensorProto, numpy_helper
 
+from ..errors import UserError
 from .dtypes import name_of, numpy_dtype, onnx_dtype, packed_nbytes
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -98,24 +99,57 @@ class ProtoTensor(Tensor):
         return proto
 
 
+class DataFile:
+    """A file of weights, memory-mapped when a tensor in it is first read.
+
+    With `keep` the mapping stays, so that its tensors stay readable though the file be removed, as saving in place
+    does. A mapping holds a file handle, of which a system grants a thousand or so.
+    """
+
+    __slots__ = ("_bytes", "_keep", "path", "size")
+
+    def __init__(self, path: Path, keep: bool) -> None:
+        self.path = path
+        self.size = path.stat().st_size
+        self._keep = keep
+        self._bytes: Array | None = None
+
+    def read(self, offset: int, length: int) -> Array:
+        """Bytes of the file, as a uint8 array of shape (length,). Raises UserError if it has vanished."""
+        if not length:
+            return np.empty(0, np.uint8)
+        mapped = self._bytes
+        if mapped is None:
+            try:
+                mapped = np.memmap(self.path, np.uint8, "r")
+            except OSError as error:
+                raise UserError(f"{self.path}: the data of weights cannot be read: {error.strerror}") from error
+        if self._keep:
+            self._bytes = mapped
+        return mapped[offset : offset + length]
+
+
 class ExternalTensor(Tensor):
     """A tensor whose data are a slice of a file beside the model."""
 
-    __slots__ = ("length", "offset", "path", "proto")
+    __slots__ = ("file", "length", "offset", "proto")
 
-    def __init__(self, proto: TensorProto, path: Path, offset: int, length: int) -> None:
+    def __init__(self, proto: TensorProto, file: DataFile, offset: int, length: int) -> None:
         self.proto = proto
-        self.path = path
+        self.file = file
         self.offset = offset
         self.length = length
         self.dtype = proto.data_type
         self.shape = tuple(proto.dims)
 
+    @property
+    def path(self) -> Path:
+        """The file, as an absolute path without links."""
+        return self.file.path
+
     def raw(self) -> Array:
         """The bytes, as a memory-mapped uint8 array of shape (length,)."""
-        if not self.length:
-            return np.empty(0, np.uint8)
-        return np.memmap(self.path, np.uint8, "r", self.offset, (self.length,))
+        return self.file.read(self.offset, self.length)
 
     def numpy(self) -> Array:
         """The elements: a read-only view of the file, unpacked (so copied) where the type is narrower than a byte."""

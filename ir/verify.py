@@ -27,8 +27,6 @@ def verify(model: Model) -> None:
         for value in graph.values():
             if set(value._uses) != uses.pop(value, set()):
                 raise VerifyError(f"{graph.label}: the recorded uses of {value.name!r} are not the real ones")
-    for value in uses:
-        raise VerifyError(f"{value.name!r} is used but defined in no graph of the model")
 
 
 def _graph(graph: Graph, outer: _Scope, uses: dict[Value, set[Use]]) -> None:
@@ -36,9 +34,13 @@ def _graph(graph: Graph, outer: _Scope, uses: dict[Value, set[Use]]) -> None:
     scope = outer.new_child(own)
     for value in graph.inputs:
         _define(graph, own, value)
+        if not value.is_input:
+            raise VerifyError(f"{graph.label}: {value.name!r} does not know that it is an input")
     for value in graph.initializers:
         if graph.is_function_body:
             raise VerifyError(f"{graph.label}: a function cannot have the initializer {value.name!r}")
+        if value.is_input and own.get(value.name) is not value:
+            raise VerifyError(f"{graph.label}: {value.name!r} takes itself for an input")
         if not value.is_input:
             _define(graph, own, value)
     count = 0

@@ -37,7 +37,7 @@ def cost(model: Model, pins: Mapping[str, tuple[int, ...]] | None = None) -> Cos
         tensors = [v.tensor for v in graph.initializers]
         for node in graph.nodes:
             nodes += node.constant is None
-            tensors += [a.tensor for a in node.attributes.values()]
+            tensors += [node.constant] if node.constant else [a.tensor for a in node.attributes.values()]
         parameters += sum(t.size for t in tensors if t is not None)
         nbytes += sum(t.nbytes for t in tensors if t is not None)
     macs, unknown = _graph_macs(model.graph, infer_shapes(model, pins), model)

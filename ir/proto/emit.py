@@ -63,7 +63,7 @@ def strip_weights(keep: int = 1024) -> TensorEmitter:
 def shell(source: Any, apart: tuple[str, ...]) -> Any:
     """A copy of a message without some fields; what they hold is copied only if fields of a newer format are there."""
     copy = type(source)()
-    if len(UnknownFieldSet(source)):
+    if len(UnknownFieldSet(source)) or any(_is_no_text(field, value) for field, value in source.ListFields()):
         copy.CopyFrom(source)
         for name in apart:
             copy.ClearField(name)
@@ -72,6 +72,12 @@ def shell(source: Any, apart: tuple[str, ...]) -> Any:
         if field.name not in apart:
             _copy_field(copy, field, value)
     return copy
+
+
+def _is_no_text(field: Any, value: Any) -> bool:
+    """Whether a text field holds bytes that are no UTF-8: protobuf reads them but lets nobody set them."""
+    values = value if field.is_repeated else (value,)
+    return bool(field.type == field.TYPE_STRING) and any(isinstance(item, bytes) for item in values)
 
 
 def _copy_field(target: Message, field: Any, value: Any) -> None:

@@ -15,7 +15,7 @@ from ..model import Model
 from ..node import Node
 from ..tensor import ProtoTensor, SparseTensor, Tensor
 from ..value import Use, Value
-from .external import external_tensor
+from .external import Files, external_tensor
 
 _Scope = ChainMap[str, Value]
 _GRAPH_TYPES = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
@@ -37,6 +37,7 @@ def lower(proto: ModelProto, path: Path | None = None) -> Model:
 class _Lowering:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
+        self.files: Files = {}
 
     def function(self, proto: FunctionProto) -> Function:
         body = Graph(proto.name)
@@ -77,7 +78,7 @@ class _Lowering:
 
     def tensor(self, proto: TensorProto) -> Tensor:
         if proto.data_location == TensorProto.EXTERNAL:
-            return external_tensor(proto, self.folder)
+            return external_tensor(proto, self.folder, self.files)
         return ProtoTensor(proto)
 
     def _nodes(self, graph: Graph, protos: Iterable[NodeProto], scope: _Scope) -> None:

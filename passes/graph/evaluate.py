@@ -9,19 +9,27 @@ from onnx import ModelProto
 
 from ...errors import ExecutionError
 from ...ir import Graph, Model, Node, Tensor, Value, clone_function, clone_node, tensor
-from ...ir.analysis.shapes import infer_shapes
+from ...ir.analysis.shapes import Shapes, infer_shapes
+from ...ir.proto import constant_size
 from ..manager.context import Context
-from .region import Region, closure, sources_of
+from .region import Bytes, Region, Sizes, closure, sources_of
 
 
-def region_sizes(region: Region, model: Model) -> dict[Value, int | None]:
-    """Bytes of every value of a region, None where inference does not tell (or the value is no tensor of numbers)."""
-    sizes: dict[Value, int | None] = {}
+def region_sizes(region: Region, model: Model) -> Sizes:
+    """What every value of a region weighs, None where inference does not tell (or it is no tensor of numbers)."""
+    sizes: dict[Value, Bytes | None] = {}
     for nodes in _by_opset(region.nodes):
         copy, mapping = _region_model(nodes, model, {})
         shapes = infer_shapes(copy)
-        sizes |= {value: shapes.nbytes(mapping[value]) for node in nodes for value in node.outputs}
+        sizes |= {value: _bytes(value, mapping[value], shapes) for node in nodes for value in node.outputs}
     return sizes
+
+
+def _bytes(value: Value, copy: Value, shapes: Shapes) -> Bytes | None:
+    data, dtype, shape = shapes.nbytes(copy), shapes.dtype(copy), shapes.static_shape(copy)
+    if data is None or dtype is None or shape is None or value.graph is None:
+        return None
+    return Bytes(data, constant_size(dtype, shape, value.name, value.graph))
 
 
 def evaluate(nodes: list[Node], values: list[Value], ctx: Context) -> tuple[dict[Value, Tensor], set[Node]]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...ir import Graph, Node, SparseTensor, Tensor, Value
+from ...ir.proto import initializer_size, node_size
 from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.options import option
@@ -93,6 +94,6 @@ def _lift_pays(node: Node, tensor: Tensor) -> bool:
     constant stays one."""
     if isinstance(tensor, SparseTensor):
         return False
-    if "value" in node.attributes or node.source is None:
+    if "value" in node.attributes:
         return True
-    return bool(tensor.to_proto(node.outputs[0].name).ByteSize() <= node.source.ByteSize())
+    return initializer_size(tensor, node.outputs[0].name) <= node_size(node)

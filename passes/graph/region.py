@@ -5,15 +5,26 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from ...ir import Graph, Model, Node, Tensor, Value
+from ...ir import Graph, Model, Node, Value
 from ...ir.analysis.purity import Purity
+from ...ir.proto import initializer_size, node_size
 from ..manager.remarks import Remarks
 
 EVALUATE_AT_MOST = 256 * 2**20
 """Bytes of the largest value that is evaluated at all, stored or not."""
 
-_TENSOR_OVERHEAD = 24
+
+class Bytes(NamedTuple):
+    """What a value weighs: its data, and what they take in the file as a constant, at most."""
+
+    data: int
+    stored: int
+
+
+Sizes = Mapping[Value, Bytes | None]
+"""The weights of values, None where the size is unknown."""
 
 
 @dataclass
@@ -22,29 +33,31 @@ class Region:
 
     nodes: list[Node]
 
-    def choose(self, sizes: Mapping[Value, int | None], room: int) -> Choice:
+    def choose(self, sizes: Sizes, room: int) -> Choice:
         """What to replace so that no connected part grows the file, or all together by at most `room` bytes."""
         known = _with_known_sizes(self.nodes, sizes)
-        choice = Choice(dict.fromkeys(known), {v: s for v, s in sizes.items() if s is not None})
+        choice = Choice(dict.fromkeys(known), {v: s.stored for v, s in sizes.items() if s is not None})
         for part in sorted(_connected(choice), key=choice.growth):
             room -= choice.shrink(part, room)
         return choice
 
-    def explain(self, sizes: Mapping[Value, int | None], remarks: Remarks) -> None:
+    def explain(self, sizes: Sizes, remarks: Remarks) -> None:
         """Say why the constant nodes that are still there were not replaced."""
         nodes = dict.fromkeys(self.nodes)
         for node in self.nodes:
             if node.graph is None or all(_enclosing(use.user, nodes) for v in node.outputs for use in v.uses):
                 continue
-            size = max((sizes.get(v) or 0 for v in node.outputs), default=0)
-            if any(sizes.get(v) is None for v in node.outputs if v.name):
+            found = [sizes.get(value) for value in node.outputs if value.name]
+            known = [size for size in found if size is not None]
+            if len(known) < len(found):
                 remarks.missed(node.label, "constant, but the size of its result is unknown", rule="size")
             else:
+                data, stored = (sum(numbers) for numbers in zip(*known, strict=True))
                 remarks.missed(
                     node.label,
-                    f"constant, but its result of {size} bytes would make the file grow",
+                    f"constant, but its result of {data} bytes would make the file grow",
                     rule="limit",
-                    suggestion=f"fold{{limit={size}}} evaluates it",
+                    suggestion=f"fold{{limit={stored}}} evaluates it",
                 )
 
 
@@ -84,7 +97,7 @@ class Choice:
         nodes = dict.fromkeys(part)
         stored = sum(self._stored_bytes(node) for node in nodes)
         freed = sum(_bytes_of(v) for v in dict.fromkeys(_sources(nodes, self.nodes)) if self._is_freed(v))
-        return stored - freed - sum(map(_node_bytes, nodes))
+        return stored - freed - sum(map(node_size, nodes))
 
     def shrink(self, part: list[Node], room: int) -> int:
         """Drop the largest stored values of `part` until it fits into `room`; returns the bytes that it uses of it."""
@@ -99,7 +112,7 @@ class Choice:
                 continue
             reads = list(dict.fromkeys(_reads(node)))
             before = self._cost_of(reads)
-            growth += size + _node_bytes(node)
+            growth += size + node_size(node)
             del self.nodes[node]
             growth += self._cost_of(reads) - before
             for value in reads:
@@ -114,16 +127,13 @@ class Choice:
         cost = 0
         for value in reads:
             if value.producer in self.nodes:
-                cost += self._size(value) if self._is_stored(value) else 0
+                cost += self.sizes[value] if self._is_stored(value) else 0
             elif self._is_freed(value):
                 cost -= _bytes_of(value)
         return cost
 
-    def _size(self, value: Value) -> int:
-        return self.sizes[value] + len(value.name) + _TENSOR_OVERHEAD
-
     def _stored_bytes(self, node: Node) -> int:
-        return sum(self._size(value) for value in node.outputs if self._is_stored(value))
+        return sum(self.sizes[value] for value in node.outputs if self._is_stored(value))
 
     def _is_stored(self, value: Value) -> bool:
         if value.pinned:
@@ -185,7 +195,7 @@ def _reads(node: Node) -> list[Value]:
     """Inputs of a node, and what its bodies capture from outside."""
     reads = [value for value in node.inputs if value is not None]
     if node.bodies:
-        inside = set(node.walk_bodies())
+        inside = dict.fromkeys(node.walk_bodies())
         for graph in inside:
             reads += [v for inner in graph.nodes for v in inner.inputs if v is not None and v.graph not in inside]
             reads += [v for v in graph.outputs if v.graph not in inside]
@@ -201,7 +211,7 @@ def _sources(nodes: Iterable[Node], inside: Mapping[Node, None]) -> Iterable[Val
     return (value for node in nodes for value in _reads(node) if value.producer not in inside)
 
 
-def _with_known_sizes(nodes: list[Node], sizes: Mapping[Value, int | None]) -> list[Node]:
+def _with_known_sizes(nodes: list[Node], sizes: Sizes) -> list[Node]:
     """Without the nodes of unknown or immense size, and without what needs them."""
     lost: set[Node] = set()
     kept = []
@@ -214,8 +224,8 @@ def _with_known_sizes(nodes: list[Node], sizes: Mapping[Value, int | None]) -> l
     return kept
 
 
-def _unfit(size: int | None) -> bool:
-    return size is None or size > EVALUATE_AT_MOST
+def _unfit(size: Bytes | None) -> bool:
+    return size is None or size.data > EVALUATE_AT_MOST
 
 
 def _connected(choice: Choice) -> list[list[Node]]:
@@ -251,13 +261,7 @@ def _enclosing(user: Node | Graph, nodes: Mapping[Node, None]) -> Node | None:
 
 
 def _bytes_of(value: Value) -> int:
-    tensor: Tensor | None = value.const
-    return 0 if tensor is None else tensor.nbytes
-
-
-def _node_bytes(node: Node) -> int:
-    """Bytes that a node takes in the file, or a little less."""
-    if node.source is not None:
-        return int(node.source.ByteSize())
-    names = sum(len(value.name) + 2 for value in (*node.outputs, *_reads(node)))
-    return names + len(node.op_type) + sum(int(a.proto.ByteSize()) for a in node.attributes.values())
+    """Bytes that the file loses with a constant."""
+    if value.producer is not None:
+        return node_size(value.producer)
+    return 0 if value.const is None else initializer_size(value.const, value.name)

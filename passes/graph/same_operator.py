@@ -12,9 +12,9 @@ _SAME = ("SAME_UPPER", "SAME_LOWER")
 def means_the_same(node: Node, old: int, new: int) -> bool:
     """Whether a node of the standard domain keeps its meaning from opset `old` to `new`, both 7 or above.
 
-    It does if the operator takes the same inputs and outputs, by name, in types that the new version takes too, and has
-    the same attributes, of the same type and with the same default as far as the node leaves them out. A new optional
-    attribute stands for the old behaviour where it is left out: that is how onnx extends operators.
+    It does if the operator has the same inputs and outputs, by name, in types that the new version takes too, and the
+    same attributes, of the same type and with the same default; one that is gone must be left out by the node. A new
+    optional attribute stands for the old behaviour where it is left out: that is how onnx extends operators.
     """
     if not defs.has(node.op_type, old) or not defs.has(node.op_type, new):
         return False
@@ -55,16 +55,17 @@ def _types(schema: defs.OpSchema, type_str: str) -> set[str]:
 
 
 def _same_attributes(node: Node, before: defs.OpSchema, after: defs.OpSchema) -> bool:
+    """A changed default is a warning even where the node sets the attribute: Softmax changed its meaning with it."""
     for name, old in before.attributes.items():
         new = after.attributes.get(name)
-        if name in node.attributes:
-            if new is None or new.type != old.type:
-                return False
-        elif _default(old) != (b"" if new is None else _default(new)):
+        if new is None and (name in node.attributes or _default(old)):
             return False
-    known = before.attributes
-    return all(name in known or not new.required for name, new in after.attributes.items()) and all(
-        name in known for name in node.attributes
+        if new is not None and (new.type != old.type or _default(new) != _default(old)):
+            return False
+    added = after.attributes.keys() - before.attributes.keys()
+    return (
+        not any(after.attributes[name].required for name in added)
+        and node.attributes.keys() <= before.attributes.keys()
     )
 
 

@@ -148,7 +148,10 @@ def run_pass(pass_: Pass, ctx: Context) -> Sequence[Edit]:
             raise PassError(f"pass {pass_.name!r} failed: {type(error).__name__}: {words}") from error
         raise
     if ctx.model.ir_version != version:
-        ctx.remarks.applied("model", f"IR version raised from {version} to {ctx.model.ir_version}", rule="ir-version")
+        raised = f"IR version raised from {version} to {ctx.model.ir_version}"
+        if any(value.tensor is not None for value in ctx.model.graph.inputs):
+            raised += ", where a feed may override the weights that are listed as inputs: freeze-defaults makes them constants"
+        ctx.remarks.applied("model", raised, rule="ir-version")
     return edits
 
 

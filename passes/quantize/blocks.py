@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from math import prod
 
 Part = tuple[slice, ...]
-PART_SIZE = 1 << 17
+PART_SIZE = 1 << 15
+"""Elements. Memory of larger temporary arrays goes back to the system each time, which costs more than arithmetic."""
 
 
 def parts(shape: tuple[int, ...], limit: int = PART_SIZE) -> Iterator[Part]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .blocks import part_of, parts
+from .blocks import Part, part_of, parts
 
 Array = np.ndarray[Any, np.dtype[Any]]
 LEVELS = 127
@@ -65,41 +65,42 @@ def encode(weight: Array, steps: Array) -> NDArray[np.int8]:
     """The levels of `weight`, of its shape; `steps` is broadcast over it."""
     levels = np.empty(weight.shape, np.int8)
     for part in parts(weight.shape):
-        ratio = np.asarray(weight[part].astype(steps.dtype) / steps[part_of(part, steps.shape)])
-        levels[part] = np.clip(np.rint(ratio, out=ratio), -LEVELS, LEVELS, out=ratio)
+        levels[part] = _nearest(weight[part], steps[part_of(part, steps.shape)])
     return levels
 
 
-def decode(levels: NDArray[np.int8], steps: Array, dtype: np.dtype[Any]) -> Array:
-    """What executors make of the levels: the product in the arithmetic of `steps`, cast to `dtype`."""
-    product: Array = levels.astype(steps.dtype) * steps
+def decode(levels: Array, steps: Array, dtype: np.dtype[Any]) -> Array:
+    """What executors make of levels: the product in the arithmetic of `steps`, cast to `dtype`."""
+    product = np.asarray(np.multiply(levels, steps, dtype=steps.dtype))
     return product.astype(dtype, copy=False)
 
 
 def absolute_errors(weight: Array, steps: Array, summed: tuple[int, ...], kept: tuple[int, ...]) -> NDArray[np.float64]:
     """|weight - decode(encode(weight))|, exactly as the runtime will have it, summed over the axes `summed`, then the
-    largest over all axes but `kept`; the result has the axes `kept` in order. In float64."""
-    shape = tuple(1 if axis in summed else n for axis, n in enumerate(weight.shape))
-    if not summed:
-        return _largest(weight, steps, kept)
-    total = np.zeros(shape)
-    for part in parts(weight.shape):
-        total[part_of(part, shape)] += _error(weight, steps, part).sum(summed, keepdims=True)
-    return np.asarray(total.max(tuple(axis for axis in range(total.ndim) if axis not in kept), initial=0))
-
-
-def _largest(weight: Array, steps: Array, kept: tuple[int, ...]) -> NDArray[np.float64]:
-    shape = tuple(n if axis in kept else 1 for axis, n in enumerate(weight.shape))
+    largest over all axes but `kept`; the result has the axes `kept` in order."""
     others = tuple(axis for axis in range(weight.ndim) if axis not in kept)
-    most = np.zeros(shape)
+    if not summed:
+        most = np.zeros([n if axis in kept else 1 for axis, n in enumerate(weight.shape)])
+        for part in parts(weight.shape):
+            here = part_of(part, most.shape)
+            most[here] = np.maximum(most[here], _error(weight, steps, part).max(others, keepdims=True, initial=0))
+        return most.reshape([weight.shape[axis] for axis in kept])
+    total = np.zeros([1 if axis in summed else n for axis, n in enumerate(weight.shape)])
     for part in parts(weight.shape):
-        here = part_of(part, shape)
-        most[here] = np.maximum(most[here], _error(weight, steps, part).max(others, keepdims=True, initial=0))
-    return most.reshape([weight.shape[axis] for axis in kept])
+        total[part_of(part, total.shape)] += _error(weight, steps, part).sum(summed, np.float64, keepdims=True)
+    return np.asarray(total.max(others, initial=0))
 
 
-def _error(weight: Array, steps: Array, part: tuple[slice, ...]) -> NDArray[np.float64]:
-    here = weight[part]
-    step = steps[part_of(part, steps.shape)]
-    decoded = decode(encode(here, step), step, here.dtype)
-    return np.asarray(np.abs(here.astype(np.float64) - decoded.astype(np.float64)))
+def _nearest(weight: Array, steps: Array) -> Array:
+    """The levels of a part, as floats."""
+    ratio = np.asarray(np.divide(weight, steps, dtype=steps.dtype))
+    return np.clip(np.rint(ratio, out=ratio), -LEVELS, LEVELS, out=ratio)
+
+
+def _error(weight: Array, steps: Array, part: Part) -> Array:
+    """The errors of a part. The subtraction is exact in a type that holds both: a number and what it is decoded to are
+    at most a factor of 2 apart, or the latter is zero (Sterbenz)."""
+    here, step = weight[part], steps[part_of(part, steps.shape)]
+    both = np.result_type(here.dtype, step.dtype)
+    decoded = decode(_nearest(here, step), step, here.dtype).astype(both, copy=False)
+    return np.asarray(np.abs(np.subtract(here, decoded, out=decoded), out=decoded))

@@ -45,11 +45,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a constant stays; `hint` says what would help, `is_weight` whether anybody reads it as a weight."""
+    """Why a constant stays; `hint` says what would help, `is_weight` whether anybody reads it as a weight, `patterns` which
+    globs exclude it."""
 
     reason: Reason
     is_weight: bool = True
     hint: str = ""
+    patterns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,13 @@ class Planner:
             return _no_weight(readers)
         if isinstance(tensor, SparseTensor):
             return Refusal(Reason.SPARSE)
+        names = [value.name, *(site.node.label for site in readers.sites)]
+        patterns = tuple(p for p in self.exclude if any(fnmatchcase(name, p) for name in names))
+        if patterns:
+            return Refusal(Reason.EXCLUDED, hint=f"exclude has {patterns[0]!r}", patterns=patterns)
         if tensor.nbytes < self.min_bytes:
             return Refusal(Reason.EXCLUDED, hint=f"min-bytes is {self.min_bytes}")
-        names = [value.name, *(site.node.label for site in readers.sites)]
-        pattern = next((p for p in self.exclude if any(fnmatchcase(name, p) for name in names)), None)
-        return None if pattern is None else Refusal(Reason.EXCLUDED, hint=f"exclude has {pattern!r}")
+        return None
 
     def _plan(self, graph: Graph, value: Value, tensor: Tensor, readers: Readers) -> Plan | Refusal:
         form = self.scaling.form

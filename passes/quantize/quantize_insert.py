@@ -17,8 +17,8 @@ from .weight_only import quantize_weights
 class QuantizeInsert(Pass):
     """Store weights as int8, one scale per output channel.
 
-    Weight-only quantization buys size on disk, not speed and not memory: the weights are decoded to what they were
-    before they are used. With `form=cast` onnxruntime does so once, when it loads the model, and then runs at the speed
+    Weight-only quantization buys size on disk, not speed and not memory: the weights are decoded to floats before they
+    are used. With `form=cast` onnxruntime does so once, when it loads the model, and then runs at the speed
     of the original. With `form=dq` it decodes at every call, which is slower, and for a MatMul it quantizes the
     activations to int8 as well unless the session is told not to.
 

@@ -1,7 +1,7 @@
 """Along which axes a weight gets scales of its own.
 
-Every reader names the axes that suit it. Where they differ, or a reader has none to name, the choice with the least
-expected squared error is taken.
+Readers name the axes of their output channels. Where they differ, or none has any to name (tables, unknown layouts),
+the choice with the least expected squared error is taken.
 """
 
 from __future__ import annotations
@@ -33,12 +33,9 @@ class Scaling:
         return min(made, key=lambda choice: choice.squared_error(weight.shape))
 
     def candidates(self, shape: Sequence[int], dtype: int, sites: Sequence[Site]) -> list[Axes]:
-        """The choices, without doubles, in the order of the readers."""
-        found: list[Axes] = []
-        for site in sites:
-            named = self._named(shape, site)
-            found += self._free(shape, dtype, site) if named is None else [named]
-        return list(dict.fromkeys(found))
+        """The choices, without doubles, in the order of the readers: what they name, or anything if none does."""
+        named = [axes for site in sites if (axes := self._named(shape, site)) is not None]
+        return list(dict.fromkeys(named or [axes for site in sites for axes in self._free(shape, dtype, site)]))
 
     def _named(self, shape: Sequence[int], site: Site) -> Axes | None:
         """The axes that a reader wants, those of length 1 left out; None if it has no wish."""

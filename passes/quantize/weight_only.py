@@ -33,6 +33,9 @@ def quantize_weights(ctx: Context, *, form: str, min_bytes: int, exclude: Sequen
         (held, checked(ctx.model, decode, one, problem) if isinstance(one, Plan) else one) for held, one in decisions
     ]
     _account_for_attributes(ctx)
+    matched = {pattern for _, one in decisions if isinstance(one, Refusal) for pattern in one.patterns}
+    for pattern in dict.fromkeys(pattern for pattern in exclude if pattern not in matched):
+        ctx.remarks.missed("exclude", f"{pattern!r} matches no weight that could be quantized", rule="exclude")
     for held, decision in decisions:
         if isinstance(decision, Refusal):
             _refuse(ctx, held, decision)
