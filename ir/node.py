@@ -24,6 +24,7 @@ class Node:
 
     __slots__ = (
         "_attributes",
+        "_bodies",
         "_constant",
         "_graph",
         "_inputs",
@@ -65,6 +66,7 @@ class Node:
         self._outputs = outputs
         self._attributes = attributes
         self._source_attributes = attributes if source is not None else None
+        self._bodies: tuple[Graph, ...] | None = None
         self._constant: Tensor | None = None
         self._graph: Graph | None = None
         self._prev: Node | None = None
@@ -110,8 +112,10 @@ class Node:
 
     @property
     def bodies(self) -> tuple[Graph, ...]:
-        """The graphs in its attributes, in order."""
-        return tuple(graph for attribute in self._attributes.values() for graph in attribute.graphs)
+        """The graphs in its attributes, in order. They are the same for as long as the node lives."""
+        if self._bodies is None:
+            self._bodies = tuple(graph for attribute in self._attributes.values() for graph in attribute.graphs)
+        return self._bodies
 
     @property
     def label(self) -> str:

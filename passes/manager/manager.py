@@ -150,7 +150,7 @@ def run_pass(pass_: Pass, ctx: Context) -> Sequence[Edit]:
     if ctx.model.ir_version != version:
         raised = f"IR version raised from {version} to {ctx.model.ir_version}"
         if any(value.tensor is not None for value in ctx.model.graph.inputs):
-            raised += ", where a feed may override the weights that are listed as inputs: freeze-defaults makes them constants"
+            raised += ", where a feed may override weights that are inputs too: freeze-defaults makes them constants"
         ctx.remarks.applied("model", raised, rule="ir-version")
     return edits
 

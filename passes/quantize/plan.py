@@ -45,8 +45,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a constant stays; `hint` says what would help, `is_weight` whether anybody reads it as a weight, `patterns` which
-    globs exclude it."""
+    """Why a constant stays.
+
+    `is_weight` says whether anybody reads it as a weight, `hint` what would help, `patterns` which globs exclude it.
+    """
 
     reason: Reason
     is_weight: bool = True

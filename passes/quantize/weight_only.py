@@ -33,12 +33,7 @@ def quantize_weights(ctx: Context, *, form: str, min_bytes: int, exclude: Sequen
         (held, checked(ctx.model, decode, one, problem) if isinstance(one, Plan) else one) for held, one in decisions
     ]
     _account_for_attributes(ctx)
-    matched = {pattern for _, one in decisions if isinstance(one, Refusal) for pattern in one.patterns}
-    for pattern in dict.fromkeys(pattern for pattern in exclude if pattern not in matched):
-        ctx.remarks.missed("exclude", f"{pattern!r} matches no weight that could be quantized", rule="exclude")
-    for held, decision in decisions:
-        if isinstance(decision, Refusal):
-            _refuse(ctx, held, decision)
+    _explain(ctx, decisions, exclude)
     plans = _plans(decisions)
     first = first_readers(plans)
     for plan in ctx.progress.track(plans, "quantize"):
@@ -83,6 +78,18 @@ def _account_for_attributes(ctx: Context) -> None:
             for attribute in node.attributes.values() if node.constant is None else ():
                 if attribute.tensor is not None and attribute.tensor.nbytes >= ACCOUNTED_FROM:
                     ctx.weights.kept(attribute.tensor, reason)
+
+
+def _explain(ctx: Context, decisions: Sequence[Decision], exclude: Sequence[str]) -> None:
+    """Say why constants stay, and which globs exclude nothing."""
+    unmatched = dict.fromkeys(exclude)
+    for held, decision in decisions:
+        if isinstance(decision, Refusal):
+            _refuse(ctx, held, decision)
+            for pattern in decision.patterns:
+                unmatched.pop(pattern, None)
+    for pattern in unmatched:
+        ctx.remarks.missed("exclude", f"{pattern!r} matches no weight that could be quantized", rule="exclude")
 
 
 def _refuse(ctx: Context, held: Held, refusal: Refusal) -> None:
