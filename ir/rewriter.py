@@ -56,7 +56,8 @@ class Rewriter(Journal):
         """A new node before `before`, or at the end of `graph`.
 
         `outputs` are hints for names, made unique (`op_type` where empty); `attributes` are Python values (see
-        `Attribute.of`) or Attributes; `origin` are the nodes that it stands for.
+        `Attribute.of`) or Attributes; `origin` are the nodes that it stands for. The node itself has no name: names of
+        nodes must not clash, and nothing refers to them.
         """
         graph = graph if before is None else before.graph
         if graph is None:
@@ -74,7 +75,6 @@ class Rewriter(Journal):
             values,
             made,
             domain=domain,
-            name=values[0].name if values else op_type,
             origin=labels,
             made_by=self.by,
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from onnx import SparseTensorProto, TensorProto
 
 from ..dtypes import bits_of
-from ..proto.emit import shell, as_is
+from ..proto.emit import as_is, shell
 from ..tensor import DerivedTensor, ExternalTensor, ProtoTensor, Tensor
 from .digests import FIELDS, Find, Keep, copy_data, digest_of, message_of, stored_fields, usual_field
 from .elements import element_words, read_elements

@@ -119,7 +119,7 @@ class WeightAccount:
             if leaf in alive and leaf not in counted:
                 counted.add(leaf)
                 final += leaf.nbytes
-        told = next((s for s in reversed(steps) if s.outcome is not Outcome.FOLDED), steps[-1] if steps else None)
+        told = _decisive(steps)
         if not any(leaf in alive for leaf in leaves):
             return replace(entry, outcome=Outcome.REMOVED, reason=Reason.DEAD, final_nbytes=0)
         if told is None:
@@ -149,6 +149,13 @@ class WeightAccount:
             else:
                 leaves.append(here)
         return steps, leaves
+
+
+def _decisive(steps: Sequence[_Step]) -> _Step | None:
+    """The step that tells what became of a weight: what changed it, else the last that says why it was left."""
+    changed = [step for step in steps if step.outcome not in (Outcome.FOLDED, Outcome.KEPT)]
+    kept = [step for step in steps if step.outcome is Outcome.KEPT]
+    return (changed or kept or [*steps, None])[-1]
 
 
 def constants(model: Model) -> Iterator[tuple[Graph, str, Tensor]]:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxpress.cli.demo
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+import onnxpress.cli.demo
 
 FLOAT = TensorProto.FLOAT
 DEMO = Path(onnxpress.cli.demo.__file__).parent / "digits.onnx"

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
+
 from onnxpress.backends.files import load_model
 from onnxpress.errors import UserError
 

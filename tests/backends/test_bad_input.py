@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
+
 from onnxpress.backends.files import load_model, model_from
 from onnxpress.errors import UserError
 from onnxpress.ir import emit

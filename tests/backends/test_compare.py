@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto
+
 from onnxpress.backends.compare import compare_sessions
 from onnxpress.backends.metrics import METRICS, Limit, hopeless
 from onnxpress.errors import ExecutionError

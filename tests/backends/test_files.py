@@ -11,6 +11,7 @@ import onnx
 import pytest
 from hypothesis import given
 from onnx import ModelProto, TensorProto, numpy_helper
+
 from onnxpress.backends.files import check_writable, load_model, model_from, save_model
 from onnxpress.backends.skeleton import Skeleton
 from onnxpress.errors import UserError

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, TypeProto, helper, parser
+
 from onnxpress.backends.domains import FLAG, SIZE, Choice, Index, integer_domains
 from onnxpress.backends.generate import generate_feeds
 from onnxpress.backends.interface import Pins

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import ModelProto, numpy_helper
+
 from onnxpress.backends.files import model_from, save_model
 from onnxpress.errors import UserError
 from onnxpress.ir import DerivedTensor, Model, Rewriter, Tensor

@@ -2,6 +2,7 @@ import gc
 import time
 
 import pytest
+
 from onnxpress.backends.latency import latency_ratio
 from onnxpress.errors import ExecutionError
 

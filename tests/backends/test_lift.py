@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+
 from onnxpress.backends import default_backend
 from onnxpress.backends.files import load_model, model_from, save_model
 from onnxpress.backends.generate import generate_feeds

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from onnxpress.backends.metrics import METRICS, Limit, hopeless, measure, mismatch, perfect, worst
 from onnxpress.errors import UserError
 

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import ModelProto, TensorProto, TypeProto, helper, numpy_helper
+
 from onnxpress.backends import default_backend
 from onnxpress.backends.files import model_from
 from onnxpress.backends.ort import OrtBackend, versions

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+
 from onnxpress.backends.files import load_model, model_from, save_model
 from onnxpress.backends.ort import OrtBackend
 from onnxpress.backends.reference import ReferenceBackend

@@ -5,6 +5,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from onnx import TensorProto
+
 from onnxpress.backends.interface import Pins
 from onnxpress.backends.samples import load_samples, samples_from
 from onnxpress.errors import UserError

@@ -2,6 +2,7 @@
 
 import networkx as nx
 import onnx.parser
+
 from onnxpress.ir import Model, Rewriter, lower
 from onnxpress.ir.analysis.cache import Analyses
 from onnxpress.ir.analysis.view import captured, dataflow

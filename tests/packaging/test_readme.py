@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 import numpy as np
-import onnxpress
 import pytest
+
+import onnxpress
 from onnxpress.cli.demo import data
 
 README = Path(__file__).parents[2] / "README.md"

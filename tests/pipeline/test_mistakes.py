@@ -8,6 +8,7 @@ from textwrap import dedent
 from typing import Any, ClassVar, Literal
 
 import pytest
+
 from onnxpress.errors import UserError
 from onnxpress.passes.manager.base import Effect, Pass
 from onnxpress.passes.manager.mistakes import PipelineError

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+
 from onnxpress.errors import UserError
 from onnxpress.passes.manager import registry as registry_module
 from onnxpress.passes.manager import text as text_module

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+
 from onnxpress.passes.manager.base import Effect, Pass
 from onnxpress.passes.manager.lexer import tokenize
 from onnxpress.passes.manager.mistakes import PipelineError

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from onnxpress.errors import UserError
 from onnxpress.passes.manager.base import Effect, Pass
 from onnxpress.passes.manager.options import option, options_of

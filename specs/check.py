@@ -1,0 +1,229 @@
+"""`check_pass`: hold a pass to everything that passes promise, on drawn models and inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings, target
+from hypothesis import strategies as st
+from onnx import ModelProto, ValueInfoProto, checker, printer
+
+from ..backends.ort import OrtBackend
+from ..backends.reference import ReferenceBackend
+from ..errors import ExecutionError, OnnxpressError, PassError, UserError
+from ..ir import Backend, Model, emit, lower, verify
+from ..passes.manager.base import Effect, Pass
+from ..passes.manager.manager import PassManager
+from ..passes.manager.report import Report
+from .bits import differing
+from .impure import impure_nodes
+from .strategies import models as drawn_models
+from .strategies_feeds import feeds
+from .strategies_scope import Draw
+
+SEED = 0
+Feed = Mapping[str, Any]
+PassSource = Pass | Callable[[], Pass] | st.SearchStrategy[Pass]
+"""A pass, its class or another way to make one, or a strategy that draws its options."""
+
+
+class BrokenPromiseError(AssertionError):
+    """A pass did what it promises not to do; says which promise, and where."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a pass, and a feed that the original accepts: what a bound is judged on."""
+
+    before: ModelProto
+    after: ModelProto
+    report: Report
+    backend: Backend
+    feed: Feed
+
+
+Bound = Callable[[Trial], float]
+"""The largest error of a rewritten value over the bound that the pass states for it: at most 1 if the promise holds."""
+
+
+@dataclass
+class Checked:
+    """What a check has seen: drawn models, those that the pass changed, and runs whose outputs were compared."""
+
+    examples: int = 0
+    changed: int = 0
+    compared: int = 0
+
+
+def check_pass(
+    pass_or_factory: PassSource,
+    *,
+    models: st.SearchStrategy[ModelProto] | None = None,
+    backend: Backend | None = None,
+    bound: Bound | None = None,
+    max_examples: int | None = None,
+) -> Checked:
+    """Draw models and inputs, run the pass over them, and raise BrokenPromiseError with the smallest that shows a fault.
+
+    Checked is that the result verifies and passes `onnx.checker`; that inputs and outputs keep their names, order and
+    types unless the pass says otherwise; that random and unknown nodes are all still there; that the same input and seed
+    give the same bytes; that running again changes nothing if the pass is idempotent; and that its effect holds: EXACT
+    outputs are equal to the bit in the reference configuration of the executor that evaluated the constants, those of a
+    ROUNDING or LOSSY pass are judged by `bound`, which is then required, and LEARNED promises nothing. Without `backend`
+    all this is done once with onnxruntime and once with onnx's reference evaluator. Feeds that the original refuses are
+    discarded; it is a fault if all are, for then nothing was checked.
+    """
+    checked = Checked()
+    backends = (OrtBackend(), ReferenceBackend()) if backend is None else (backend,)
+
+    @settings(
+        max_examples=max_examples or settings().max_examples,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(_samples(_default_models() if models is None else models), _passes(pass_or_factory))
+    def examine(sample: Sample, pass_: Pass) -> None:
+        if pass_.effect in (Effect.ROUNDING, Effect.LOSSY) and bound is None:
+            raise UserError(f"pass {pass_.name!r} is {pass_.effect}: check_pass needs its bound")
+        checked.examples += 1
+        for executor in backends:
+            _Examination(pass_, sample, executor, bound, checked).run()
+
+    examine()
+    if not checked.compared:
+        raise BrokenPromiseError("nothing was checked: the executors refused every drawn model")
+    return checked
+
+
+class Sample:
+    """A drawn model with a feed, shown in onnx's text form."""
+
+    def __init__(self, model: ModelProto, feed: Feed) -> None:
+        self.model = model
+        self.feed = feed
+
+    def __repr__(self) -> str:
+        return f"Sample(\n{printer.to_text(self.model)}\nfeed={dict(self.feed)})"
+
+
+@st.composite
+def _samples(draw: Draw, models: st.SearchStrategy[ModelProto]) -> Sample:
+    model = draw(models)
+    return Sample(model, draw(feeds(model)))
+
+
+def _default_models() -> st.SearchStrategy[ModelProto]:
+    return st.integers(0, 3).flatmap(lambda number: drawn_models(impure=number == 3))
+
+
+def _passes(source: PassSource) -> st.SearchStrategy[Pass]:
+    if isinstance(source, st.SearchStrategy):
+        return source
+    return st.just(source) if isinstance(source, Pass) else st.builds(source)
+
+
+@dataclass
+class _Examination:
+    """One pass on one sample with one executor."""
+
+    pass_: Pass
+    sample: Sample
+    backend: Backend
+    bound: Bound | None
+    checked: Checked
+
+    def run(self) -> None:
+        model, report = self._apply(self.sample.model)
+        self.checked.changed += report.changed
+        after = emit(model)
+        self._is_sound(model, after)
+        self._keeps_interface(after)
+        self._keeps_impure_nodes(after)
+        self._is_deterministic(after)
+        if self.pass_.idempotent:
+            self._is_idempotent(after)
+        if not impure_nodes(self.sample.model):
+            self._keeps_effect(after, report)
+
+    def _require(self, holds: bool, promise: str) -> None:
+        if not holds:
+            raise BrokenPromiseError(f"{self.pass_.name} with {self.backend.name}: {promise}")
+
+    def _apply(self, proto: ModelProto) -> tuple[Model, Report]:
+        model = lower(proto)
+        try:
+            return model, PassManager([self.pass_], backend=self.backend, seed=SEED).run(model)
+        except PassError as error:
+            raise BrokenPromiseError(f"with {self.backend.name}: {error}") from error
+
+    def _is_sound(self, model: Model, after: ModelProto) -> None:
+        try:
+            verify(model)
+            checker.check_model(after)
+        except (OnnxpressError, checker.ValidationError) as error:
+            raise BrokenPromiseError(f"{self.pass_.name}: the result is not valid: {error}") from error
+
+    def _keeps_interface(self, after: ModelProto) -> None:
+        before = self.sample.model
+        if self.pass_.keeps_interface:
+            self._require(_ports(after.graph.input) == _ports(before.graph.input), "the inputs changed")
+            self._require(_ports(after.graph.output) == _ports(before.graph.output), "the outputs changed")
+
+    def _keeps_impure_nodes(self, after: ModelProto) -> None:
+        before, now = impure_nodes(self.sample.model), impure_nodes(after)
+        self._require(before == now, f"random and unknown nodes were {dict(before)} and are {dict(now)}")
+
+    def _is_deterministic(self, after: ModelProto) -> None:
+        again = emit(self._apply(self.sample.model)[0])
+        self._require(_bytes(again) == _bytes(after), "the same model and seed gave other bytes")
+
+    def _is_idempotent(self, after: ModelProto) -> None:
+        model, report = self._apply(after)
+        self._require(not report.changed, f"it changes its own result: {[dict(step.edits) for step in report.steps]}")
+        self._require(_bytes(emit(model)) == _bytes(after), "its own result gives other bytes")
+
+    def _keeps_effect(self, after: ModelProto, report: Report) -> None:
+        names = {info.name for info in after.graph.input}
+        feed = {name: value for name, value in self.sample.feed.items() if name in names}
+        try:
+            expected = self._outputs(self.sample.model, feed)
+        except ExecutionError:
+            return
+        self.checked.compared += 1
+        match self.pass_.effect:
+            case Effect.EXACT:
+                self._is_exact(expected, self._result(after, feed))
+            case Effect.ROUNDING | Effect.LOSSY:
+                self._result(after, feed)
+                assert self.bound is not None
+                ratio = self.bound(Trial(self.sample.model, after, report, self.backend, feed))
+                self._require(ratio <= 1, f"an error is {ratio} times its bound")
+                target(ratio, label=f"error / bound, {self.backend.name}")
+            case Effect.LEARNED:
+                self._result(after, feed)
+
+    def _is_exact(self, expected: Feed, result: Feed) -> None:
+        common = {name: value for name, value in expected.items() if name in result or self.pass_.keeps_interface}
+        wrong = differing(common, result)
+        shown = {name: (expected[name], result.get(name)) for name in wrong}
+        self._require(not wrong, f"outputs are not equal to the bit, before and after: {shown}")
+
+    def _outputs(self, proto: ModelProto, feed: Feed) -> Feed:
+        return self.backend.prepare(lower(proto)).run(feed)
+
+    def _result(self, after: ModelProto, feed: Feed) -> Feed:
+        """The outputs of the result; a default that nothing reads is not fed, since onnxruntime drops such inputs."""
+        unread = {value.name for value in lower(after).graph.inputs if value.is_dead and value.is_initializer}
+        try:
+            return self._outputs(after, {name: value for name, value in feed.items() if name not in unread})
+        except ExecutionError as error:
+            raise BrokenPromiseError(f"{self.pass_.name}: {self.backend.name} refuses the result: {error}") from error
+
+
+def _ports(infos: Sequence[ValueInfoProto]) -> list[tuple[str, bytes]]:
+    return [(info.name, info.type.SerializeToString(deterministic=True)) for info in infos]
+
+
+def _bytes(proto: ModelProto) -> bytes:
+    return proto.SerializeToString(deterministic=True)

@@ -1,0 +1,64 @@
+"""Every pass that is installed keeps its promises, and so do pipelines of them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from onnx import ModelProto
+
+from onnxpress.backends.ort import OrtBackend
+from onnxpress.errors import ExecutionError
+from onnxpress.ir import Backend, emit, lower, verify
+from onnxpress.passes.graph.fold import Fold
+from onnxpress.passes.manager.base import Effect
+from onnxpress.passes.manager.manager import PassManager
+from onnxpress.passes.manager.registry import default_registry
+from onnxpress.specs import Trial, check_pass, feeds, models
+from onnxpress.specs.bits import differing
+
+
+def held_elsewhere(trial: Trial) -> float:
+    """The bounds of passes that round or lose are held by their own tests."""
+    return 0.0
+
+
+@pytest.mark.parametrize("name", default_registry().names())
+def test_every_pass_keeps_its_promises(name: str) -> None:
+    pass_class = default_registry().get(name)
+    bounded = pass_class.effect in (Effect.ROUNDING, Effect.LOSSY)
+    if bounded:
+        checked = check_pass(pass_class, models=models(large=True), bound=held_elsewhere)
+    else:
+        checked = check_pass(pass_class)
+    assert checked.changed > 0
+    assert checked.compared > checked.examples
+
+
+@given(st.data())
+@pytest.mark.parametrize("pipeline", ["fold,dce", "dce,fold", "fold,fold,dce", "dce,freeze-defaults,fold,dce"])
+def test_pipelines_of_exact_passes_are_exact_and_never_grow_a_file(pipeline: str, data: st.DataObject) -> None:
+    proto = data.draw(models())
+    feed = data.draw(feeds(proto, defaults=False))
+    backend: Backend = OrtBackend()
+    try:
+        expected = backend.prepare(lower(proto)).run(feed)
+    except ExecutionError:
+        assume(False)
+    model = lower(proto)
+    report = PassManager(pipeline, backend=backend).run(model)
+    verify(model)
+    after = emit(model)
+    assert after.ByteSize() <= proto.ByteSize()
+    assert report.after.file_bytes == after.ByteSize()
+    assert not differing(expected, backend.prepare(lower(after)).run(feed))
+
+
+@given(models(), st.integers(0, 2000))
+def test_a_pass_with_options_is_as_deterministic_as_one_without(proto: ModelProto, limit: int) -> None:
+    results = []
+    for _ in range(2):
+        model = lower(proto)
+        PassManager([Fold(limit)], backend=OrtBackend()).run(model)  # type: ignore[arg-type]
+        results.append(emit(model).SerializeToString(deterministic=True))
+    assert results[0] == results[1]

@@ -1,0 +1,286 @@
+"""`check_pass` finds every kind of wrong pass, and lets a right one through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from onnx import TensorProto
+
+from onnxpress.backends.ort import OrtBackend
+from onnxpress.errors import ExecutionError, UserError
+from onnxpress.ir import Graph, Model, Node, Session, tensor
+from onnxpress.passes.graph.dce import Dce
+from onnxpress.passes.graph.fold import Fold
+from onnxpress.passes.manager.base import Effect, Pass
+from onnxpress.passes.manager.context import Context
+from onnxpress.specs import BrokenPromiseError, Trial, check_pass, model_of
+
+EXAMPLES = 150
+CALLS = count()
+
+
+@dataclass(frozen=True)
+class Nothing(Pass):
+    """Do nothing."""
+
+    name: ClassVar[str] = "nothing"
+    effect: ClassVar[Effect] = Effect.EXACT
+
+    def run(self, graph: Graph, ctx: Context) -> None:
+        pass
+
+
+def wrong(rewrite: Callable[[Graph, Context], None]) -> type[Pass]:
+    """A pass that claims to be exact and idempotent, and does `rewrite`."""
+
+    @dataclass(frozen=True)
+    class Wrong(Nothing):
+        name: ClassVar[str] = rewrite.__name__.replace("_", "-")
+
+        def run(self, graph: Graph, ctx: Context) -> None:
+            rewrite(graph, ctx)
+
+    return Wrong
+
+
+def first(graph: Graph, *op_types: str) -> Node | None:
+    return next((node for node in graph.nodes if node.op_type in op_types), None)
+
+
+def numbers_change(graph: Graph, ctx: Context) -> None:
+    """Every weight of floats is five."""
+    for value in graph.initializers:
+        if value.const is not None and value.const.dtype == TensorProto.FLOAT:
+            array = value.const.numpy()
+            if not (array == 5).all():
+                ctx.rewriter.set_tensor(value, tensor(np.full_like(array, 5)))
+
+
+def negative_zero_is_lost(graph: Graph, ctx: Context) -> None:
+    """Neg becomes a subtraction from zero."""
+    for node in graph.nodes:
+        if node.op_type == "Neg" and ctx.shapes().dtype(node.outputs[0]) == TensorProto.FLOAT:
+            zero = ctx.rewriter.constant(graph, tensor(np.float32(0)), "zero")
+            made = ctx.rewriter.insert("Sub", [zero, node.inputs[0]], before=node)
+            ctx.rewriter.replace(node.outputs[0], made.outputs[0])
+            ctx.rewriter.erase(node)
+
+
+def attribute_is_dropped(graph: Graph, ctx: Context) -> None:
+    node = first(graph, "ArgMax")
+    if node is not None and "axis" in node.attributes:
+        ctx.rewriter.set_attribute(node, "axis", None)
+
+
+def relus_are_lost(graph: Graph, ctx: Context) -> None:
+    for node in graph.nodes:
+        if node.op_type == "Relu" and node.inputs[0] is not None:
+            ctx.rewriter.replace(node.outputs[0], node.inputs[0])
+            ctx.rewriter.erase(node)
+
+
+def output_is_dropped(graph: Graph, ctx: Context) -> None:
+    if len(graph.outputs) > 1:
+        ctx.rewriter.set_ir_version(ctx.model.ir_version)
+        last = graph._outputs.pop()
+        graph._output_infos.pop()
+        del last._uses[next(use for use in last.uses if use.user is graph)]
+
+
+def input_is_renamed(graph: Graph, ctx: Context) -> None:
+    if not graph.inputs[0].name.startswith("renamed"):
+        ctx.rewriter.rename(graph.inputs[0], "renamed")
+
+
+def output_type_is_changed(graph: Graph, ctx: Context) -> None:
+    if graph.output_infos[0].type.tensor_type.shape.dim:
+        info = type(graph.output_infos[0])()
+        info.CopyFrom(graph.output_infos[0])
+        del info.type.tensor_type.shape.dim[:]
+        graph._output_infos[0] = info
+        ctx.rewriter.set_ir_version(ctx.model.ir_version)
+
+
+def grows_at_every_run(graph: Graph, ctx: Context) -> None:
+    node = first(graph, "Relu")
+    if node is not None:
+        ctx.rewriter.insert("Relu", [node.inputs[0]], before=node, outputs=["again"])
+
+
+def edits_for_nothing(graph: Graph, ctx: Context) -> None:
+    ctx.rewriter.set_ir_version(ctx.model.ir_version)
+
+
+def names_come_from_a_counter(graph: Graph, ctx: Context) -> None:
+    if first(graph, "Relu") is not None and not any("made" in value.name for value in graph.values()):
+        ctx.rewriter.insert("Identity", [graph.inputs[0]], graph=graph, outputs=[f"made{next(CALLS)}"])
+
+
+def random_nodes_are_folded(graph: Graph, ctx: Context) -> None:
+    node = first(graph, "RandomNormal", "RandomUniform")
+    if node is not None:
+        ctx.rewriter.replace_by_constant(node.outputs[0], tensor(np.zeros((2, 3), np.float32)))
+        ctx.rewriter.erase(node)
+
+
+def dead_random_nodes_are_removed(graph: Graph, ctx: Context) -> None:
+    for node in graph.nodes_reversed:
+        if all(value.is_dead for value in node.outputs):
+            ctx.rewriter.erase(node)
+
+
+def unknown_nodes_are_merged(graph: Graph, ctx: Context) -> None:
+    seen: dict[tuple[object, ...], Node] = {}
+    for node in graph.nodes:
+        twin = seen.setdefault((node.op_type, node.inputs), node)
+        if node.op_type == "Mystery" and twin is not node:
+            ctx.rewriter.replace(node.outputs[0], twin.outputs[0])
+            ctx.rewriter.erase(node)
+
+
+def result_is_not_valid(graph: Graph, ctx: Context) -> None:
+    node = first(graph, "Relu")
+    if node is not None:
+        ctx.rewriter.set_attribute(node, "slope", 1)
+
+
+def result_cannot_run(graph: Graph, ctx: Context) -> None:
+    node = first(graph, "Reshape")
+    if node is not None and node.inputs[1] is not None and not node.inputs[1].name.startswith("five"):
+        ctx.rewriter.set_input(node, 1, ctx.rewriter.constant(graph, tensor([5, 5, 5, 5, 5]), "five"))
+
+
+def fails(graph: Graph, ctx: Context) -> None:
+    raise KeyError("axis")
+
+
+def breaks_the_graph(graph: Graph, ctx: Context) -> None:
+    ctx.rewriter.set_ir_version(9)
+    graph.inputs[0]._name = "other"
+
+
+WRONG = {
+    numbers_change: "not equal to the bit",
+    attribute_is_dropped: "not equal to the bit|refuses the result",
+    relus_are_lost: "not equal to the bit",
+    output_is_dropped: "the inputs or outputs of the model changed",
+    input_is_renamed: "the inputs or outputs of the model changed",
+    output_type_is_changed: "the inputs or outputs of the model changed",
+    grows_at_every_run: "changes its own result",
+    edits_for_nothing: "changes its own result",
+    names_come_from_a_counter: "gave other bytes",
+    random_nodes_are_folded: "random and unknown nodes were",
+    dead_random_nodes_are_removed: "random and unknown nodes were",
+    unknown_nodes_are_merged: "random and unknown nodes were",
+    result_is_not_valid: "the result is not valid: Unrecognized attribute: slope",
+    result_cannot_run: "refuses the result",
+    fails: "pass 'fails' failed: KeyError: 'axis'",
+    breaks_the_graph: "failed: VerifyError",
+}
+
+
+@pytest.fixture
+def _unshrunk() -> Iterator[None]:
+    """No time is spent on making failures small."""
+    before = settings.get_current_profile_name()
+    settings.register_profile("unshrunk", settings.get_profile(before), phases=[Phase.generate])
+    settings.load_profile("unshrunk")
+    yield
+    settings.load_profile(before)
+
+
+@pytest.mark.usefixtures("_unshrunk")
+@pytest.mark.parametrize("rewrite", WRONG, ids=lambda rewrite: rewrite.__name__)
+def test_a_wrong_pass_is_caught(rewrite: Callable[[Graph, Context], None]) -> None:
+    with pytest.raises(BrokenPromiseError, match=WRONG[rewrite]):
+        check_pass(wrong(rewrite), backend=OrtBackend(), max_examples=EXAMPLES)
+
+
+@pytest.mark.usefixtures("_unshrunk")
+def test_the_sign_of_a_zero_counts() -> None:
+    model = model_of("g (float[2] x) => (float[2] y) { y = Neg(x) }")
+    with pytest.raises(BrokenPromiseError, match="not equal to the bit"):
+        check_pass(wrong(negative_zero_is_lost), models=st.just(model), max_examples=EXAMPLES)
+
+
+def test_a_right_pass_is_let_through() -> None:
+    checked = check_pass(Nothing, max_examples=20)
+    assert (checked.examples, checked.changed) == (20, 0)
+    assert checked.compared > 20
+
+
+# ---- effects, bounds, and ways to name a pass
+
+
+@dataclass(frozen=True)
+class Halve(Nothing):
+    """Change weights, within a bound that the test states."""
+
+    name: ClassVar[str] = "halve"
+    effect: ClassVar[Effect] = Effect.LOSSY
+
+    def run(self, graph: Graph, ctx: Context) -> None:
+        numbers_change(graph, ctx)
+
+
+def test_a_lossy_pass_is_judged_by_its_bound() -> None:
+    trials: list[Trial] = []
+
+    def bound(trial: Trial) -> float:
+        trials.append(trial)
+        return 0.5
+
+    checked = check_pass(Halve, bound=bound, max_examples=20)
+    assert len(trials) == checked.compared > 0
+    assert {trial.backend.name.split()[0] for trial in trials} == {"onnx", "onnxruntime"}
+    assert all(trial.report.changed == (trial.before != trial.after) for trial in trials)
+
+
+@pytest.mark.usefixtures("_unshrunk")
+@pytest.mark.parametrize("ratio", [1.01, float("inf"), float("nan")])
+def test_an_error_over_its_bound_is_caught(ratio: float) -> None:
+    with pytest.raises(BrokenPromiseError, match=f"an error is {ratio} times its bound"):
+        check_pass(Halve, bound=lambda trial: ratio, backend=OrtBackend(), max_examples=5)
+
+
+def test_a_lossy_pass_needs_a_bound() -> None:
+    with pytest.raises(UserError, match="pass 'halve' is LOSSY: check_pass needs its bound"):
+        check_pass(Halve, max_examples=1)
+
+
+def test_a_learned_pass_promises_no_numbers() -> None:
+    @dataclass(frozen=True)
+    class Learn(Halve):
+        effect: ClassVar[Effect] = Effect.LEARNED
+
+    assert check_pass(Learn, max_examples=20).changed > 0
+
+
+def test_options_can_be_drawn_and_instances_given() -> None:
+    assert check_pass(Dce(), max_examples=5).examples == 5
+    folds = st.builds(Fold, st.just(0))
+    assert check_pass(folds, max_examples=5).examples == 5
+
+
+@dataclass(frozen=True)
+class Refuses:
+    """An executor that runs nothing."""
+
+    name: str = "refuses"
+
+    def prepare(
+        self, model: Model, *, outputs: Sequence[str] | None = None, optimize: bool = False, threads: int = 1
+    ) -> Session:
+        raise ExecutionError("no")
+
+
+def test_what_was_never_run_is_not_called_checked() -> None:
+    with pytest.raises(BrokenPromiseError, match="nothing was checked"):
+        check_pass(Nothing, backend=Refuses(), max_examples=5)
