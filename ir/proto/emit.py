@@ -180,7 +180,9 @@ def emit_node(node: Node, target: NodeProto, tensors: TensorEmitter) -> None:
     """Write a node into an empty message."""
     source = node.source
     if source is None:
-        target.op_type, target.name = node.op_type, node.name
+        target.op_type = node.op_type
+        if node.name:
+            target.name = node.name
         if node.domain:
             target.domain = node.domain
         if node.overload:

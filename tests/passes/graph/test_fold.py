@@ -207,7 +207,7 @@ def test_in_functions_constants_are_nodes_and_attributes_are_no_constants() -> N
     after = """
         g (float[2] x) => (float[2] y) { y = local.f <alpha = 0.5> (x) }
         <domain: "local", opset_import: ["" : 17]> f <alpha> (u) => (v) {
-            [two_1] two = Constant <value = float[2] {-1, -2}> ()
+            two = Constant <value = float[2] {-1, -2}> ()
             scale = Constant <value_float: float = @alpha> ()
             three = LeakyRelu <alpha: float = @alpha> (two)
             four = Add(three, scale)
