@@ -155,7 +155,8 @@ def _decisive(steps: Sequence[_Step]) -> _Step | None:
     """The step that tells what became of a weight: what changed it, else the last that says why it was left."""
     changed = [step for step in steps if step.outcome not in (Outcome.FOLDED, Outcome.KEPT)]
     kept = [step for step in steps if step.outcome is Outcome.KEPT]
-    return (changed or kept or [*steps, None])[-1]
+    deciding = changed or kept or steps
+    return deciding[-1] if deciding else None
 
 
 def constants(model: Model) -> Iterator[tuple[Graph, str, Tensor]]:

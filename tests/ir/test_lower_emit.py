@@ -148,7 +148,7 @@ def test_external_data_are_read_where_they_lie_and_stay_there(tmp_path: Path) ->
     [
         ({"offset": 8}, "bytes 8 to 16 are wanted, the file has 12"),
         ({"length": 4}, r"length 4 does not fit \[2\], which needs 8 bytes"),
-        ({"offset": "four"}, "offset or length is no number"),
+        ({"offset": "four"}, "offset 'four' is no number"),
         ({"location": "other.bin"}, "there is no such file"),
         ({"location": "../w.bin"}, "lies outside the model's folder"),
         ({"location": ""}, "no location is given"),
