@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
 from ...errors import ExecutionError
 from ...ir import Graph, Model, Node, Tensor, Value, clone_function, clone_node, tensor
@@ -14,10 +14,20 @@ from ...ir.proto import constant_size
 from ..manager.context import Context
 from .region import Bytes, Region, Sizes, closure, sources_of
 
+UNKNOWN_SIZE = "the size of its result is unknown"
+UNROUNDED_HALF = "onnxruntime computes half precision in float and may not round it before the next operator"
+"""So a stored result, which is rounded, would change the outputs."""
+_HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+_MOVERS = (
+    "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Reshape",
+    "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where",
+)  # fmt: skip
+"""Operators that compute nothing new, so that there is nothing to round."""
+
 
 def region_sizes(region: Region, model: Model) -> Sizes:
-    """What every value of a region weighs, None where inference does not tell (or it is no tensor of numbers)."""
-    sizes: dict[Value, Bytes | None] = {}
+    """What every value of a region weighs, or why it must not be evaluated."""
+    sizes: dict[Value, Bytes | str] = {}
     for nodes in _by_opset(region.nodes):
         copy, mapping = _region_model(nodes, model, {})
         shapes = infer_shapes(copy)
@@ -25,10 +35,12 @@ def region_sizes(region: Region, model: Model) -> Sizes:
     return sizes
 
 
-def _bytes(value: Value, copy: Value, shapes: Shapes) -> Bytes | None:
+def _bytes(value: Value, copy: Value, shapes: Shapes) -> Bytes | str:
     data, dtype, shape = shapes.nbytes(copy), shapes.dtype(copy), shapes.static_shape(copy)
     if data is None or dtype is None or shape is None or value.graph is None:
-        return None
+        return UNKNOWN_SIZE
+    if dtype in _HALF and (value.producer is None or not value.producer.is_op(*_MOVERS)):
+        return UNROUNDED_HALF
     return Bytes(data, constant_size(dtype, shape, value.name, value.graph))
 
 

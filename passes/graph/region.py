@@ -23,8 +23,8 @@ class Bytes(NamedTuple):
     stored: int
 
 
-Sizes = Mapping[Value, Bytes | None]
-"""The weights of values, None where the size is unknown."""
+Sizes = Mapping[Value, Bytes | str]
+"""The weights of values, or why a value must not be evaluated."""
 
 
 @dataclass
@@ -35,30 +35,32 @@ class Region:
 
     def choose(self, sizes: Sizes, room: int) -> Choice:
         """What to replace so that no connected part grows the file, or all together by at most `room` bytes."""
-        known = _with_known_sizes(self.nodes, sizes)
-        choice = Choice(dict.fromkeys(known), {v: s.stored for v, s in sizes.items() if s is not None})
+        obstacles = _obstacles(self.nodes, sizes)
+        choice = Choice(
+            {node: None for node in self.nodes if node not in obstacles},
+            {v: s.stored for v, s in sizes.items() if isinstance(s, Bytes)},
+        )
         for part in sorted(_connected(choice), key=choice.growth):
             room -= choice.shrink(part, room)
         return choice
 
     def explain(self, sizes: Sizes, remarks: Remarks) -> None:
         """Say why the constant nodes that are still there were not replaced."""
-        nodes = dict.fromkeys(self.nodes)
+        nodes, obstacles = dict.fromkeys(self.nodes), _obstacles(self.nodes, sizes)
         for node in self.nodes:
             if node.graph is None or all(_enclosing(use.user, nodes) for v in node.outputs for use in v.uses):
                 continue
-            found = [sizes.get(value) for value in node.outputs if value.name]
-            known = [size for size in found if size is not None]
-            if len(known) < len(found):
-                remarks.missed(node.label, "constant, but the size of its result is unknown", rule="size")
-            else:
-                data, stored = (sum(numbers) for numbers in zip(*known, strict=True))
-                remarks.missed(
-                    node.label,
-                    f"constant, but its result of {data} bytes would make the file grow",
-                    rule="limit",
-                    suggestion=f"fold{{limit={stored}}} evaluates it",
-                )
+            if node in obstacles:
+                remarks.missed(node.label, f"constant, but {obstacles[node]}", rule="not-evaluated")
+                continue
+            known = [size for value in node.outputs if isinstance(size := sizes.get(value), Bytes)]
+            data, stored = (sum(numbers) for numbers in zip(*known, strict=True))
+            remarks.missed(
+                node.label,
+                f"constant, but its result of {data} bytes would make the file grow",
+                rule="limit",
+                suggestion=f"fold{{limit={stored}}} evaluates it",
+            )
 
 
 @dataclass
@@ -136,8 +138,6 @@ class Choice:
         return sum(self.sizes[value] for value in node.outputs if self._is_stored(value))
 
     def _is_stored(self, value: Value) -> bool:
-        if value.pinned:
-            return True
         return any(_enclosing(use.user, self.nodes) is None for use in value.uses)
 
     def _is_freed(self, value: Value) -> bool:
@@ -150,7 +150,7 @@ def find_region(model: Model, blocked: set[Node]) -> Region:
     found: dict[Node, None] = {}
 
     def is_constant(value: Value) -> bool:
-        return value.const is not None or (value.producer in found and not value.pinned)
+        return value.const is not None or value.producer in found
 
     def visit(nodes: Iterable[Node]) -> None:
         for node in nodes:
@@ -158,6 +158,7 @@ def find_region(model: Model, blocked: set[Node]) -> Region:
                 node.constant is None
                 and node not in blocked
                 and any(not value.is_dead for value in node.outputs)
+                and not any(value.pinned for value in node.outputs)
                 and all(map(is_constant, _reads(node)))
                 and not _reads_attribute_of_function(node)
                 and purity.is_pure(node)
@@ -211,21 +212,22 @@ def _sources(nodes: Iterable[Node], inside: Mapping[Node, None]) -> Iterable[Val
     return (value for node in nodes for value in _reads(node) if value.producer not in inside)
 
 
-def _with_known_sizes(nodes: list[Node], sizes: Sizes) -> list[Node]:
-    """Without the nodes of unknown or immense size, and without what needs them."""
-    lost: set[Node] = set()
-    kept = []
+def _obstacles(nodes: list[Node], sizes: Sizes) -> dict[Node, str]:
+    """Why nodes cannot be evaluated: for themselves, or because of what they read."""
+    found: dict[Node, str] = {}
     for node in nodes:
-        too_big = any(_unfit(sizes.get(value)) for value in node.outputs if value.name)
-        if too_big or any(value.producer in lost for value in _reads(node)):
-            lost.add(node)
-        else:
-            kept.append(node)
-    return kept
+        own = (_obstacle(sizes[value]) for value in node.outputs if value.name)
+        inherited = (found.get(value.producer, "") for value in _reads(node) if value.producer is not None)
+        reason = next(filter(None, (*own, *inherited)), "")
+        if reason:
+            found[node] = reason
+    return found
 
 
-def _unfit(size: Bytes | None) -> bool:
-    return size is None or size.data > EVALUATE_AT_MOST
+def _obstacle(size: Bytes | str) -> str:
+    if isinstance(size, str):
+        return size
+    return f"its result of {size.data} bytes is too large to evaluate" if size.data > EVALUATE_AT_MOST else ""
 
 
 def _connected(choice: Choice) -> list[list[Node]]:
