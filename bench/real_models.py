@@ -45,7 +45,7 @@ def bench(path: Path, pipeline: str, pins: Pins) -> None:
     before, after = report.before.file_bytes, report.after.file_bytes
     seconds = ", ".join(f"{step.text} {step.seconds:.2f}" for step in report.steps)
     latency = time_models(onnxpress.load(path), model, data=None, pins=pins, seed=0)
-    print(path.stem)
+    print(path)
     print(f"  size     {before} to {after} bytes: {after / before:.3f}")
     print(f"  seconds  load {loaded:.2f}, {seconds}")
     print(f"  latency  {latency if isinstance(latency, str) else verdict(latency)}", flush=True)

@@ -1,9 +1,10 @@
 """How the cost of `fold,dce` grows with the number of nodes.
 
-    python bench/scaling.py [--shape SHAPE] [--nodes 2500,5000,10000,20000] [--profile]
+    python bench/scaling.py [--shape SHAPE] [--nodes 2500,5000,10000,20000] [--measure] [--profile]
 
 For each shape of graph: CPU seconds for every number of nodes, and the ratio to the line before (2 is linear where the
-nodes double). `--profile` prints where the time goes in the largest model.
+nodes double). With `--measure` the error is measured too, which is mostly the executor's time; `--profile` prints where
+the time goes in the largest model.
 """
 
 from __future__ import annotations
@@ -120,6 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, action="append", help="default: all of them")
     parser.add_argument("--nodes", default="2500,5000,10000,20000")
+    parser.add_argument("--measure", action="store_true")
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     counts = [int(text) for text in options.nodes.split(",")]
@@ -128,7 +130,7 @@ def main() -> None:
         before = 0.0
         for count in counts:
             model = onnxpress.load(model_of(SHAPES[name], count))
-            manager = onnxpress.PassManager(PIPELINE)
+            manager = onnxpress.PassManager(PIPELINE, measure=options.measure)
             profile = cProfile.Profile() if options.profile and count == counts[-1] else None
             start = time.process_time()
             report = profile.runcall(manager.run, model) if profile else manager.run(model)

@@ -70,6 +70,7 @@ class Choice:
     nodes: dict[Node, None]
     sizes: Mapping[Value, int]
     grown: int = field(default=0)
+    _outside: dict[Value, int] = field(default_factory=dict)
 
     @property
     def values(self) -> list[Value]:
@@ -115,7 +116,7 @@ class Choice:
             reads = list(dict.fromkeys(_reads(node)))
             before = self._cost_of(reads)
             growth += size + node_size(node)
-            del self.nodes[node]
+            self._drop(node)
             growth += self._cost_of(reads) - before
             for value in reads:
                 if value.producer in self.nodes:
@@ -137,11 +138,23 @@ class Choice:
     def _stored_bytes(self, node: Node) -> int:
         return sum(self.sizes[value] for value in node.outputs if self._is_stored(value))
 
+    def _drop(self, node: Node) -> None:
+        del self.nodes[node]
+        for value in _reads(node):
+            if value in self._outside:
+                self._outside[value] += 1
+
+    def _outside_uses(self, value: Value) -> int:
+        """How often others than the nodes of the choice read a value; counted once, then kept up to date."""
+        if value not in self._outside:
+            self._outside[value] = sum(_enclosing(use.user, self.nodes) is None for use in value.uses)
+        return self._outside[value]
+
     def _is_stored(self, value: Value) -> bool:
-        return any(_enclosing(use.user, self.nodes) is None for use in value.uses)
+        return self._outside_uses(value) > 0
 
     def _is_freed(self, value: Value) -> bool:
-        return value.const is not None and all(_enclosing(use.user, self.nodes) for use in value.uses)
+        return value.const is not None and self._outside_uses(value) == 0
 
 
 def find_region(model: Model, blocked: set[Node]) -> Region:
