@@ -26,8 +26,8 @@ from .skeleton import SMALL, Skeleton
 INLINE_BELOW = 1 << 26
 """Bytes of a message up to which onnxruntime gets the weights inside it; above, it would hold four copies of them."""
 PLAN_BELOW = 4000
-"""Nodes up to which a deployment session reuses the memory of activations, as is onnxruntime's default: the time to plan
-that grows with the square of the number of nodes (10 s at 10,000). It changes no result."""
+"""Nodes up to which a deployment session reuses the memory of activations, as is onnxruntime's default: planning that
+grows with the square of the number of nodes (10 s at 10,000). It changes no result."""
 _SILENT = 4
 """onnxruntime's highest log level: nothing but fatal errors goes to stderr."""
 

@@ -24,6 +24,8 @@ from .strategies_feeds import feeds
 from .strategies_scope import Draw
 
 SEED = 0
+WIDTH = 400
+"""Letters of a line in a shown example, above which weights are cut off."""
 Feed = Mapping[str, Any]
 PassSource = Pass | Callable[[], Pass] | st.SearchStrategy[Pass]
 """A pass, its class or another way to make one, or a strategy that draws its options."""
@@ -65,15 +67,17 @@ def check_pass(
     bound: Bound | None = None,
     max_examples: int | None = None,
 ) -> Checked:
-    """Draw models and inputs, run the pass over them, and raise BrokenPromiseError with the smallest that shows a fault.
+    """Draw models and inputs, run the pass on them, and raise BrokenPromiseError with the smallest example of a fault.
 
     Checked is that the result verifies and passes `onnx.checker`; that inputs and outputs keep their names, order and
-    types unless the pass says otherwise; that random and unknown nodes are all still there; that the same input and seed
-    give the same bytes; that running again changes nothing if the pass is idempotent; and that its effect holds: EXACT
-    outputs are equal to the bit in the reference configuration of the executor that evaluated the constants, those of a
-    ROUNDING or LOSSY pass are judged by `bound`, which is then required, and LEARNED promises nothing. Without `backend`
-    all this is done once with onnxruntime and once with onnx's reference evaluator. Feeds that the original refuses are
-    discarded; it is a fault if all are, for then nothing was checked.
+    types unless the pass says otherwise; that random and unknown nodes are all still there; that the same input and
+    seed give the same bytes; that running again changes nothing if the pass is idempotent; and that its effect holds:
+    EXACT outputs are equal to the bit in the reference configuration of the executor that evaluated the constants,
+    those of a ROUNDING or LOSSY pass are judged by `bound`, which is then required, and LEARNED promises nothing.
+
+    Without `backend` all this is done once with onnxruntime and once with onnx's reference evaluator. Feeds that the
+    original refuses are discarded; it is a fault if all are, for then nothing was checked. Models are those of the
+    strategy `models`, by default a quarter of them with random and unknown nodes. UserError if a bound is missing.
     """
     checked = Checked()
     backends = (OrtBackend(), ReferenceBackend()) if backend is None else (backend,)
@@ -104,7 +108,8 @@ class Sample:
         self.feed = feed
 
     def __repr__(self) -> str:
-        return f"Sample(\n{printer.to_text(self.model)}\nfeed={dict(self.feed)})"
+        lines = f"Sample(\n{printer.to_text(self.model)}\nfeed={dict(self.feed)})".splitlines()
+        return "\n".join(line if len(line) < WIDTH else f"{line[:WIDTH]} ..." for line in lines)
 
 
 @st.composite
@@ -226,4 +231,4 @@ def _ports(infos: Sequence[ValueInfoProto]) -> list[tuple[str, bytes]]:
 
 
 def _bytes(proto: ModelProto) -> bytes:
-    return proto.SerializeToString(deterministic=True)
+    return bytes(proto.SerializeToString(deterministic=True))

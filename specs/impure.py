@@ -1,4 +1,4 @@
-"""Which nodes of a message no pass may remove, merge or evaluate, by an own list: the oracle for what passes believe."""
+"""Which nodes of a message no pass may remove, merge or evaluate, by a list apart from the one that passes use."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from . import strategies_control as control
 from . import strategies_math as math
 from . import strategies_shapes as shapes
 from .strategies_impure import IMPURE_BLOCKS
-from .strategies_scope import BOOL, DOUBLE, FLOAT, INT64, Draw, Names, Scope, Shape, World
+from .strategies_scope import BOOL, DOUBLE, FLOAT, FLOAT16, INT64, Draw, Names, Scope, Shape, World
 
 _LAYERS = (math.matmul, math.gemm, math.conv, math.embedding, math.lstm)
 _MATH = (
@@ -61,6 +61,7 @@ _INPUTS: tuple[tuple[int, Shape], ...] = (
     (INT64, ("N",)),
     (BOOL, ()),
     (DOUBLE, (2, 3)),
+    (FLOAT, (2,)),
 )
 
 
@@ -81,16 +82,18 @@ def models(
     model cannot be compared by its outputs. `large` gives layers weights above a kilobyte, and makes them frequent.
     """
     opset = draw(st.integers(*opsets))
-    ir_version = draw(st.sampled_from((8, 10, 3, 4, 10) if opset > 20 else (8, 10, 3, 4, 7)))
+    ir_version = draw(st.sampled_from((10, 8, 3) if opset > 20 else (8, 10, 3, 4, 7)))
     families = [_LAYERS] * 4 + [_MATH, _SHAPES] if large else [_MATH, _SHAPES, _MATH, _SHAPES, _LAYERS]
     families += [_BODIES] * (bodies and opset >= 9) + [_FUNCTIONS] * (functions and opset >= 9)
-    families += [IMPURE_BLOCKS] * impure
-    world = World(draw, opset, ir_version, families, (control.by_attribute,), large)
+    families += [IMPURE_BLOCKS] * 2 * impure
+    real = draw(st.sampled_from((FLOAT, FLOAT, FLOAT16, FLOAT, FLOAT)))
+    world = World(draw, opset, ir_version, families, (control.by_attribute,), real, large)
     scope = Scope(world, Names())
     for dtype, shape in draw(st.lists(st.sampled_from(_INPUTS), min_size=1, max_size=3)):
-        scope.input(dtype, shape)
-    if draw(st.booleans()):
-        scope.constant(FLOAT, scope.choose(((2, 3), (3,), (0, 3), ())))
+        scope.input(real if dtype == FLOAT else dtype, shape)
+    scope.choose((_nothing, _constant, *([shapes.narrow] * (opset > 20))))(scope)
+    if impure:
+        scope.choose(IMPURE_BLOCKS)(scope)
     scope.steps(max_steps)
     proto = _model(scope)
     try:
@@ -98,6 +101,14 @@ def models(
     except Exception:
         assume(False)
     return proto
+
+
+def _nothing(scope: Scope) -> None:
+    """No constant to begin with."""
+
+
+def _constant(scope: Scope) -> None:
+    scope.constant(scope.real, scope.choose(((2, 3), (3,), (0, 3), ())))
 
 
 def _model(scope: Scope) -> ModelProto:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from hypothesis import strategies as st
-from onnx import AttributeProto, FunctionProto, defs, helper
+from onnx import AttributeProto, FunctionProto, NodeProto, defs, helper
 
 from .strategies_scope import BOOL, FLOAT, FUNCTION_DOMAIN, INT64, Names, Scope, Signature, Var
 
 
 def branch(scope: Scope) -> None:
     """An If whose two bodies give values of one type."""
-    like = scope.pick(lambda v: v.dtype in (FLOAT, INT64))
+    like = scope.pick(lambda v: v.dtype in (scope.real, INT64))
     condition = scope.operand(BOOL, ())
     if like is None or condition is None or scope.depth > 1:
         return
@@ -31,7 +31,7 @@ def branch(scope: Scope) -> None:
 
 def loop(scope: Scope) -> None:
     """A Loop of a few turns over one state, with what it collects."""
-    state = scope.pick(lambda v: v.dtype in (FLOAT, INT64))
+    state = scope.pick(lambda v: v.dtype in (scope.real, INT64))
     if state is None or scope.depth > 1:
         return
     turns = scope.pick(lambda v: v in scope.inputs and (v.dtype, v.shape) == (INT64, ()))
@@ -53,18 +53,18 @@ def loop(scope: Scope) -> None:
 
 def scan(scope: Scope) -> None:
     """A Scan along the first axis with one state."""
-    x = scope.pick(lambda v: v.dtype == FLOAT and len(v.shape) > 0 and v.shape[0] != 0)
-    state = scope.operand(FLOAT, ())
+    x = scope.pick(lambda v: v.dtype == scope.real and len(v.shape) > 0 and v.shape[0] != 0)
+    state = scope.operand(scope.real, ())
     if x is None or state is None or scope.opset < 9 or scope.depth > 1:
         return
     body = _body(scope, scope.names, run=False)
-    carried = body.input(FLOAT, ())
-    row = body.input(FLOAT, x.shape[1:])
+    carried = body.input(scope.real, ())
+    row = body.input(scope.real, x.shape[1:])
     body.steps(2)
     outputs = [_similar(body, carried), _similar(body, row)]
     if outputs[0] == outputs[1]:
-        outputs[1] = body.node("Identity", [row], [(FLOAT, row.shape)])[0]
-    types = [(FLOAT, ()), (FLOAT, x.shape)]
+        outputs[1] = body.node("Identity", [row], [(scope.real, row.shape)])[0]
+    types = [(scope.real, ()), (scope.real, x.shape)]
     scope.node("Scan", [state, x], types, {"body": body.graph(outputs), "num_scan_inputs": 1})
 
 
@@ -92,7 +92,7 @@ def call(scope: Scope) -> None:
     """A call of a function of the model, of a new one or of one that is there, if its operands can be had."""
     world = scope.world
     may_define = world.ir_version >= 8 and not scope.in_function and len(world.functions) < 3
-    if may_define and (not world.functions or scope.draw(st.booleans())):
+    if may_define and (not world.functions or scope.choose((True, False))):
         _define(scope)
         return
     if not world.functions:
@@ -111,6 +111,8 @@ def _define(scope: Scope) -> None:
     body = Scope(world, Names(), refs=refs, in_function=True, depth=1)
     inputs = [body.input(var.dtype, var.shape) for var in operands]
     body.steps(3)
+    if scope.draw(st.booleans()) and world.functions:
+        call(body)
     outputs = [body.result(body.choose(body.vars[::-1]))]
     proto = _function(body, f"F{len(world.functions)}", inputs, outputs)
     signature = Signature(proto, tuple(inputs), tuple(outputs), refs)
@@ -142,9 +144,9 @@ def by_attribute(scope: Scope) -> None:
     if scope.opset >= 12 and scope.draw(st.booleans()):
         scope.node("Constant", [], [(FLOAT, ())], {"value_float": reference("value_float", "alpha")})
         return
-    x = scope.pick(lambda v: v.dtype == FLOAT) or scope.operand(FLOAT, (2,))
+    x = scope.pick(lambda v: v.dtype == scope.real) or scope.operand(scope.real, (2,))
     if x is not None:
-        scope.node("LeakyRelu", [x], [(FLOAT, x.shape)], {"alpha": reference("alpha", "alpha")})
+        scope.node("LeakyRelu", [x], [(scope.real, x.shape)], {"alpha": reference("alpha", "alpha")})
 
 
 def _function(body: Scope, name: str, inputs: Sequence[Var], outputs: Sequence[Var]) -> FunctionProto:
@@ -165,13 +167,11 @@ def _domains(body: Scope) -> set[str]:
     return {node.domain for node in _walk(body.nodes) if node.domain}
 
 
-def _walk(nodes: Sequence[object]) -> list[object]:
-    found: list[object] = []
+def _walk(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
     for node in nodes:
-        found.append(node)
+        yield node
         for attribute in node.attribute:
-            found += _walk(attribute.g.node)
-    return found
+            yield from _walk(attribute.g.node)
 
 
 def _versions(body: Scope) -> list[int]:

@@ -15,8 +15,9 @@ from .strategies_weights import array_of
 def feeds(draw: Draw, model: ModelProto, *, defaults: bool = True) -> dict[str, Any]:
     """A feed for `model`: an array for each input without a default, and sometimes for others of floats if `defaults`.
 
-    Defaults of other types may be axes and divisors, which bear no other value. A named dimension has one size in the whole feed, 0 to 3; integers lie from -3 to 3, which keeps the trip counts of
-    drawn loops small; floats hold NaN, Inf and -0.0 now and then.
+    Defaults of other types may be axes and divisors, which bear no other value. A named dimension has one size in the
+    whole feed, 0 to 3; integers lie from -3 to 3, which keeps the trip counts of drawn loops small; floats hold NaN,
+    Inf and -0.0 now and then.
     """
     sizes: dict[str, int] = {}
     has_default = {tensor.name for tensor in model.graph.initializer}

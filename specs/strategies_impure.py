@@ -10,13 +10,23 @@ UNKNOWN_DOMAIN = "example.unknown"
 
 
 def random(scope: Scope) -> None:
-    """Random numbers from nothing, or like a value; perhaps twice, which gives other numbers."""
-    shape = (2, 3)
-    sources = ["RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike"]
-    op = scope.choose(sources + (["Bernoulli"] if scope.opset >= 15 else []))
-    inputs = [] if op in sources[:2] else [scope.operand(FLOAT, shape)]
+    """Random numbers, perhaps twice, which gives other ones."""
+    op = scope.choose(("RandomNormal", "RandomUniform"))
     for _ in range(scope.choose((1, 2))):
-        scope.node(op, inputs, [(FLOAT, shape)], {} if inputs else {"shape": list(shape)})
+        scope.node(op, [], [(FLOAT, (2, 3))], {"shape": [2, 3]})
+
+
+def random_like(scope: Scope) -> None:
+    """Random numbers in the shape of a value, perhaps twice."""
+    op, x = scope.choose(("RandomNormalLike", "RandomUniformLike")), scope.operand(FLOAT, (2, 3))
+    for _ in range(scope.choose((1, 2))):
+        scope.node(op, [x], [(FLOAT, (2, 3))])
+
+
+def bernoulli(scope: Scope) -> None:
+    """Zeros and ones with the probabilities in a value."""
+    if scope.opset >= 15:
+        scope.node("Bernoulli", [scope.operand(FLOAT, (2, 3))], [(FLOAT, (2, 3))])
 
 
 def multinomial(scope: Scope) -> None:
@@ -39,4 +49,4 @@ def unknown(scope: Scope) -> None:
         scope.node("Mystery", [x], [(FLOAT, (2, 3))], domain=UNKNOWN_DOMAIN)
 
 
-IMPURE_BLOCKS = (random, multinomial, training_dropout, unknown)
+IMPURE_BLOCKS = (random, random_like, bernoulli, multinomial, training_dropout, unknown)

@@ -17,7 +17,7 @@ def unary(scope: Scope) -> None:
     x = scope.pick(lambda v: True)
     if x is None:
         return
-    if x.dtype == FLOAT:
+    if x.dtype == scope.real:
         op = scope.choose([*_UNARY_FLOAT, *(["Erf", "Sign"] if scope.opset >= 9 else [])])
         if op == "Softmax" and len(x.shape) != 2:
             op = "Relu"  # before opset 13 other ranks mean something else
@@ -33,7 +33,7 @@ def unary(scope: Scope) -> None:
 
 def binary(scope: Scope) -> None:
     """An elementwise operator of two inputs that are alike or broadcast."""
-    x = scope.pick(lambda v: v.dtype in (FLOAT, DOUBLE, INT64, INT32))
+    x = scope.pick(lambda v: v.dtype in (*_FLOATS, INT64, INT32))
     if x is None:
         return
     y = _partner(scope, x)
@@ -54,7 +54,7 @@ def _partner(scope: Scope, x: Var) -> Var | None:
 
 def compare(scope: Scope) -> None:
     """A comparison, which gives booleans."""
-    x = scope.pick(lambda v: v.dtype == FLOAT if scope.opset < 9 else v.dtype in (FLOAT, INT64))
+    x = scope.pick(lambda v: v.dtype == scope.real if scope.opset < 9 else v.dtype in (scope.real, INT64))
     y = None if x is None else _partner(scope, x)
     if x is not None and y is not None:
         scope.node(scope.choose(("Less", "Greater")), [x, y], [(BOOL, x.shape)])
@@ -62,7 +62,7 @@ def compare(scope: Scope) -> None:
 
 def where(scope: Scope) -> None:
     """A choice by booleans."""
-    x = scope.pick(lambda v: v.dtype in (FLOAT, INT64))
+    x = scope.pick(lambda v: v.dtype in (scope.real, INT64))
     if x is None or scope.opset < 9:
         return
     condition = scope.pick(lambda v: v.dtype == BOOL and v.shape in (x.shape, ())) or scope.operand(BOOL, ())
@@ -83,30 +83,30 @@ def cast(scope: Scope) -> None:
 
 def clip(scope: Scope) -> None:
     """Limits, of which the lower is left out: an attribute before opset 11, then an omitted input."""
-    x = scope.pick(lambda v: v.dtype == FLOAT)
+    x = scope.pick(lambda v: v.dtype == scope.real)
     if x is None:
         return
     if scope.opset < 11:
-        scope.node("Clip", [x], [(FLOAT, x.shape)], {"max": 0.5})
+        scope.node("Clip", [x], [(scope.real, x.shape)], {"max": 0.5})
     else:
-        scope.node("Clip", [x, None, scope.operand(FLOAT, ())], [(FLOAT, x.shape)])
+        scope.node("Clip", [x, None, scope.operand(scope.real, ())], [(scope.real, x.shape)])
 
 
 def dropout(scope: Scope) -> None:
     """Dropout at inference, which does nothing; its mask may be asked for. No feed can switch it to training."""
-    x = scope.pick(lambda v: v.dtype == FLOAT)
+    x = scope.pick(lambda v: v.dtype == scope.real)
     if x is None:
         return
     inputs: list[Var | None] = [x]
     if scope.opset >= 12 and scope.draw(st.booleans()):
         inputs += [scope.store(np.float32(0.5)), scope.store(np.bool_(False), forms=["value"])]
     with_mask = scope.opset >= 10 and scope.draw(st.booleans())
-    scope.node("Dropout", inputs, [(FLOAT, x.shape)] + ([(BOOL, x.shape)] if with_mask else []))
+    scope.node("Dropout", inputs, [(scope.real, x.shape)] + ([(BOOL, x.shape)] if with_mask else []))
 
 
 def reduction(scope: Scope) -> None:
     """A reduction over the last axis: axes are an attribute at first and an input later."""
-    x = scope.pick(lambda v: v.dtype in (FLOAT, INT64) and len(v.shape) > 0)
+    x = scope.pick(lambda v: v.dtype in (scope.real, INT64) and len(v.shape) > 0)
     if x is None:
         return
     op, since = scope.choose((("ReduceSum", 13), ("ReduceMean", 18), ("ReduceMax", 18), ("ReduceL2", 18)))
@@ -125,7 +125,7 @@ def reduction(scope: Scope) -> None:
 
 def argmax(scope: Scope) -> None:
     """The place of the largest element of each row."""
-    x = scope.pick(lambda v: v.dtype == FLOAT and len(v.shape) > 0 and v.shape[-1] != 0)
+    x = scope.pick(lambda v: v.dtype == scope.real and len(v.shape) > 0 and v.shape[-1] != 0)
     if x is not None:
         axis = len(x.shape) - 1
         scope.node("ArgMax", [x], [(INT64, x.shape[:-1])], {"axis": axis, "keepdims": 0})
@@ -133,7 +133,7 @@ def argmax(scope: Scope) -> None:
 
 def matmul(scope: Scope) -> None:
     """A product with a weight, small or above a kilobyte."""
-    x = scope.pick(lambda v: v.dtype in (FLOAT, DOUBLE) and len(v.shape) >= 2 and isinstance(v.shape[-1], int))
+    x = scope.pick(lambda v: v.dtype in (scope.real, DOUBLE) and len(v.shape) >= 2 and isinstance(v.shape[-1], int))
     if x is None:
         return
     columns = scope.choose((300, 30) if scope.world.large else (2, 3, 300))
@@ -144,44 +144,44 @@ def matmul(scope: Scope) -> None:
 
 def gemm(scope: Scope) -> None:
     """A linear layer, its weight transposed or not, with or without a bias."""
-    x = scope.pick(lambda v: v.dtype == FLOAT and len(v.shape) == 2 and isinstance(v.shape[1], int))
+    x = scope.pick(lambda v: v.dtype == scope.real and len(v.shape) == 2 and isinstance(v.shape[1], int))
     if x is None:
         return
     transposed, with_bias = scope.draw(st.booleans()), scope.opset < 11 or scope.draw(st.booleans())
     columns = 200 if scope.world.large else 3
-    weight = scope.operand(FLOAT, (columns, x.shape[1]) if transposed else (x.shape[1], columns))
-    bias = scope.operand(FLOAT, (columns,)) if with_bias else None
+    weight = scope.operand(scope.real, (columns, x.shape[1]) if transposed else (x.shape[1], columns))
+    bias = scope.operand(scope.real, (columns,)) if with_bias else None
     inputs = [x, weight] + ([bias] if with_bias else [])
-    scope.node("Gemm", inputs, [(FLOAT, (x.shape[0], columns))], {"transB": int(transposed)})
+    scope.node("Gemm", inputs, [(scope.real, (x.shape[0], columns))], {"transB": int(transposed)})
 
 
 def conv(scope: Scope) -> None:
     """A convolution that keeps the size, and a pooling whose indices are left out."""
-    x = scope.pick(lambda v: v.dtype == FLOAT and len(v.shape) == 4 and v.shape[1] in (2, 32) and 0 not in v.shape)
-    x = x or scope.constant(FLOAT, (1, 2, 3, 3))
+    x = scope.pick(lambda v: v.dtype == scope.real and len(v.shape) == 4 and v.shape[1] in (2, 32) and 0 not in v.shape)
+    x = x or scope.constant(scope.real, (1, 2, 3, 3))
     assert isinstance(x.shape[1], int)
     inward, outward = x.shape[1], 32 if scope.world.large else 2
     groups = scope.choose((1, 2))
-    weight = scope.operand(FLOAT, (outward, inward // groups, 3, 3))
-    bias = [scope.operand(FLOAT, (outward,))] if scope.draw(st.booleans()) else []
+    weight = scope.operand(scope.real, (outward, inward // groups, 3, 3))
+    bias = [scope.operand(scope.real, (outward,))] if scope.draw(st.booleans()) else []
     shape = (x.shape[0], outward, *x.shape[2:])
     window = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
-    (y,) = scope.node("Conv", [x, weight, *bias], [(FLOAT, shape)], {**window, "group": groups})
+    (y,) = scope.node("Conv", [x, weight, *bias], [(scope.real, shape)], {**window, "group": groups})
     if scope.draw(st.booleans()):
-        scope.node("MaxPool", [y], [(FLOAT, shape)], window)
+        scope.node("MaxPool", [y], [(scope.real, shape)], window)
 
 
 def lstm(scope: Scope) -> None:
     """A recurrent layer of which the first output and the optional inputs in the middle are left out."""
     if scope.opset >= 22:
         return  # onnxruntime has no kernel for the later LSTM
-    x = scope.pick(lambda v: v.dtype == FLOAT and len(v.shape) == 3 and v.shape[2] == 4 and 0 not in v.shape)
-    x = x or scope.constant(FLOAT, (2, 1, 4))
-    weight, recurrence = scope.operand(FLOAT, (1, 8, 4)), scope.operand(FLOAT, (1, 8, 2))
+    x = scope.pick(lambda v: v.dtype == scope.real and len(v.shape) == 3 and v.shape[2] == 4 and 0 not in v.shape)
+    x = x or scope.constant(scope.real, (2, 1, 4))
+    weight, recurrence = scope.operand(scope.real, (1, 8, 4)), scope.operand(scope.real, (1, 8, 2))
     batch = x.shape[1]
-    start = scope.operand(FLOAT, (1, batch, 2)) if isinstance(batch, int) else None
+    start = scope.operand(scope.real, (1, batch, 2)) if isinstance(batch, int) else None
     inputs = [x, weight, recurrence, None, None, start]
-    scope.node("LSTM", inputs, [None, (FLOAT, (1, batch, 2))], {"hidden_size": 2})
+    scope.node("LSTM", inputs, [None, (scope.real, (1, batch, 2))], {"hidden_size": 2})
 
 
 def embedding(scope: Scope) -> None:
@@ -190,6 +190,6 @@ def embedding(scope: Scope) -> None:
     if rows is None or scope.opset < 10:
         return
     count = 100 if scope.world.large else 3
-    table = scope.operand(FLOAT, (count, 4))
+    table = scope.operand(scope.real, (count, 4))
     (rows,) = scope.node("Mod", [rows, scope.store(np.int64(count))], [(INT64, rows.shape)])
-    scope.node("Gather", [table, rows], [(FLOAT, (*rows.shape, 4))])
+    scope.node("Gather", [table, rows], [(scope.real, (*rows.shape, 4))])

@@ -109,7 +109,7 @@ def gather(scope: Scope) -> None:
 
 def expand(scope: Scope) -> None:
     """A scalar or row spread out: small constants that become large ones."""
-    x = scope.pick(lambda v: len(v.shape) < 2 and v.dtype in (FLOAT, INT64))
+    x = scope.pick(lambda v: len(v.shape) < 2 and v.dtype in (scope.real, INT64))
     if x is None:
         return
     front = scope.choose((2, 1, 0, 50))
@@ -135,14 +135,14 @@ def constant_of_shape(scope: Scope) -> None:
 
 def data_dependent(scope: Scope) -> None:
     """The places of non-zero elements: how many there are no inference can tell."""
-    x = scope.pick(lambda v: v.dtype in (FLOAT, INT64) and len(v.shape) > 0)
+    x = scope.pick(lambda v: v.dtype in (scope.real, INT64) and len(v.shape) > 0)
     if x is not None and scope.opset >= 9:
         scope.node("NonZero", [x], [(INT64, (len(x.shape), scope.world.symbol()))])
 
 
 def sequence(scope: Scope) -> None:
     """A value through a sequence, which no initializer can hold."""
-    x = scope.pick(lambda v: v.dtype in (FLOAT, INT64))
+    x = scope.pick(lambda v: v.dtype in (scope.real, INT64))
     if x is None or scope.opset < 11:
         return
     name = scope.opaque("SequenceConstruct", [x])

@@ -22,7 +22,7 @@ from onnxpress.passes.manager.base import Effect, Pass
 from onnxpress.passes.manager.context import Context
 from onnxpress.specs import BrokenPromiseError, Trial, check_pass, model_of
 
-EXAMPLES = 150
+EXAMPLES = 400
 CALLS = count()
 
 
@@ -190,7 +190,9 @@ WRONG = {
 def _unshrunk() -> Iterator[None]:
     """No time is spent on making failures small."""
     before = settings.get_current_profile_name()
-    settings.register_profile("unshrunk", settings.get_profile(before), phases=[Phase.generate])
+    settings.register_profile(
+        "unshrunk", settings.get_profile(before), phases=[Phase.generate], report_multiple_bugs=False
+    )
     settings.load_profile("unshrunk")
     yield
     settings.load_profile(before)
@@ -250,6 +252,7 @@ def test_an_error_over_its_bound_is_caught(ratio: float) -> None:
         check_pass(Halve, bound=lambda trial: ratio, backend=OrtBackend(), max_examples=5)
 
 
+@pytest.mark.usefixtures("_unshrunk")
 def test_a_lossy_pass_needs_a_bound() -> None:
     with pytest.raises(UserError, match="pass 'halve' is LOSSY: check_pass needs its bound"):
         check_pass(Halve, max_examples=1)

@@ -78,6 +78,11 @@ def constant_depth(model: ModelProto, depth: int) -> bool:
     return max(depths.values(), default=0) >= depth
 
 
+def dense_tensors(model: ModelProto) -> Iterator[TensorProto]:
+    yield from model.graph.initializer
+    yield from (a.t for node in nodes_of(model.graph) for a in node.attribute if a.HasField("t"))
+
+
 def reads(tensor: TensorProto) -> np.ndarray:
     return numpy_helper.to_array(tensor)
 
@@ -108,11 +113,13 @@ KINDS: dict[str, Callable[[ModelProto], bool]] = {
         m.ir_version > 3 and bool({i.name for i in m.graph.input} & {t.name for t in m.graph.initializer})
     ),
     "NaN": lambda m: any(t.data_type == 1 and np.isnan(reads(t)).any() for t in m.graph.initializer),
-    "empty tensors": lambda m: any(0 in t.dims for t in m.graph.initializer),
-    "scalars": lambda m: any(not t.dims for t in m.graph.initializer),
-    "strings": lambda m: any(t.data_type == TensorProto.STRING for t in m.graph.initializer),
-    "int4": lambda m: any(t.data_type == TensorProto.INT4 for t in m.graph.initializer),
-    "typed data": lambda m: any(t.float_data for t in m.graph.initializer),
+    "empty tensors": lambda m: any(0 in t.dims for t in dense_tensors(m)),
+    "scalars": lambda m: any(not t.dims for t in dense_tensors(m)),
+    "strings": lambda m: any(t.data_type == TensorProto.STRING for t in dense_tensors(m)),
+    "narrow types": lambda m: any(
+        t.data_type in (TensorProto.INT4, TensorProto.UINT4, TensorProto.BFLOAT16) for t in dense_tensors(m)
+    ),
+    "typed data": lambda m: any(t.float_data for t in dense_tensors(m)),
     "an input given out": lambda m: any(
         n.op_type == "Identity" and n.input[0] in {i.name for i in m.graph.input} for n in m.graph.node
     ),

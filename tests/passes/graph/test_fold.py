@@ -257,7 +257,9 @@ RANDOM = {
     "RandomUniformLike": "r = RandomUniformLike (a)",
     "Bernoulli": "r = Bernoulli (a)",
     "Dropout": "r = Dropout (a, ratio, training)",
-    "Multinomial": "m = Unsqueeze(a, zero) i = Multinomial <sample_size = 2> (m) f = Cast <to = 1> (i) r = Squeeze(f, zero)",  # fmt: skip # noqa: E501
+    "Multinomial": (
+        "m = Unsqueeze(a, zero) i = Multinomial <sample_size = 2> (m) f = Cast <to = 1> (i) r = Squeeze(f, zero)"
+    ),
     "Mystery": "r = local.Mystery (a)",
 }
 
