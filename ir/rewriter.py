@@ -200,10 +200,13 @@ class Rewriter(Journal):
         change(before, name)
         self.record("rename", value, lambda: change(name, before))
 
-    def constant(self, graph: Graph, tensor: Tensor, name: str, *, before: Node | None = None) -> Value:
-        """A new constant: an initializer of `graph`, or in a function a Constant node before `before` (default: at the
-        start of the graph). A model below IR version 4 is raised to 4, where initializers need not be inputs."""
-        if graph.is_function:
+    def constant(
+        self, graph: Graph, tensor: Tensor, name: str, *, before: Node | None = None, as_node: bool = False
+    ) -> Value:
+        """A new constant: an initializer of `graph`; or in a function, or `as_node`, a Constant node before `before`
+        (default: at the start of the graph). A model below IR version 4 is raised to 4, where initializers need not be
+        inputs."""
+        if graph.is_function or as_node:
             place = before if before is not None and before.graph is graph else next(graph.nodes, None)
             return self.insert("Constant", [], {"value": tensor}, before=place, graph=graph, outputs=[name]).outputs[0]
         if self.model.ir_version < 4:
@@ -222,10 +225,12 @@ class Rewriter(Journal):
         return value
 
     def replace_by_constant(self, value: Value, tensor: Tensor) -> Value:
-        """Let every user of `value` read a constant instead, which takes over its name."""
+        """Let every user of `value` read a constant instead, which takes over its name: a Constant node where
+        `value.needs_constant_node`, else an initializer."""
         if value.graph is None:
             raise RewriteError(f"{value.name!r} is erased already")
-        made = self.constant(value.graph, tensor, value.name, before=value.producer)
+        as_node = value.needs_constant_node
+        made = self.constant(value.graph, tensor, value.name, before=value.producer, as_node=as_node)
         is_output = any(isinstance(use.user, Graph) and use.user.owner is not None for use in value.uses)
         self.replace(value, made)
         if not is_output:

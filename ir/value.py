@@ -95,5 +95,14 @@ class Value:
         """Whether nothing reads it and nothing pins it."""
         return not self._uses and not self.pinned
 
+    @property
+    def needs_constant_node(self) -> bool:
+        """Whether a constant in its place must be a Constant node: in a function, which has no initializers, and as an
+        output of a body, where onnx's type inference looks at nodes alone."""
+        graph = self._graph
+        return graph is not None and (
+            graph.is_function or (graph.parent is not None and any(use.user is graph for use in self._uses))
+        )
+
     def __repr__(self) -> str:
         return f"%{self._name}"

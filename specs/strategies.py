@@ -23,6 +23,8 @@ _MATH = (
     math.binary,
     math.reduction,
     math.argmax,
+    math.computed_constant,
+    math.computed_constant,
     math.compare,
     math.where,
     math.cast,

@@ -52,6 +52,21 @@ def _partner(scope: Scope, x: Var) -> Var | None:
     return scope.operand(x.dtype, scope.choose(shapes))
 
 
+def computed_constant(scope: Scope) -> None:
+    """A sum with a constant that several nodes compute from others."""
+    x = scope.pick(lambda v: v.dtype in (scope.real, INT64))
+    if x is None:
+        return
+    last = x.shape[-1:]
+    constant = scope.constant(x.dtype, [dim for dim in scope.choose((last, ())) if isinstance(dim, int)])
+    ops = ["Neg", "Add", "Mul", "Identity", *(["Exp", "Sqrt"] if x.dtype == scope.real else [])]
+    for _ in range(scope.choose((1, 2, 3))):
+        op = scope.choose(ops)
+        second = [scope.operand(x.dtype, constant.shape)] if op in ("Add", "Mul") else []
+        (constant,) = scope.node(op, [constant, *second], [(x.dtype, constant.shape)])
+    scope.node("Add", [x, constant], [(x.dtype, x.shape)])
+
+
 def compare(scope: Scope) -> None:
     """A comparison, which gives booleans."""
     x = scope.pick(lambda v: v.dtype == scope.real if scope.opset < 9 else v.dtype in (scope.real, INT64))

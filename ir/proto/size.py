@@ -52,22 +52,18 @@ def initializer_size(tensor: Tensor, name: str) -> int:
     return _framed(scale.sizes[0]) + scale.outside
 
 
-def constant_size(dtype: int, shape: tuple[int, ...], name: str, graph: Graph) -> int:
-    """Bytes, at most, that the file grows by with a new constant of numbers in `graph`.
+def constant_size(dtype: int, shape: tuple[int, ...], name: str, graph: Graph, *, as_node: bool) -> int:
+    """Bytes, at most, that the file grows by with a new constant of numbers in `graph`, `as_node` or as an initializer.
 
-    In a function that is a Constant node, whose own name may be a little longer; in a body the lengths of the messages
-    around it may get longer, too.
+    In a body the lengths of the messages around it may get longer, too.
     """
-    if not graph.is_function:
+    if not as_node:
         size = _framed(_raw_size(dtype, shape, name))
     else:
         value = _framed(_raw_size(dtype, shape, ""))
         attribute = _framed(_text("value") + 3 + value)
-        size = _framed(_text("Constant") + 2 * _text(name) + _ROOM_FOR_SUFFIX + attribute)
+        size = _framed(_text("Constant") + _text(name) + attribute)
     return size + 3 * graph.depth * _varint(size)
-
-
-_ROOM_FOR_SUFFIX = 8
 
 
 class _Scale:

@@ -41,7 +41,7 @@ def _bytes(value: Value, copy: Value, shapes: Shapes) -> Bytes | str:
         return UNKNOWN_SIZE
     if dtype in _HALF and (value.producer is None or not value.producer.is_op(*_MOVERS)):
         return UNROUNDED_HALF
-    return Bytes(data, constant_size(dtype, shape, value.name, value.graph))
+    return Bytes(data, constant_size(dtype, shape, value.name, value.graph, as_node=value.needs_constant_node))
 
 
 def evaluate(nodes: list[Node], values: list[Value], ctx: Context) -> tuple[dict[Value, Tensor], set[Node]]:

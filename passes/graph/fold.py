@@ -74,19 +74,20 @@ def _erase_dead(choice: Choice, ctx: Context) -> None:
 
 
 def _lift_constants(ctx: Context) -> int:
-    """Turn the Constant nodes of graphs that can hold initializers into such; returns how many."""
+    """Turn Constant nodes into initializers, where they can be; returns how many."""
     count = 0
     for graph in ctx.model.walk_graphs():
-        if graph.is_function:
-            continue
         for node in graph.nodes:
             tensor = node.constant
-            if tensor is None or node.outputs[0].is_dead or node.outputs[0].pinned or not _lift_pays(node, tensor):
-                continue
-            ctx.rewriter.replace_by_constant(node.outputs[0], tensor)
-            ctx.rewriter.erase(node)
-            count += 1
+            if tensor is not None and _can_be_lifted(node.outputs[0]) and _lift_pays(node, tensor):
+                ctx.rewriter.replace_by_constant(node.outputs[0], tensor)
+                ctx.rewriter.erase(node)
+                count += 1
     return count
+
+
+def _can_be_lifted(value: Value) -> bool:
+    return not (value.is_dead or value.pinned or value.needs_constant_node)
 
 
 def _lift_pays(node: Node, tensor: Tensor) -> bool:

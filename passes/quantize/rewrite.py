@@ -60,6 +60,7 @@ def rewrite(ctx: Context, form: DecodeForm, plan: Plan, first: Node | None) -> N
     for site in plan.rows:
         rows[site] = form.rows(rw, stored, site.node)
         take_over(rw, site.node.outputs[0], rows[site])
+        rw.erase(site.node)
     if decoded is not None:
         take_over(rw, value, decoded)
     ctx.weights.became(plan.tensor, made, Outcome.QUANTIZED, form=form.name)

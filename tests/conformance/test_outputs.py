@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.shape_inference
 import pytest
 from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
 from onnx.backend.test.runner import Runner
@@ -67,7 +68,7 @@ def check(case: Any, proto: ModelProto, recorded: list[tuple[Feeds, list[Any]]],
     result = emit(model)
     assert result.ByteSize() <= proto.ByteSize()
     if is_valid(proto):
-        onnx.checker.check_model(result)
+        onnx.checker.check_model(result, full_check=True)
     session = executor.prepare(lower(result, case.path))
     for (feeds, expected), first in zip(recorded, before, strict=True):
         after = session.run(feeds)
@@ -113,8 +114,8 @@ def first_that_runs(proto: ModelProto, case: Any, feeds: list[Feeds]) -> tuple[B
 
 def is_valid(proto: ModelProto) -> bool:
     try:
-        onnx.checker.check_model(proto)
-    except onnx.checker.ValidationError:
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
         return False
     return True
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import ModelProto, parser
+from onnx import ModelProto, parser, printer
 
-from onnxpress.ir import Graph, Model, Node, Rewriter, Value, emit, lower, tensor, verify
+from onnxpress.ir import Edit, Graph, Model, Node, Rewriter, Value, emit, lower, tensor, verify
 from onnxpress.specs import models
 
 ANY_MODEL = models(impure=True)
@@ -178,3 +178,193 @@ def test_random_edits_keep_the_model_sound_and_undo_leaves_no_trace(data: st.Dat
     hints = ["v1", "v1", "w", "Identity"]
     fresh = Rewriter(lower(proto))
     assert editor.rewriter._names.fresh_all(model.graph, hints) == fresh._names.fresh_all(fresh.model.graph, hints)
+
+
+# ---- what replacing keeps
+
+
+def named(model: Model) -> dict[str, Value]:
+    return {value.name: value for graph in model.walk_graphs() for value in graph.values()}
+
+
+def replaced(text: str, old: str, new: str) -> str:
+    """What `replace` makes of a graph, as onnx prints it."""
+    model = text_model(text)
+    Rewriter(model).replace(named(model)[old], named(model)[new])
+    verify(model)
+    return printer.to_text(emit(model))
+
+
+def printed(text: str) -> str:
+    return printer.to_text(emit(text_model(text)))
+
+
+def test_a_value_that_replaces_an_output_takes_its_name() -> None:
+    assert replaced("g (float x) => (float y) { a = Neg(x) y = Abs(a) }", "y", "a") == printed(
+        "g (float x) => (float y) { y = Neg(x) a = Abs(y) }"
+    )
+
+
+@pytest.mark.parametrize(
+    ("new", "source"), [("x", "an input"), ("z", "another output"), ("w", "an outer value, for a body")]
+)
+def test_an_identity_stands_where_a_name_cannot_be_taken(new: str, source: str) -> None:
+    before = """
+        g (bool c, float x) => (float y, float z) {
+            w = Exp(x)
+            y = Abs(x)
+            z = If(c) <then_branch = t () => (float p) { p = Neg(w) }, else_branch = e () => (float q) { q = Neg(x) }>
+        }"""
+    old = "p" if new == "w" else "y"
+    after = {
+        "x": before.replace("y = Abs(x)", "y_1 = Abs(x)").replace("q = Neg(x) }>", "q = Neg(x) }> y = Identity(x)"),
+        "z": before.replace("y = Abs(x)", "y_1 = Abs(x)").replace("q = Neg(x) }>", "q = Neg(x) }> y = Identity(z)"),
+        "w": before.replace("p = Neg(w) }", "p = Neg(w) p_1 = Identity(w) }").replace("(float p)", "(float p_1)"),
+    }
+    assert replaced(before, old, new) == printed(after[new])
+
+
+def test_readers_in_bodies_are_found_and_outputs_of_functions_keep_their_names() -> None:
+    before = """
+        g (bool c, float x) => (float y) {
+            a = Neg(x)
+            y = If(c) <then_branch = t () => (float p) { p = Abs(a) }, else_branch = e () => (float q) { q = Exp(a) }>
+        }
+        <domain: "local", opset_import: ["" : 17]> f (u) => (v) { b = Neg(u) v = Exp(b) }"""
+    assert replaced(before, "a", "x") == printed(before.replace("Abs(a)", "Abs(x)").replace("Exp(a)", "Exp(x)"))
+    after = before.replace("b = Neg(u) v = Exp(b)", "v = Neg(u) b = Exp(v)")
+    assert replaced(before, "v", "b") == printed(after)
+
+
+def test_uses_count_across_scopes() -> None:
+    model = text_model("""
+        g (bool c, float x) => (float y) {
+            y = If(c) <then_branch = t () => (float p) { p = Abs(x) }, else_branch = e () => (float q) { q = Exp(x) }>
+        }""")
+    users = [use.user.label for use in named(model)["x"].uses]
+    assert users == ["Abs:p", "Exp:q"]
+    (branch,) = model.graph.nodes
+    rewriter = Rewriter(model)
+    rewriter.replace(branch.outputs[0], named(model)["x"])
+    rewriter.erase(branch)
+    assert [use.user.label for use in named(model)["x"].uses] == ["Identity:y"]
+    assert set(rewriter.journal[-1].released) == {named(model)["c"], named(model)["x"]}
+
+
+# ---- names, constants, transactions
+
+
+def test_fresh_names_differ_from_all_names_under_the_same_root() -> None:
+    model = text_model("""
+        g (bool c, float a) => (float y) {
+            y = If(c) <then_branch = t () => (float p) { p = Abs(a) }, else_branch = e () => (float a_1) { a_1 = Exp(a) }>
+        }
+        <domain: "local", opset_import: ["" : 17]> f (u) => (a_2) { a_2 = Neg(u) }""")
+    rewriter = Rewriter(model)
+    made = [rewriter.insert("Neg", [named(model)["a"]], graph=model.graph, outputs=["a"]) for _ in range(2)]
+    assert [node.outputs[0].name for node in made] == ["a_2", "a_3"]
+    rewriter.erase(made[0])
+    again = rewriter.insert("Split", [named(model)["a"]], graph=model.graph, outputs=["a", "a", "b"])
+    assert len({value.name for value in again.outputs} | {"a_3"}) == 4
+    verify(model)
+
+
+def test_a_constant_is_an_initializer_and_in_a_function_a_node() -> None:
+    model = text_model(
+        'g (float x) => (float y) { y = local.f(x) } <domain: "local", opset_import: ["" : 17]> f (u) => (v) { v = Neg(u) }'
+    )
+    rewriter, (function,) = Rewriter(model), model.functions.values()
+    made = [rewriter.constant(graph, tensor([1.5]), "w") for graph in (model.graph, function.body)]
+    assert [value.is_initializer for value in made] == [True, False]
+    assert [None if value.const is None else value.const.numpy().tolist() for value in made] == [[1.5], [1.5]]
+    assert next(function.body.nodes) is made[1].producer
+    verify(model)
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 4), (4, 4), (8, 8)])
+def test_an_initializer_needs_ir_version_4(before: int, after: int) -> None:
+    model = text_model("g (float x) => (float y) { y = Neg(x) }")
+    rewriter = Rewriter(model)
+    rewriter.set_ir_version(before)
+    rewriter.constant(model.graph, tensor([1.5]), "w")
+    assert model.ir_version == after
+
+
+def test_a_transaction_that_fails_is_undone_and_one_that_does_not_is_kept() -> None:
+    model = text_model("g (float x) => (float y) { y = Neg(x) }")
+    rewriter, before = Rewriter(model), snapshot(model)
+    with pytest.raises(ZeroDivisionError), rewriter.transaction():  # noqa: PT012
+        rewriter.insert("Abs", [model.graph.inputs[0]], graph=model.graph)
+        raise ZeroDivisionError
+    assert snapshot(model) == before
+    with rewriter.transaction():
+        rewriter.insert("Abs", [model.graph.inputs[0]], graph=model.graph)
+    assert len(model.graph) == 2
+
+
+def test_the_journal_says_what_was_done_by_whom_and_listeners_hear_it() -> None:
+    model = text_model("g (float x) => (float y) { a = Neg(x) y = Abs(x) }")
+    rewriter = Rewriter(model)
+    heard: list[Edit] = []
+    rewriter.listeners.append(heard.append)
+    rewriter.by = "somebody"
+    dead = next(model.graph.nodes)
+    rewriter.set_attribute(dead, "axis", 1)
+    rewriter.erase(dead)
+    assert [(edit.kind, edit.by, edit.subject) for edit in heard] == [
+        ("set-attribute", "somebody", dead),
+        ("erase", "somebody", dead),
+    ]
+    assert heard == rewriter.journal
+    assert heard[1].released == (model.graph.inputs[0],)
+    made = rewriter.insert("Exp", [model.graph.inputs[0]], graph=model.graph, origin=[dead, *model.graph.nodes])
+    assert (made.origin, made.made_by) == (("Neg:a", "Abs:y"), "somebody")
+
+
+def test_nodes_may_be_edited_while_they_are_walked() -> None:
+    model = text_model("g (float x) => (float y) { a = Neg(x) b = Abs(x) y = Exp(x) }")
+    rewriter = Rewriter(model)
+    seen = []
+    for node in model.graph.nodes:
+        seen.append(node.op_type)
+        if node.op_type == "Neg":
+            following = list(model.graph.nodes)[1]
+            rewriter.insert("Sqrt", [model.graph.inputs[0]], before=following)
+            rewriter.erase(node)
+            rewriter.erase(following)
+    assert seen == ["Neg", "Sqrt", "Exp"]
+    assert [node.op_type for node in model.graph.nodes_reversed] == ["Exp", "Sqrt"]
+
+
+# ---- refusals
+
+
+REFUSED: dict[str, Callable[[Rewriter, dict[str, Value]], object]] = {
+    "'a' is still used": lambda rw, v: rw.erase(v["a"].producer),
+    "is erased already": lambda rw, v: [rw.erase(v["dead"].producer), rw.erase(v["dead"].producer)],
+    "cannot read 'p': it is out of scope": lambda rw, v: rw.set_input(v["y"].producer, 0, v["p"]),
+    "new node .* cannot read 'p'": lambda rw, v: rw.insert("Neg", [v["p"]], before=v["y"].producer),
+    "neither a graph nor a living node": lambda rw, v: rw.insert("Neg", [v["x"]]),
+    "is a graph, which cannot be set": lambda rw, v: rw.set_attribute(v["y"].producer, "then_branch", 1),
+    "the name is taken": lambda rw, v: rw.rename(v["a"], "w"),
+    "is no unused initializer": lambda rw, v: rw.remove_initializer(v["w"]),
+    "'x' is no input with a default": lambda rw, v: rw.unlist_input(v["x"]),
+    "'a' is no initializer": lambda rw, v: rw.set_tensor(v["a"], tensor([1.0])),
+    "another graph defines it": lambda rw, v: rw.set_output(v["p"].graph, 0, v["a"]),
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_would_break_the_graph_is_refused_and_changes_nothing(words: str) -> None:
+    model = text_model("""
+        g (bool c, float x) => (float y) <float w = {1}> {
+            a = Add(x, w)
+            dead = Neg(x)
+            y = If(c) <then_branch = t () => (float p) { p = Abs(a) }, else_branch = e () => (float q) { q = Exp(a) }>
+        }""")
+    rewriter, values = Rewriter(model), named(model)
+    with pytest.raises(RewriteError, match=words):
+        REFUSED[words](rewriter, values)
+    verify(model)
+    rewriter.rollback(0)
+    assert snapshot(model)[0] == data_of(lower(model.source))

@@ -290,6 +290,12 @@ def test_what_training_information_names_is_no_constant() -> None:
     assert stored(after) == {"a": [1, 2], "t": [-1, -2]}
 
 
+def test_what_training_information_names_stays_computed() -> None:
+    before = model_of("g (float[2] x) => (float[2] y) <float[2] w = {1, 2}> { m = Neg(w) y = Add(x, m) }")
+    before.training_info.add().update_binding.add(key="state", value="m")
+    assert fold(before, limit=100)[0] == before
+
+
 def test_strings_stay_computed_since_their_size_is_unknown() -> None:
     words = helper.make_tensor("words", TensorProto.STRING, [2], [b"one", b"two"])
     rows = numpy_helper.from_array(np.int64([1, 0]), "rows")
