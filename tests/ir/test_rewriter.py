@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import ModelProto, parser, printer
 
+from onnxpress.errors import RewriteError
 from onnxpress.ir import Edit, Graph, Model, Node, Rewriter, Value, emit, lower, tensor, verify
 from onnxpress.specs import models
 
@@ -257,7 +259,8 @@ def test_uses_count_across_scopes() -> None:
 def test_fresh_names_differ_from_all_names_under_the_same_root() -> None:
     model = text_model("""
         g (bool c, float a) => (float y) {
-            y = If(c) <then_branch = t () => (float p) { p = Abs(a) }, else_branch = e () => (float a_1) { a_1 = Exp(a) }>
+            y = If(c) <then_branch = t () => (float p) { p = Abs(a) },
+                       else_branch = e () => (float a_1) { a_1 = Exp(a) }>
         }
         <domain: "local", opset_import: ["" : 17]> f (u) => (a_2) { a_2 = Neg(u) }""")
     rewriter = Rewriter(model)
@@ -270,9 +273,9 @@ def test_fresh_names_differ_from_all_names_under_the_same_root() -> None:
 
 
 def test_a_constant_is_an_initializer_and_in_a_function_a_node() -> None:
-    model = text_model(
-        'g (float x) => (float y) { y = local.f(x) } <domain: "local", opset_import: ["" : 17]> f (u) => (v) { v = Neg(u) }'
-    )
+    model = text_model("""
+        g (float x) => (float y) { y = local.f(x) }
+        <domain: "local", opset_import: ["" : 17]> f (u) => (v) { v = Neg(u) }""")
     rewriter, (function,) = Rewriter(model), model.functions.values()
     made = [rewriter.constant(graph, tensor([1.5]), "w") for graph in (model.graph, function.body)]
     assert [value.is_initializer for value in made] == [True, False]
@@ -293,12 +296,16 @@ def test_an_initializer_needs_ir_version_4(before: int, after: int) -> None:
 def test_a_transaction_that_fails_is_undone_and_one_that_does_not_is_kept() -> None:
     model = text_model("g (float x) => (float y) { y = Neg(x) }")
     rewriter, before = Rewriter(model), snapshot(model)
-    with pytest.raises(ZeroDivisionError), rewriter.transaction():  # noqa: PT012
-        rewriter.insert("Abs", [model.graph.inputs[0]], graph=model.graph)
-        raise ZeroDivisionError
+
+    def insert_and_divide(divisor: int) -> None:
+        with rewriter.transaction():
+            rewriter.insert("Abs", [model.graph.inputs[0]], graph=model.graph)
+            assert 1 // divisor
+
+    with pytest.raises(ZeroDivisionError):
+        insert_and_divide(0)
     assert snapshot(model) == before
-    with rewriter.transaction():
-        rewriter.insert("Abs", [model.graph.inputs[0]], graph=model.graph)
+    insert_and_divide(1)
     assert len(model.graph) == 2
 
 

@@ -13,7 +13,7 @@ from onnxpress.passes.manager.manager import PassManager
 TEXT = """<ir_version: 8, opset_import: ["" : 17]>
 g (bool c, float[2] x) => (float[2] y) {
     z = If(c) <
-        then_branch = t () => (u) { a = Constant <value = float[2] {4, 9}> () u = Sqrt(a) },
+        then_branch = t () => (u) { a = Constant <value = float[2] {4, 9}> () b = Abs(a) u = Sqrt(b) },
         else_branch = e () => (v) { v = Constant <value = float[2] {1, 2}> () }>
     y = Add(x, z)
 }"""
