@@ -153,6 +153,13 @@ class Rewriter(Journal):
             else:
                 self._replace_output(use.user, use.slot, old, new)
 
+    def take_over(self, old: Value, new: Value) -> None:
+        """Let every user of `old` read `new`, which takes its name."""
+        is_output = any(isinstance(use.user, Graph) and use.user.owner is not None for use in old.uses)
+        self.replace(old, new)
+        if not is_output:  # else it has the name already, or an Identity behind it has
+            self.swap_names(old, new)
+
     def set_output(self, graph: Graph, slot: int, value: Value) -> None:
         """Let an output of a graph be another value of that graph."""
         old = graph._outputs[slot]
@@ -231,10 +238,7 @@ class Rewriter(Journal):
             raise RewriteError(f"{value.name!r} is erased already")
         as_node = value.needs_constant_node
         made = self.constant(value.graph, tensor, value.name, before=value.producer, as_node=as_node)
-        is_output = any(isinstance(use.user, Graph) and use.user.owner is not None for use in value.uses)
-        self.replace(value, made)
-        if not is_output:
-            self.swap_names(value, made)
+        self.take_over(value, made)
         return made
 
     def remove_initializer(self, value: Value) -> None:

@@ -13,7 +13,6 @@ from ...ir.graph import Function
 from ..manager.context import Context
 from .convert_node import convert, input_names
 from .same_operator import means_the_same
-from .take_over import take_over
 
 LOWEST = 7
 """Below, operators broadcast in another way, which signatures do not tell."""
@@ -76,5 +75,5 @@ def _splice(ctx: Context, node: Node, made: Model) -> None:
     results = {value.name: values[value] for value in made.graph.outputs}
     for slot, value in enumerate(node.outputs):
         if value.name:
-            take_over(rw, value, results[f"o{slot}"])
+            rw.take_over(value, results[f"o{slot}"])
     rw.erase(node)

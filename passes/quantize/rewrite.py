@@ -10,7 +10,6 @@ from onnx import TensorProto
 
 from ...ir import DerivedTensor, Graph, Node, Tensor, Value, tensor
 from ...ir.dtypes import name_of
-from ..graph.take_over import take_over
 from ..manager.context import Context
 from ..manager.weights import Outcome
 from .decode import DecodeForm, Place, Stored
@@ -59,10 +58,10 @@ def rewrite(ctx: Context, form: DecodeForm, plan: Plan, first: Node | None) -> N
     rows: dict[Site, Value] = {}
     for site in plan.rows:
         rows[site] = form.rows(rw, stored, site.node)
-        take_over(rw, site.node.outputs[0], rows[site])
+        rw.take_over(site.node.outputs[0], rows[site])
         rw.erase(site.node)
     if decoded is not None:
-        take_over(rw, value, decoded)
+        rw.take_over(value, decoded)
     ctx.weights.became(plan.tensor, made, Outcome.QUANTIZED, form=form.name)
     ctx.bounds.extend(local_bounds(plan, decoded, rows))
     what = f"{name_of(plan.tensor.dtype)} to int8 with {plan.steps.size} scales, for {_readers(plan)}"
