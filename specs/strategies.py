@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from hypothesis import assume
 from hypothesis import strategies as st
-from onnx import ModelProto, ValueInfoProto, checker, helper
+from onnx import ModelProto, ValueInfoProto, helper
 
 from . import strategies_control as control
 from . import strategies_math as math
 from . import strategies_shapes as shapes
 from .strategies_impure import IMPURE_BLOCKS
 from .strategies_scope import BOOL, DOUBLE, FLOAT, FLOAT16, INT64, Draw, Names, Scope, Shape, World
+from .validity import fault_of
 
 _LAYERS = (math.matmul, math.gemm, math.conv, math.embedding, math.lstm)
 _MATH = (
@@ -89,7 +90,7 @@ def models(
     families += [_BODIES] * (bodies and opset >= 9) + [_FUNCTIONS] * (functions and opset >= 9)
     families += [IMPURE_BLOCKS] * 2 * impure
     real = draw(st.sampled_from((FLOAT, FLOAT, FLOAT16, FLOAT, FLOAT)))
-    world = World(draw, opset, ir_version, families, (control.by_attribute,), real, large)
+    world = World(draw, opset, ir_version, families, (control.by_attribute,), real, draw(st.booleans()), large)
     scope = Scope(world, Names())
     for dtype, shape in draw(st.lists(st.sampled_from(_INPUTS), min_size=1, max_size=3)):
         scope.input(real if dtype == FLOAT else dtype, shape)
@@ -98,10 +99,7 @@ def models(
         scope.choose(IMPURE_BLOCKS)(scope)
     scope.steps(max_steps)
     proto = _model(scope)
-    try:
-        checker.check_model(proto, full_check=not scope.sparse)
-    except Exception:
-        assume(False)
+    assume(not fault_of(proto))
     return proto
 
 

@@ -104,7 +104,8 @@ def clip(scope: Scope) -> None:
     if scope.opset < 11:
         scope.node("Clip", [x], [(scope.real, x.shape)], {"max": 0.5})
     else:
-        scope.node("Clip", [x, None, scope.operand(scope.real, ())], [(scope.real, x.shape)])
+        low = None if scope.world.omits_inputs else scope.operand(scope.real, ())
+        scope.node("Clip", [x, low, scope.operand(scope.real, ())], [(scope.real, x.shape)])
 
 
 def dropout(scope: Scope) -> None:
@@ -187,16 +188,20 @@ def conv(scope: Scope) -> None:
 
 
 def lstm(scope: Scope) -> None:
-    """A recurrent layer of which the first output and the optional inputs in the middle are left out."""
+    """A recurrent layer of which the first output or the optional inputs in the middle are left out."""
     if scope.opset >= 22:
         return  # onnxruntime has no kernel for the later LSTM
     x = scope.pick(lambda v: v.dtype == scope.real and len(v.shape) == 3 and v.shape[2] == 4 and 0 not in v.shape)
     x = x or scope.constant(scope.real, (2, 1, 4))
     weight, recurrence = scope.operand(scope.real, (1, 8, 4)), scope.operand(scope.real, (1, 8, 2))
     batch = x.shape[1]
-    start = scope.operand(scope.real, (1, batch, 2)) if isinstance(batch, int) else None
-    inputs = [x, weight, recurrence, None, None, start]
-    scope.node("LSTM", inputs, [None, (scope.real, (1, batch, 2))], {"hidden_size": 2})
+    last = (scope.real, (1, batch, 2))
+    if scope.world.omits_inputs:
+        start = scope.operand(*last) if isinstance(batch, int) else None
+        every = (scope.real, (x.shape[0], 1, batch, 2))
+        scope.node("LSTM", [x, weight, recurrence, None, None, start], [every, last], {"hidden_size": 2})
+    else:
+        scope.node("LSTM", [x, weight, recurrence], [None, last], {"hidden_size": 2})
 
 
 def embedding(scope: Scope) -> None:

@@ -157,6 +157,16 @@ def result_cannot_run(graph: Graph, ctx: Context) -> None:
         ctx.rewriter.set_input(node, 1, ctx.rewriter.constant(graph, tensor([5, 5, 5, 5, 5]), "five"))
 
 
+def writes_past_the_rewriter(graph: Graph, ctx: Context) -> None:
+    for value in graph.initializers:
+        value._name = f"{value.name.removesuffix('_')}_"
+
+
+def unlinks_past_the_rewriter(graph: Graph, ctx: Context) -> None:
+    for node in graph.nodes:
+        node._inputs.clear()
+
+
 def fails(graph: Graph, ctx: Context) -> None:
     raise KeyError("axis")
 
@@ -181,6 +191,8 @@ WRONG = {
     unknown_nodes_are_merged: "random and unknown nodes were",
     result_is_not_valid: "the result is not valid: Unrecognized attribute: slope",
     result_cannot_run: "refuses the result",
+    writes_past_the_rewriter: "changed the model past the rewriter",
+    unlinks_past_the_rewriter: "the result is not sound",
     fails: "pass 'fails' failed: KeyError: 'axis'",
     breaks_the_graph: "failed: VerifyError",
 }

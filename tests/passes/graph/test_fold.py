@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
 
 from onnxpress.backends.ort import OrtBackend
-from onnxpress.errors import ExecutionError
-from onnxpress.ir import Backend, Model, Session, emit, lower
+from onnxpress.ir import emit, lower
 from onnxpress.ir.proto import file_size
 from onnxpress.passes.graph.fold import Fold
 from onnxpress.passes.manager.manager import PassManager
@@ -21,27 +20,9 @@ from onnxpress.passes.manager.report import Report
 from onnxpress.specs import check_golden, model_of, models
 
 
-class Watched:
-    """onnxruntime, with a count of the models it was given, that refuses those with an operator of `broken`."""
-
-    name = "watched"
-
-    def __init__(self, *broken: str) -> None:
-        self.broken = broken
-        self.prepared: list[Model] = []
-
-    def prepare(
-        self, model: Model, *, outputs: Sequence[str] | None = None, optimize: bool = False, threads: int = 1
-    ) -> Session:
-        self.prepared.append(model)
-        if any(node.op_type in self.broken for graph in model.walk_graphs() for node in graph.nodes):
-            raise ExecutionError("it hurts")
-        return OrtBackend().prepare(model, outputs=outputs, optimize=optimize, threads=threads)
-
-
-def fold(proto: ModelProto, limit: int = 0, backend: Backend | None = None) -> tuple[ModelProto, Report]:
+def fold(proto: ModelProto, limit: int = 0) -> tuple[ModelProto, Report]:
     model = lower(proto)
-    report = PassManager([Fold(limit)], backend=backend or OrtBackend()).run(model)  # type: ignore[arg-type]
+    report = PassManager([Fold(limit)], backend=OrtBackend()).run(model)  # type: ignore[arg-type]
     after = emit(model)
     checker.check_model(after, full_check=True)
     return after, report
@@ -389,54 +370,3 @@ def test_no_file_grows_by_more_than_the_limit(proto: ModelProto, limit: int) -> 
     model = lower(proto)
     PassManager([Fold(limit)], backend=OrtBackend()).run(model)  # type: ignore[arg-type]
     assert file_size(model) == emit(model).ByteSize() <= proto.ByteSize() + limit
-
-
-# ---- the executor
-
-
-def chain(count: int, *, odd: str = "", at: int = 0) -> ModelProto:
-    """Independent constant nodes; the one at place `at` is of operator `odd`."""
-    nodes = [
-        helper.make_node(odd if odd and i == at else "Neg", [f"w{i}"], [f"n{i}"], name=f"node_{i}")
-        for i in range(count)
-    ]
-    weights = [numpy_helper.from_array(np.float32([i, 1]), f"w{i}") for i in range(count)]
-    total = helper.make_node("Sum", ["x", *(f"n{i}" for i in range(count))], ["y"])
-    return one_graph([*nodes, total], weights)
-
-
-def test_one_run_evaluates_everything() -> None:
-    watched = Watched()
-    after, _ = fold(chain(40), backend=watched)
-    assert ops(after) == ["Sum"]
-    assert len(watched.prepared) == 1
-
-
-@pytest.mark.parametrize("at", [0, 17, 31])
-def test_a_fault_is_found_by_halves_and_costs_only_its_node(at: int) -> None:
-    watched = Watched("Softplus")
-    after, report = fold(chain(32, odd="Softplus", at=at), backend=watched)
-    assert ops(after) == ["Softplus", "Sum"]
-    assert reasons(report, "failed") == {f"node_{at}": "the executor could not evaluate it: it hurts"}
-    assert len(watched.prepared) <= 2 * 5 + 1
-
-
-def test_what_depends_on_a_fault_stays_with_it() -> None:
-    before = """
-        g (float[2] x) => (float[2] y) <float[2] a = {1, 2}, float[2] b = {3, 4}, float[2] c = {5, 6}> {
-            s = Softplus(a)
-            t = Add(s, b)
-            u = Neg(c)
-            v = Add(t, u)
-            y = Add(x, v)
-        }"""
-    after, _ = fold(model_of(before), backend=Watched("Softplus"))
-    assert ops(after) == ["Softplus", "Add", "Add", "Add"]
-    assert stored(after) == {"a": [1, 2], "b": [3, 4], "u": [-5, -6]}
-
-
-def test_without_an_executor_nothing_is_evaluated() -> None:
-    model = lower(chain(3))
-    report = PassManager([Fold()]).run(model)
-    assert emit(model) == chain(3)
-    assert reasons(report)["node_1"] == "constant, but there is no executor to evaluate it"
