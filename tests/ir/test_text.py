@@ -1,7 +1,6 @@
 """The full text form loses nothing: what is emitted after a round trip equals what was emitted before."""
 
 import math
-import os
 import struct
 import warnings
 from itertools import pairwise
@@ -18,7 +17,6 @@ from onnxpress.ir.dtypes import name_of, packed_nbytes
 from onnxpress.ir.text import parse, print_model
 
 BACKEND_MODELS = sorted((Path(onnx.__file__).parent / "backend/test/data").rglob("*.onnx"))
-ZOO = os.environ.get("ONNXPRESS_ZOO", "")
 UNKNOWN_FIELD = b"\xfa\x3f\x01a"  # field 1023, as a newer format may have it
 large = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
@@ -64,12 +62,6 @@ def test_node_cases() -> None:
         cases = [case for case in collect_testcases(None) if case.model is not None]
     assert len(cases) > 1700
     assert [case.name for case in cases if not round_trips(case.model)] == []
-
-
-@pytest.mark.skipif(not ZOO, reason="ONNXPRESS_ZOO names no folder of real models")
-@pytest.mark.parametrize("path", sorted(Path(ZOO or ".").rglob("*.onnx")) if ZOO else [], ids=lambda path: path.stem)
-def test_real_models(path: Path) -> None:
-    assert round_trips(onnx.load(path, load_external_data=False), path)
 
 
 # --- any message ---

@@ -20,7 +20,9 @@ def test_empty_pipeline_gives_the_same_bytes(real_model: Any) -> None:
 
 def test_full_text_gives_an_equal_message(real_model: Any) -> None:
     model = onnxpress.load(real_model.path)
-    again = parse(print_model(model, full=True), weights=model)
+    text = print_model(model, full=True)
+    again = parse(text, weights=model)
+    assert print_model(again, full=True) == text
     assert without_defaults(emit(again)) == without_defaults(real_model.load())
 
 
