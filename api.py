@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from onnx import ModelProto
 
@@ -25,13 +25,17 @@ from .ir.ports import input_ports
 from .passes.manager import manager
 from .passes.manager.base import Pass
 from .passes.manager.context import Progress, Silent
+from .passes.manager.instruments import Instrument
 from .passes.manager.registry import register_pass
 from .passes.manager.report import Report
+from .passes.manager.runner import VerifyEach
 
 __all__ = ["Comparison", "PassManager", "Report", "compare", "load", "register_pass", "save"]
 
 Source = str | PathLike[str] | bytes | ModelProto | Model
 Feed = Mapping[str, Any]
+SAMPLES = 4
+"""Samples that errors are measured on."""
 Data = str | Sequence[str] | Samples | Iterable[Feed]
 
 
@@ -61,8 +65,11 @@ def save(
 class PassManager:
     """Runs a pipeline, given as text or as passes, with onnxruntime as the executor.
 
-    The error against the original is measured after every pass on `data`, or on generated inputs, which `pins` can
-    fix in shape and value; `measure=False` leaves that out.
+    The error is measured after every pass on the first `samples` of `data`, or on generated inputs, which `pins` can
+    fix in shape and value; `measure=False` leaves that out, where no pass decides by it. `budget` holds limits of the
+    error against the original, like `rel-l2=1e-2`: a pass that breaks one is rolled back, or the run stops.
+    `verify_each` says what is checked after each pass, those inside combinators too: the structure of the model, also
+    the numbers, or nothing. A pass without a sign of life for `idle_limit` seconds is stopped.
     """
 
     def __init__(
@@ -74,8 +81,15 @@ class PassManager:
         pins: Pins | None = None,
         backend: Backend | None = None,
         progress: Progress | None = None,
-        instruments: Sequence[manager.Instrument] = (),
+        instruments: Sequence[Instrument] = (),
+        verify_each: VerifyEach = "structure",
+        budget: Sequence[Limit | str] = (),
+        over_budget: Literal["rollback", "stop"] = "rollback",
+        idle_limit: float | None = manager.IDLE_LIMIT,
+        samples: int = SAMPLES,
     ) -> None:
+        limits = [Limit.parse(limit) if isinstance(limit, str) else limit for limit in budget]
+        self.samples = samples
         self.backend = default_backend() if backend is None else backend
         self.pins = Pins() if pins is None else pins
         self.measure = measure
@@ -86,6 +100,10 @@ class PassManager:
             versions={"onnxpress": __version__, **versions()},
             progress=Silent() if progress is None else progress,
             instruments=instruments,
+            verify_each=verify_each,
+            budget={limit.metric: limit.value for limit in limits},
+            over_budget=over_budget,
+            idle_limit=idle_limit,
         )
 
     def run(self, model: Model, *, data: Data | None = None) -> Report:
@@ -95,13 +113,15 @@ class PassManager:
         UserError if it does not fit the model, PassError if a pass fails: the model is then as it was before it.
         """
         samples = None if data is None else samples_for(model, data, self.backend, self.pins, self._manager.seed)
-        judge = self._judge(model, samples) if self.measure else None
+        judge = self._judge(model, samples) if self.measure or self._manager.needs_judge else None
         return self._manager.run(model, data=samples, judge=judge)
 
     def _judge(self, model: Model, samples: Samples | None) -> Judge:
         source = samples.source if samples is not None else ""
         seed = self._manager.seed
-        return Judge(model, self.backend, samples=samples, source=source, pins=self.pins, seed=seed)
+        return Judge(
+            model, self.backend, samples=samples, source=source, pins=self.pins, seed=seed, at_most=self.samples
+        )
 
 
 def samples_for(model: Model, data: Data, backend: Backend, pins: Pins, seed: int) -> Samples:

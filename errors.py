@@ -27,7 +27,12 @@ class VerifyError(OnnxpressError):
 
 
 class PassError(OnnxpressError):
-    """A pass failed; names the pass and what it was doing. Exit code 3."""
+    """A pass failed; names the pass and what it was doing. Exit code 3.
+
+    `failed_pass` is the pass, innermost in combinators; None where the error was raised by the pass itself.
+    """
+
+    failed_pass: object = None
 
 
 class RewriteError(OnnxpressError):

@@ -7,11 +7,11 @@ from itertools import islice
 from typing import Any
 
 from ..errors import ExecutionError
-from ..ir import Backend, Model, Session, clone_model, emit, strip_weights
+from ..ir import Backend, Model, Outputs, Session, clone_model, emit, strip_weights
 from ..ir.analysis.purity import Purity
 from .generate import PLAIN_KINDS, generate_feeds
 from .interface import Pins, first_line
-from .metrics import hopeless, measure, worst
+from .metrics import Limit, Values, hopeless, measure, worst
 
 Feed = Mapping[str, Any]
 
@@ -19,9 +19,8 @@ Feed = Mapping[str, Any]
 class Judge:
     """Measures on the first `at_most` samples of the data, or on as many generated inputs.
 
-    The outputs of the original are computed once and kept, so that only one session lives at a time. Outputs are
-    compared by name, in the reference configuration or in the deployment session (the original's there against the
-    result's there).
+    Only one session lives at a time, and the outputs of the original are computed once. Outputs are compared by name,
+    in the reference configuration or in the deployment session (the original's there against the result's there).
     """
 
     def __init__(
@@ -37,14 +36,14 @@ class Judge:
     ) -> None:
         self._original = clone_model(original)
         self._backend = backend
-        self._expected: dict[bool, list[Mapping[str, Any]]] = {}
+        self._expected: dict[bool, Outputs] = {}
         self._feeds: list[Feed] = []
-        self._why_not = ""
+        self.unmeasured = ""
+        self.description = "nothing"
         try:
             session = backend.prepare(self._original)
         except ExecutionError as error:
-            self._why_not = f"{backend.name} refuses the original: {first_line(error)}"
-            self.description = "nothing"
+            self.unmeasured = f"{backend.name} refuses the original: {first_line(error)}"
             return
         if samples is not None:
             self._feeds = [dict(feed) for feed in islice(samples, at_most)]
@@ -55,8 +54,11 @@ class Judge:
             self._feeds = list(made.feeds)
             self.description = f"{len(self._feeds)} generated inputs ({made.discarded} discarded)"
             if not self._feeds:
-                self._why_not = "; ".join(made.reasons) or "no input could be generated"
+                self.unmeasured = "; ".join(made.reasons) or "no input could be generated"
         self._record(session)
+        del session
+        if not self.unmeasured and self._is_random():
+            self.unmeasured = "the original gives other outputs on every run"
 
     @property
     def pins(self) -> Mapping[str, tuple[int, ...]] | None:
@@ -70,50 +72,53 @@ class Judge:
         """The feeds that it measures on."""
         return tuple(self._feeds)
 
-    def error(self, model: Model, *, deployment: bool = False) -> tuple[Mapping[str, float] | None, str]:
-        """The worst of every metric over outputs and samples; None and the reason if nothing can be measured.
-
-        A result that the executor refuses, as a whole or for one feed, is infinitely wrong.
-        """
-        if self._why_not:
-            return None, self._why_not
-        try:
-            expected = self._outputs_of_original(deployment)
-            session = self._backend.prepare(model, optimize=deployment)
-            values = [self._measured(session, *pair) for pair in zip(self._feeds, expected, strict=True)]
-        except ExecutionError as error:
-            return hopeless(), f"the executor refuses the result: {first_line(error)}"
-        return worst(values), ""
-
-    def _measured(self, session: Session, feed: Feed, expected: Mapping[str, Any]) -> Mapping[str, float]:
-        wanted = {port.name for port in session.inputs}
-        found = session.run({name: value for name, value in feed.items() if name in wanted})
-        return worst(measure(value, found[name]) if name in found else hopeless() for name, value in expected.items())
-
-    def _outputs_of_original(self, deployment: bool) -> list[Mapping[str, Any]]:
+    def original(self, *, deployment: bool = False) -> Outputs:
+        """The outputs of the model that it was made with, computed once."""
         if deployment not in self._expected:
-            session = self._backend.prepare(self._original, optimize=deployment)
-            self._expected[deployment] = [session.run(feed) for feed in self._feeds]
+            self._expected[deployment] = self.run(self._original, deployment=deployment)
         return self._expected[deployment]
 
+    def run(self, model: Model, *, deployment: bool = False) -> Outputs:
+        """The outputs of `model`; or the executor's words if it refuses the model or a feed that the original runs."""
+        try:
+            session = self._backend.prepare(model, optimize=deployment)
+            wanted = {port.name for port in session.inputs}
+            runs = [session.run({n: v for n, v in feed.items() if n in wanted}) for feed in self._feeds]
+        except ExecutionError as error:
+            return Outputs(refusal=f"the executor refuses the result: {first_line(error)}")
+        return Outputs(tuple(runs))
+
+    def error(self, before: Outputs, after: Outputs) -> Values:
+        """The worst of every metric over outputs and samples; infinitely wrong where an executor refused."""
+        if before.refusal or after.refusal:
+            return hopeless()
+        return worst(_distance(one, other) for one, other in zip(before.runs, after.runs, strict=True))
+
+    def broken(self, error: Mapping[str, float], limits: Mapping[str, float]) -> tuple[str, ...]:
+        """The limits that do not hold, in words."""
+        asked = (Limit(metric, value) for metric, value in limits.items())
+        return tuple(
+            f"{limit.metric} {error[limit.metric]:.3g}, allowed {limit.value:g}"
+            for limit in asked
+            if not limit.holds(error[limit.metric])
+        )
+
     def _record(self, session: Session) -> None:
-        """Run the original, leave out the feeds that it refuses, and see whether its outputs are a matter of chance."""
+        """Run the original, and leave out the feeds that it refuses."""
         kept: list[Feed] = []
         outputs: list[Mapping[str, Any]] = []
         for feed in self._feeds:
             try:
                 outputs.append(session.run(feed))
             except ExecutionError as error:
-                self._why_not = f"the original refuses the data: {first_line(error)}"
+                self.unmeasured = f"the original refuses the data: {first_line(error)}"
                 continue
             kept.append(feed)
         if kept:
-            self._why_not = ""
-        elif not self._why_not:
-            self._why_not = "there are no samples"
-        self._feeds, self._expected[False] = kept, outputs
-        if kept and self._is_random():
-            self._why_not = "the original gives other outputs on every run"
+            self.unmeasured = ""
+        elif not self.unmeasured:
+            self.unmeasured = "there are no samples"
+        self._feeds, self._expected[False] = kept, Outputs(tuple(outputs))
 
     def _is_random(self) -> bool:
         """Whether a second session gives other outputs, asked only of models with operators that may."""
@@ -121,5 +126,9 @@ class Judge:
         if all(purity.is_pure(node) for graph in self._original.walk_graphs() for node in graph.nodes):
             return False
         again = self._backend.prepare(self._original).run(self._feeds[0])
-        first = self._expected[False][0]
+        first = self._expected[False].runs[0]
         return any(measure(first[name], again[name])["unequal"] for name in first)
+
+
+def _distance(before: Mapping[str, Any], after: Mapping[str, Any]) -> Values:
+    return worst(measure(value, after[name]) if name in after else hopeless() for name, value in before.items())

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..passes.manager.instruments import Instrument
+
 if TYPE_CHECKING:
     from ..ir import Model
     from ..passes.manager.base import Pass
@@ -14,14 +16,11 @@ EVERY = "*"
 """Stands for every pass."""
 
 
-class IrPrinter:
+class IrPrinter(Instrument):
     """Prints the model behind each pass called `name` that changed it."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-
-    def before(self, pass_: Pass, model: Model) -> None:
-        """Nothing is printed before a pass."""
 
     def after(self, pass_: Pass, model: Model, changed: bool) -> None:
         """Print the model, with the pass in a comment above; of a pass that changed nothing say that alone."""

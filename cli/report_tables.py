@@ -15,7 +15,7 @@ from .words import bytes_text, count_text, metric_text, plural, seconds_text
 if TYPE_CHECKING:
     from ..ir.analysis.cost import Cost
     from ..passes.manager.remarks import Remark
-    from ..passes.manager.report import Report, State
+    from ..passes.manager.report import Report, State, Step
     from ..passes.manager.weights import WeightEntry
 
 METRICS = ("rel-l2", "sqnr", "argmax")
@@ -45,11 +45,19 @@ def show_steps(report: Report, *, stderr: bool = True) -> None:
 
 def _step_rows(report: Report) -> Iterator[Row]:
     yield ("input", "", "", *_cost_cells(report.before), *[""] * len(METRICS))
+    state = report.before
     for step in report.steps:
-        errors = error_cells(step.after.error) if step.changed else ["unchanged", *[""] * (len(METRICS) - 1)]
-        yield (step.text, step.effect, seconds_text(step.seconds), *_cost_cells(step.after), *errors)
+        state = step.after or state
+        yield (step.text, step.effect, seconds_text(step.seconds), *_cost_cells(state), *_outcome_cells(step, state))
     if report.deployment_error is not None:
         yield ("deployed", *[""] * 6, *error_cells(report.deployment_error))
+
+
+def _outcome_cells(step: Step, state: State) -> list[str]:
+    """The errors after a pass, or why there are none."""
+    if step.changed:
+        return error_cells(state.error)
+    return ["unchanged" if step.fate == "ran" else str(step.fate), *[""] * (len(METRICS) - 1)]
 
 
 def _cost_cells(state: State) -> tuple[str, ...]:

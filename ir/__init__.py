@@ -1,10 +1,10 @@
 """The intermediate representation: SSA over ONNX operators."""
 
 from .attribute import Attribute
-from .backend import Backend, Port, Session
+from .backend import Backend, Outputs, Port, Session
 from .clone import clone_function, clone_graph, clone_model, clone_node
 from .graph import Function, Graph
-from .journal import Edit
+from .journal import Application, Edit
 from .model import Model
 from .node import Node
 from .proto import emit, lower, strip_weights
@@ -14,6 +14,7 @@ from .value import Use, Value
 from .verify import verify
 
 __all__ = [
+    "Application",
     "ArrayTensor",
     "Attribute",
     "Backend",
@@ -24,6 +25,7 @@ __all__ = [
     "Graph",
     "Model",
     "Node",
+    "Outputs",
     "Port",
     "ProtoTensor",
     "Rewriter",

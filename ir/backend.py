@@ -28,6 +28,14 @@ class Port:
     """Whether a feed may leave it out (an input with a default)."""
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """What a model gave on each of several feeds, by name; or the executor's words if it refused the model or one."""
+
+    runs: tuple[Mapping[str, Any], ...] = ()
+    refusal: str = ""
+
+
 class Session(Protocol):
     """A model made ready to run."""
 

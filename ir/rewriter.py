@@ -94,6 +94,7 @@ class Rewriter(Journal):
         graph = node.graph
         if graph is None:
             raise RewriteError(f"node {node.label!r} is erased already")
+        self.check_touch(node)
         used = next((value for value in node.outputs if not value.is_dead), None)
         if used is not None:
             raise RewriteError(f"node {node.label!r} cannot be erased: {used.name!r} is still used")
@@ -129,6 +130,7 @@ class Rewriter(Journal):
 
     def set_attribute(self, node: Node, name: str, value: Any) -> None:
         """Set an attribute from a Python value or an Attribute; None removes it. Graphs cannot be set."""
+        self.check_touch(node)
         before, constant = node._attributes, node._constant
         after = {key: attribute for key, attribute in before.items() if key != name}
         if value is not None:

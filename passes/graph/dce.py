@@ -28,8 +28,10 @@ class Dce(Pass):
         """One walk from the last node to the first, bodies after the node that holds them, is enough."""
         purity = Purity(ctx.model)
         nodes = sum(_sweep_graph(root, ctx, purity) for root in list(ctx.model.roots()))
-        functions = _sweep_functions(ctx)
-        initializers = sum(_sweep_initializers(g, ctx) for g in list(ctx.model.walk_graphs()))
+        functions = initializers = 0
+        if not ctx.is_narrowed:  # what belongs to no node is left where only some nodes are meant
+            functions = _sweep_functions(ctx)
+            initializers = sum(_sweep_initializers(g, ctx) for g in list(ctx.model.walk_graphs()))
         for count, what in ((nodes, "nodes"), (initializers, "initializers"), (functions, "functions")):
             if count:
                 ctx.remarks.applied(what, f"{count} removed", rule=what)
@@ -40,7 +42,7 @@ class Dce(Pass):
 def _sweep_graph(graph: Graph, ctx: Context, purity: Purity) -> int:
     count = 0
     for node in graph.nodes_reversed:
-        if erase_if_dead(node, ctx.rewriter, purity):
+        if ctx.selects(node) and erase_if_dead(node, ctx.rewriter, purity):
             count += 1
             continue
         for body in node.bodies:

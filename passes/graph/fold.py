@@ -38,7 +38,7 @@ class Fold(Pass):
         done = _lift_constants(ctx)
         room, blocked = int(self.limit), set[Node]()
         while True:
-            region = find_region(ctx.model, blocked)
+            region = find_region(ctx.model, ctx.selects, blocked)
             sizes = region_sizes(region, ctx.model)
             choice = region.choose(sizes, room)
             values = choice.values
@@ -49,7 +49,8 @@ class Fold(Pass):
             blocked |= faults
             _account(choice, tensors, ctx)
             for value, tensor in tensors.items():
-                ctx.rewriter.replace_by_constant(value, tensor)
+                with ctx.rewriter.apply("evaluate", *filter(None, [value.producer])):
+                    ctx.rewriter.replace_by_constant(value, tensor)
             done += len(tensors)
             _erase_dead(choice, ctx)
         region.explain(sizes, ctx.remarks)
@@ -79,10 +80,14 @@ def _lift_constants(ctx: Context) -> int:
     for graph in ctx.model.walk_graphs():
         for node in graph.nodes:
             tensor = node.constant
-            if tensor is not None and _can_be_lifted(node.outputs[0]) and _lift_pays(node, tensor):
+            if tensor is None or not (
+                ctx.selects(node) and _can_be_lifted(node.outputs[0]) and _lift_pays(node, tensor)
+            ):
+                continue
+            with ctx.rewriter.apply("lift-constant", node):
                 ctx.rewriter.replace_by_constant(node.outputs[0], tensor)
                 ctx.rewriter.erase(node)
-                count += 1
+            count += 1
     return count
 
 

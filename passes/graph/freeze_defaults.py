@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ...ir import Graph
+from ...ir import Graph, Node
 from ..manager.base import Effect, Pass
 from ..manager.context import Context
 
@@ -30,6 +30,8 @@ class FreezeDefaults(Pass):
         for value in defaults:
             if value.pinned:
                 ctx.remarks.missed(value.name, value.pinned)
+                continue
+            if not all(ctx.selects(use.user) for use in value.uses if isinstance(use.user, Node)):
                 continue
             ctx.rewriter.unlist_input(value)
             ctx.remarks.applied(value.name, "its default is now a constant", rule="unlist")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -157,8 +157,8 @@ class Choice:
         return value.const is not None and self._outside_uses(value) == 0
 
 
-def find_region(model: Model, blocked: set[Node]) -> Region:
-    """All nodes that are constant and still used, but those `blocked` and what depends on them."""
+def find_region(model: Model, selects: Callable[[Node], bool], blocked: set[Node]) -> Region:
+    """All nodes that are constant, still used and selected, but those `blocked` and what depends on them."""
     purity = Purity(model)
     found: dict[Node, None] = {}
 
@@ -170,6 +170,7 @@ def find_region(model: Model, blocked: set[Node]) -> Region:
             if (
                 node.constant is None
                 and node not in blocked
+                and selects(node)
                 and any(not value.is_dead for value in node.outputs)
                 and not any(value.pinned for value in node.outputs)
                 and all(map(is_constant, _reads(node)))

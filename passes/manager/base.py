@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Effect(StrEnum):
-    """The numerical promise of a pass; `specs/numerics.md` defines each."""
+    """The numerical promise of a pass, from the strongest to the weakest; `specs/numerics.md` defines each."""
 
     EXACT = "EXACT"
     ROUNDING = "ROUNDING"
@@ -36,8 +37,36 @@ class Pass(ABC):
     keeps_interface: ClassVar[bool] = True
     idempotent: ClassVar[bool] = True
     takes_pipeline: ClassVar[bool] = False
-    """Whether the pass is a combinator: it then has a field `inside: tuple[Pass, ...]`, written `name{...}(a,b)`."""
+    """Whether the pass is a combinator: it then has a field `inside: tuple[Pass, ...]`, written `name{...}(a,b)`.
+
+    It promises what the passes inside promise; its own `effect` says what it adds, as a rule EXACT (nothing)."""
+    needs_judge: ClassVar[bool] = False
+    """Whether it decides by measuring (`ctx.judge`), so that errors are measured even where nobody asked for them."""
 
     @abstractmethod
     def run(self, graph: Graph, ctx: Context) -> None:
         """Rewrite `graph` through `ctx.rewriter`; say what was done and what was not through `ctx.remarks`."""
+
+
+def walk_passes(pass_: Pass) -> Iterator[Pass]:
+    """A pass and all passes inside it, at any depth."""
+    yield pass_
+    for inner in getattr(pass_, "inside", ()) if pass_.takes_pipeline else ():
+        yield from walk_passes(inner)
+
+
+def effect_of(pass_: Pass) -> Effect:
+    """The weakest promise of a pass and those inside it."""
+    order = list(Effect)
+    return max((inner.effect for inner in walk_passes(pass_)), key=order.index)
+
+
+def keeps_interface(pass_: Pass) -> bool:
+    """Whether a pass and those inside it leave inputs and outputs as they are."""
+    return all(inner.keeps_interface for inner in walk_passes(pass_))
+
+
+def is_idempotent(pass_: Pass) -> bool:
+    """Whether running a pass again changes nothing: never certain of several passes that run one after the other."""
+    inside = list(walk_passes(pass_))
+    return all(inner.idempotent for inner in inside) and sum(not inner.takes_pipeline for inner in inside) <= 1

@@ -62,6 +62,10 @@ class Remarks:
         """Something was tried and failed; the graph is as it was before."""
         self._all.append(Remark(Kind.FAILED, self.by, subject, reason, rule, suggestion))
 
+    def forget_since(self, count: int) -> None:
+        """Drop all but the first `count`: what they tell of was taken back."""
+        del self._all[count:]
+
     def __iter__(self) -> Iterator[Remark]:
         return iter(self._all)
 

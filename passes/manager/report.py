@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from ...ir.analysis.cost import Cost
@@ -35,32 +36,65 @@ class State:
         }
 
 
+class Fate(StrEnum):
+    """What became of a pass of the pipeline."""
+
+    RAN = "ran"
+    SKIPPED = "skipped"
+    ROLLED_BACK = "rolled back"
+
+
 @dataclass(frozen=True)
 class Step:
-    """One pass of the pipeline: its text, the seconds it took, what it changed, and the model after it."""
+    """One pass of the pipeline: its text, what it changed, the time it took, and those inside it.
 
+    `seconds` is the time of the pass itself and those inside it; `verify_seconds` and `measure_seconds` came on top.
+    `edits` counts primitive changes by kind, `rules` applications by rule, both of those inside too. `after` is the
+    model after it, `step_error` the error against the model before it: None inside combinators unless all is measured.
+    """
+
+    name: str
     text: str
     effect: str
     seconds: float
-    changed: bool
-    edits: Mapping[str, int]
-    after: State
+    edits: Mapping[str, int] = field(default_factory=dict)
+    rules: Mapping[str, int] = field(default_factory=dict)
+    fate: Fate = Fate.RAN
+    verify_seconds: float = 0.0
+    measure_seconds: float = 0.0
+    after: State | None = None
+    step_error: Mapping[str, float] | None = None
+    children: Sequence[Step] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether the model is another one after it."""
+        return bool(self.edits) and self.fate is Fate.RAN
 
     def as_dict(self) -> dict[str, Any]:
         """For the JSON report."""
         return {
             "pass": self.text,
             "effect": self.effect,
+            "fate": str(self.fate),
             "seconds": self.seconds,
+            "verify_seconds": self.verify_seconds,
+            "measure_seconds": self.measure_seconds,
             "changed": self.changed,
             "edits": dict(self.edits),
-            **self.after.as_dict(),
+            "rules": dict(self.rules),
+            **({} if self.after is None else self.after.as_dict()),
+            "step_error": None if self.step_error is None else dict(self.step_error),
+            "steps": [child.as_dict() for child in self.children],
         }
 
 
 @dataclass
 class Report:
-    """Everything a run has to say. `deployment_error` is the final error in the deployment session."""
+    """Everything a run has to say. `deployment_error` is the final error in the deployment session.
+
+    `overhead_seconds` is what the framework itself took: verifying and accounting, without measuring errors.
+    """
 
     pipeline: str
     seed: int
@@ -72,13 +106,15 @@ class Report:
     weights: Sequence[WeightEntry] = ()
     bounds: Sequence[LocalBound] = ()
     deployment_error: Mapping[str, float] | None = None
+    overhead_seconds: float = 0.0
     extra: dict[str, Any] = field(default_factory=dict)
     """What the caller measured besides, e.g. the latency ratio."""
 
     @property
     def after(self) -> State:
         """The model as it is at the end."""
-        return self.steps[-1].after if self.steps else self.before
+        known = [step.after for step in self.steps if step.after is not None]
+        return known[-1] if known else self.before
 
     @property
     def changed(self) -> bool:
@@ -96,6 +132,7 @@ class Report:
             "steps": [step.as_dict() for step in self.steps],
             "after": self.after.as_dict(),
             "deployment_error": None if self.deployment_error is None else dict(self.deployment_error),
+            "overhead_seconds": self.overhead_seconds,
             "weights": [entry.as_dict() for entry in self.weights],
             "remarks": [remark.as_dict() for remark in self.remarks],
             "bounds": [_bound_as_dict(bound) for bound in self.bounds],

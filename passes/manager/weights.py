@@ -76,6 +76,10 @@ class _Step:
     into: tuple[Tensor, ...]
 
 
+AccountMark = dict[Tensor, _Step]
+"""What was said of each constant so far."""
+
+
 class WeightAccount:
     """Follows the constants of a model through a pipeline. `by` names the pass that acts; the pass manager sets it."""
 
@@ -98,11 +102,11 @@ class WeightAccount:
         """A pass looked at `tensor` and left it, for `reason`."""
         self._steps[tensor] = _Step(Outcome.KEPT, reason, self.by, "", (tensor,))
 
-    def mark(self) -> dict[Tensor, _Step]:
+    def mark(self) -> AccountMark:
         """The state of now, for `restore` after a rollback."""
         return dict(self._steps)
 
-    def restore(self, state: dict[Tensor, _Step]) -> None:
+    def restore(self, state: AccountMark) -> None:
         """Forget what was said since `mark`."""
         self._steps = dict(state)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import numpy as np
 
-from ...ir import Graph, SparseTensor, Tensor, Value
+from ...ir import Graph, Node, SparseTensor, Tensor, Value
 from ...ir.dtypes import is_float, name_of, numpy_dtype
 from ..manager.weights import Reason
 from .levels import Steps, fit
@@ -64,6 +64,8 @@ class Planner:
     scaling: Scaling
     min_bytes: int = 0
     exclude: Sequence[str] = ()
+    selects: Callable[[Node], bool] = lambda node: True
+    """Which readers of weights are meant."""
 
     def decide(self, graph: Graph, value: Value, tensor: Tensor) -> Plan | Refusal:
         """A plan for the constant `tensor`, which `value` holds in `graph`, or why there is none."""
@@ -84,6 +86,9 @@ class Planner:
             return _no_weight(readers)
         if isinstance(tensor, SparseTensor):
             return Refusal(Reason.SPARSE)
+        left_out = next((site.node for site in readers.sites if not self.selects(site.node)), None)
+        if left_out is not None:
+            return Refusal(Reason.EXCLUDED, hint=f"{left_out.label} reads it, where the pass may not act")
         names = [value.name, *(site.node.label for site in readers.sites)]
         patterns = tuple(p for p in self.exclude if any(fnmatchcase(name, p) for name in names))
         if patterns:

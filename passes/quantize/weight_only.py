@@ -37,7 +37,8 @@ def quantize_weights(ctx: Context, *, form: str, min_bytes: int, exclude: Sequen
     plans = _plans(decisions)
     first = first_readers(plans)
     for plan in ctx.progress.track(plans, "quantize"):
-        rewrite(ctx, decode, plan, first[plan.value])
+        with ctx.rewriter.apply(decode.name, *dict.fromkeys(site.node for site in plan.readers.sites)):
+            rewrite(ctx, decode, plan, first[plan.value])
     if not plans:
         ctx.remarks.missed("model", "no weight was quantized")
 
@@ -49,7 +50,7 @@ def _decide(ctx: Context, form: DecodeForm, min_bytes: int, exclude: Sequence[st
         shape = ctx.shapes().shape(value)
         return None if shape is None else len(shape)
 
-    planner = Planner(Finder(ctx.model), Scaling(form, rank), min_bytes, exclude)
+    planner = Planner(Finder(ctx.model), Scaling(form, rank), min_bytes, exclude, ctx.selects)
     held = ctx.progress.track(list(_constants(ctx.model)), "weights")
     return [(one, planner.decide(*one)) for one in held]
 

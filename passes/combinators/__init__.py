@@ -1,0 +1,1 @@
+"""Combinators: passes that run other passes."""
