@@ -104,6 +104,7 @@ class PassManager:
             budget={limit.metric: limit.value for limit in limits},
             over_budget=over_budget,
             idle_limit=idle_limit,
+            shapes=self.pins.shapes,
         )
 
     def run(self, model: Model, *, data: Data | None = None) -> Report:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
-
 from ..errors import VerifyError
 from .graph import Graph
 from .model import Model
 from .node import Node
-from .value import Use, Value
+from .value import Value
 
-_Scope = ChainMap[str, Value]
+_Names = dict[str, Value]
+_Scopes = tuple[_Names, ...]
+"""The names that are defined so far, innermost graph first."""
 
 
 def verify(model: Model) -> None:
@@ -20,18 +20,18 @@ def verify(model: Model) -> None:
     value meant; no name is defined twice in a graph; the recorded uses are the real ones; initializers and functions
     sit where the format allows them; graphs import the domains that they use.
     """
-    uses: dict[Value, set[Use]] = {}
+    uses: dict[Value, int] = {}
     for root in model.roots():
-        _graph(root, ChainMap(), uses)
+        _graph(root, (), uses)
     for graph in model.walk_graphs():
         for value in graph.values():
-            if set(value._uses) != uses.pop(value, set()):
+            if len(value._uses) != uses.get(value, 0):
                 raise VerifyError(f"{graph.label}: the recorded uses of {value.name!r} are not the real ones")
 
 
-def _graph(graph: Graph, outer: _Scope, uses: dict[Value, set[Use]]) -> None:
-    own: dict[str, Value] = {}
-    scope = outer.new_child(own)
+def _graph(graph: Graph, outer: _Scopes, uses: dict[Value, int]) -> None:
+    own: _Names = {}
+    scopes = (own, *outer)
     for value in graph.inputs:
         _define(graph, own, value)
         if not value.is_input:
@@ -43,47 +43,53 @@ def _graph(graph: Graph, outer: _Scope, uses: dict[Value, set[Use]]) -> None:
             raise VerifyError(f"{graph.label}: {value.name!r} takes itself for an input")
         if not value.is_input:
             _define(graph, own, value)
-    count = 0
+    count, opset = 0, graph.opset
     for node in graph.nodes:
         count += 1
-        _node(graph, node, scope, uses)
-        for value in node.outputs:
-            if value.producer is not node:
+        if node.domain not in opset:
+            raise VerifyError(f"{graph.label}: node {node.label!r} is of domain {node.domain!r}, which is not imported")
+        _node(graph, node, scopes, uses)
+        for value in node._outputs:
+            if value._producer is not node:
                 raise VerifyError(f"{graph.label}: {value.name!r} does not know its producer {node.label!r}")
-            if value.name:
+            if value._name:
                 _define(graph, own, value)
     if count != len(graph):
         raise VerifyError(f"{graph.label}: {count} nodes are linked, {len(graph)} counted")
     if not graph.is_function_body and len(graph.outputs) != len(graph.output_infos):
         raise VerifyError(f"{graph.label}: {len(graph.outputs)} outputs, {len(graph.output_infos)} declared")
     for slot, value in enumerate(graph.outputs):
-        _use(graph, scope, value, Use(graph, slot), uses)
+        _use(graph, scopes, value, graph, slot, uses)
 
 
-def _node(graph: Graph, node: Node, scope: _Scope, uses: dict[Value, set[Use]]) -> None:
-    if node.domain not in graph.opset:
-        raise VerifyError(f"{graph.label}: node {node.label!r} is of domain {node.domain!r}, which is not imported")
-    for slot, value in enumerate(node.inputs):
+def _node(graph: Graph, node: Node, scopes: _Scopes, uses: dict[Value, int]) -> None:
+    for slot, value in enumerate(node._inputs):
         if value is not None:
-            _use(graph, scope, value, Use(node, slot), uses)
+            _use(graph, scopes, value, node, slot, uses)
     for body in node.bodies:
         if body.parent is not node:
             raise VerifyError(f"{graph.label}: a body of {node.label!r} does not know its node")
-        _graph(body, scope, uses)
+        _graph(body, scopes, uses)
 
 
-def _define(graph: Graph, own: dict[str, Value], value: Value) -> None:
-    if value.graph is not graph:
+def _define(graph: Graph, own: _Names, value: Value) -> None:
+    if value._graph is not graph:
         raise VerifyError(f"{graph.label}: {value.name!r} does not know its graph")
-    if value.name in own:
+    if value._name in own:
         raise VerifyError(f"{graph.label}: {value.name!r} is defined twice")
-    own[value.name] = value
+    own[value._name] = value
 
 
-def _use(graph: Graph, scope: _Scope, value: Value, use: Use, uses: dict[Value, set[Use]]) -> None:
-    found = scope.get(value.name)
+def _use(graph: Graph, scopes: _Scopes, value: Value, user: Node | Graph, slot: int, uses: dict[Value, int]) -> None:
+    """Count a use that is both real and recorded: as many recorded ones then means the same ones."""
+    found = scopes[0].get(value._name)
+    if found is None:
+        found = next((scope[value._name] for scope in scopes if value._name in scope), None)
     if found is not value:
-        reader = use.user.label if isinstance(use.user, Node) else "output"
+        reader = user.label if isinstance(user, Node) else "output"
         why = "is not defined before it is read" if found is None else "is hidden by another value of that name"
-        raise VerifyError(f"{graph.label}: {value.name!r} {why} (by {reader}, slot {use.slot})")
-    uses.setdefault(value, set()).add(use)
+        raise VerifyError(f"{graph.label}: {value.name!r} {why} (by {reader}, slot {slot})")
+    if (user, slot) not in value._uses:
+        home = value.graph or graph
+        raise VerifyError(f"{home.label}: the recorded uses of {value.name!r} are not the real ones")
+    uses[value] = uses.get(value, 0) + 1

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ..graph import Graph
+from ..journal import Edit
 from ..model import Model
 from ..node import Node
 from .shapes import Shapes, infer_shapes
@@ -32,16 +33,71 @@ class Cost:
 
 def cost(model: Model, pins: Mapping[str, tuple[int, ...]] | None = None) -> Cost:
     """The cost of a model, with the shapes of inputs fixed by `pins`."""
-    nodes = parameters = nbytes = 0
-    for graph in model.walk_graphs():
-        tensors = [v.tensor for v in graph.initializers]
+    return CostMeter(model, pins).cost()
+
+
+class CostMeter:
+    """The cost of a model through its changes: shapes are inferred again only where MACs may have changed."""
+
+    def __init__(self, model: Model, pins: Mapping[str, tuple[int, ...]] | None = None) -> None:
+        self._model = model
+        self._pins = pins
+        self._macs: dict[Node, int | None] = {}
+        self._infer()
+
+    def update(self, edits: Iterable[Edit], *, same_values: bool) -> None:
+        """Take note of changes; `same_values` says that every value that is still there is the same as before, so that
+        nodes which no edit touches multiply as much as before."""
+        if not same_values or None in self._macs.values() or any(map(_may_multiply, edits)):
+            self._infer()
+
+    def cost(self) -> Cost:
+        """The cost of the model as it is now."""
+        nodes = parameters = nbytes = 0
+        for graph in self._model.walk_graphs():
+            tensors = [v._tensor for v in graph.initializers]
+            for node in graph.nodes:
+                constant = node.constant
+                nodes += constant is None
+                tensors += [constant] if constant else [a.tensor for a in node._attributes.values()]
+            held = [t for t in tensors if t is not None]
+            parameters += sum(t.size for t in held)
+            nbytes += sum(t.nbytes for t in held)
+        macs, unknown = self._graph_macs(self._model.graph)
+        return Cost(nodes, parameters, nbytes, macs, unknown)
+
+    def _infer(self) -> None:
+        shapes = infer_shapes(self._model, self._pins)
+        self._macs = {}
+        for graph in self._model.graph.walk_graphs():
+            for node in graph.nodes:
+                if (node.domain, node.op_type, node.overload) in self._model.functions:
+                    self._macs[node] = None
+                elif node.op_type in _RULES:
+                    self._macs[node] = node_macs(node, shapes)
+
+    def _graph_macs(self, graph: Graph) -> tuple[int, int]:
+        total = unknown = 0
         for node in graph.nodes:
-            nodes += node.constant is None
-            tensors += [node.constant] if node.constant else [a.tensor for a in node.attributes.values()]
-        parameters += sum(t.size for t in tensors if t is not None)
-        nbytes += sum(t.nbytes for t in tensors if t is not None)
-    macs, unknown = _graph_macs(model.graph, infer_shapes(model, pins), model)
-    return Cost(nodes, parameters, nbytes, macs, unknown)
+            if node.bodies:
+                inner = [self._graph_macs(body) for body in node.bodies]
+                total += max(macs for macs, _ in inner)
+                unknown += max(count for _, count in inner)
+            else:
+                macs = self._macs.get(node, 0)
+                total, unknown = (total, unknown + 1) if macs is None else (total + macs, unknown)
+        return total, unknown
+
+
+def _may_multiply(edit: Edit) -> bool:
+    """Whether a change is of a node that has MACs, or of more than one node."""
+    if isinstance(edit.subject, Node):
+        multiplies = edit.subject.op_type in _RULES or bool(edit.subject.bodies)
+        return (multiplies and edit.kind != "erase") or (edit.kind == "insert" and edit.subject.domain != "")
+    return edit.kind not in _HARMLESS
+
+
+_HARMLESS = frozenset({"add-initializer", "remove-initializer", "rename", "set-output", "set-info", "set-ir-version"})
 
 
 def node_macs(node: Node, shapes: Shapes) -> int | None:
@@ -54,21 +110,6 @@ def node_macs(node: Node, shapes: Shapes) -> int | None:
         return rule(node, dims[: len(node.inputs)], dims[len(node.inputs) :])
     except (TypeError, IndexError):  # a dimension that the rule needs is not known
         return None
-
-
-def _graph_macs(graph: Graph, shapes: Shapes, model: Model) -> tuple[int, int]:
-    total = unknown = 0
-    for node in graph.nodes:
-        if node.bodies:
-            inner = [_graph_macs(body, shapes, model) for body in node.bodies]
-            total += max(macs for macs, _ in inner)
-            unknown += max(count for _, count in inner)
-        elif (node.domain, node.op_type, node.overload) in model.functions:
-            unknown += 1
-        else:
-            macs = node_macs(node, shapes)
-            total, unknown = (total, unknown + 1) if macs is None else (total + macs, unknown)
-    return total, unknown
 
 
 _Known = list[Dims | None]

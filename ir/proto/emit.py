@@ -6,6 +6,7 @@ Absolute fidelity: an untouched model gives its source message, field by field, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import Message
@@ -16,7 +17,7 @@ from ..attribute import Attribute
 from ..graph import Function, Graph
 from ..model import Model
 from ..node import Node
-from ..tensor import ExternalTensor, SparseTensor, Tensor
+from ..tensor import ExternalTensor, ProtoTensor, SparseTensor, Tensor
 from ..value import Value
 
 TensorEmitter = Callable[[Tensor, str], TensorProto]
@@ -36,10 +37,7 @@ def as_is(tensor: Tensor, name: str) -> TensorProto:
 
 def emit(model: Model, tensors: TensorEmitter = as_is) -> ModelProto:
     """The message of a model; `tensors` decides what becomes of each dense constant."""
-    proto: ModelProto = shell(model.source, ("graph", "functions", "opset_import", "ir_version"))
-    if model.source.HasField("ir_version") or model.ir_version:
-        proto.ir_version = model.ir_version
-    _emit_opset(proto, model.source, model.opset)
+    proto = model_header(model)
     if model.source.HasField("graph"):
         emit_graph(model.graph, proto.graph, tensors)
     for function in model.functions.values():
@@ -47,17 +45,39 @@ def emit(model: Model, tensors: TensorEmitter = as_is) -> ModelProto:
     return proto
 
 
-def strip_weights(keep: int = 1024) -> TensorEmitter:
+def model_header(model: Model) -> ModelProto:
+    """The message of a model without its graph and functions."""
+    proto: ModelProto = shell(model.source, ("graph", "functions", "opset_import", "ir_version"))
+    if model.source.HasField("ir_version") or model.ir_version:
+        proto.ir_version = model.ir_version
+    _emit_opset(proto, model.source, model.opset)
+    return proto
+
+
+@dataclass(frozen=True)
+class Stripped:
     """An emitter for messages without weights: a tensor of more than `keep` bytes becomes a reference to nothing."""
 
-    def strip(tensor: Tensor, name: str) -> TensorProto:
-        if tensor.nbytes <= keep:
+    keep: int
+
+    def __call__(self, tensor: Tensor, name: str) -> TensorProto:
+        if tensor.nbytes <= self.keep:
             return tensor.to_proto(name)
         proto = TensorProto(name=name, data_type=tensor.dtype, dims=tensor.shape, data_location=TensorProto.EXTERNAL)
         proto.external_data.add(key="location", value=_STRIPPED)
         return proto
 
-    return strip
+
+def strip_weights(keep: int = 1024) -> TensorEmitter:
+    """An emitter for messages without weights above `keep` bytes."""
+    return Stripped(keep)
+
+
+def _is_verbatim(tensor: Tensor, tensors: TensorEmitter) -> bool:
+    """Whether `tensors` makes of a tensor in an attribute what stands in its source message."""
+    return isinstance(tensor, ProtoTensor) and (
+        tensors is as_is or (isinstance(tensors, Stripped) and tensor.nbytes <= tensors.keep)
+    )
 
 
 def shell(source: Any, apart: tuple[str, ...]) -> Any:
@@ -118,6 +138,19 @@ _GRAPH_FIELDS = (
 
 def emit_graph(graph: Graph, target: GraphProto, tensors: TensorEmitter) -> None:
     """Write a graph into an empty message."""
+    emit_graph_header(graph, target)
+    for node in graph.nodes:
+        emit_node(node, target.node.add(), tensors)
+    for value in graph.initializers:
+        tensor = value.tensor
+        if isinstance(tensor, SparseTensor):
+            target.sparse_initializer.add().CopyFrom(tensor.to_sparse_proto(value.name))
+        elif tensor is not None:
+            target.initializer.add().CopyFrom(tensors(tensor, value.name))
+
+
+def emit_graph_header(graph: Graph, target: GraphProto) -> None:
+    """Write all of a graph but nodes and initializers into an empty message."""
     source = graph.source
     if source is not None:
         target.CopyFrom(shell(source, _GRAPH_FIELDS))
@@ -127,14 +160,6 @@ def emit_graph(graph: Graph, target: GraphProto, tensors: TensorEmitter) -> None
                 target.quantization_annotation.add().CopyFrom(annotation)
     else:
         target.name = graph.name
-    for node in graph.nodes:
-        emit_node(node, target.node.add(), tensors)
-    for value in graph.initializers:
-        tensor = value.tensor
-        if isinstance(tensor, SparseTensor):
-            target.sparse_initializer.add().CopyFrom(tensor.to_sparse_proto(value.name))
-        elif tensor is not None:
-            target.initializer.add().CopyFrom(tensors(tensor, value.name))
     for value in graph.inputs:
         _emit_info(value._info, value.name, target.input.add())
     for value, info in zip(graph.outputs, graph.output_infos, strict=True):
@@ -166,20 +191,36 @@ def _emit_value_infos(graph: Graph, target: Any) -> None:
 
 def emit_function(function: Function, target: FunctionProto, tensors: TensorEmitter) -> None:
     """Write a function into an empty message."""
+    emit_function_header(function, target)
+    for node in function.body.nodes:
+        emit_node(node, target.node.add(), tensors)
+
+
+def emit_function_header(function: Function, target: FunctionProto) -> None:
+    """Write all of a function but its nodes into an empty message."""
     source, body = function.source, function.body
     target.CopyFrom(shell(source, ("node", "input", "output", "opset_import", "value_info")))
     target.input.extend(value.name for value in body.inputs)
     target.output.extend(value.name for value in body.outputs)
     _emit_opset(target, source, function.opset)
-    for node in body.nodes:
-        emit_node(node, target.node.add(), tensors)
     _emit_value_infos(body, target)
 
 
 def emit_node(node: Node, target: NodeProto, tensors: TensorEmitter) -> None:
     """Write a node into an empty message."""
-    source = node.source
-    if source is None:
+    if node.source is not None and not _is_rewritten(node, tensors):
+        target.CopyFrom(node.source)
+        _fix_names(target.input, node._inputs)
+        _fix_names(target.output, node._outputs)
+        return
+    emit_node_header(node, target)
+    for attribute in node.attributes.values():
+        _emit_attribute(attribute, target.attribute.add(), tensors)
+
+
+def emit_node_header(node: Node, target: NodeProto) -> None:
+    """Write all of a node but its attributes into an empty message."""
+    if node.source is None:
         target.op_type = node.op_type
         if node.name:
             target.name = node.name
@@ -187,21 +228,38 @@ def emit_node(node: Node, target: NodeProto, tensors: TensorEmitter) -> None:
             target.domain = node.domain
         if node.overload:
             target.overload = node.overload
-    elif node.is_touched or any(a.graphs or a.tensor is not None for a in node.attributes.values()):
-        target.CopyFrom(shell(source, ("attribute", "input", "output")))
     else:
-        target.CopyFrom(source)
-        _fix_names(target.input, node._inputs)
-        _fix_names(target.output, node._outputs)
-        return
-    target.input.extend("" if value is None else value.name for value in node._inputs)
-    target.output.extend(value.name for value in node._outputs)
-    for attribute in node.attributes.values():
-        _emit_attribute(attribute, target.attribute.add(), tensors)
+        target.CopyFrom(shell(node.source, ("attribute", "input", "output")))
+    target.input.extend(_names(node._inputs))
+    target.output.extend(_names(node._outputs))
+
+
+def is_as_source(node: Node) -> bool:
+    """Whether a node that has a source message and no bodies is written as it stands there, byte by byte."""
+    source = node.source
+    return (
+        source is not None
+        and not node.is_touched
+        and not node.bodies
+        and list(source.input) == _names(node._inputs)
+        and list(source.output) == _names(node._outputs)
+    )
+
+
+def _is_rewritten(node: Node, tensors: TensorEmitter) -> bool:
+    """Whether attributes have to be written one by one."""
+    return node.is_touched or any(
+        attribute.graphs or (attribute.tensor is not None and not _is_verbatim(attribute.tensor, tensors))
+        for attribute in node._attributes.values()
+    )
+
+
+def _names(values: list[Value | None] | list[Value]) -> list[str]:
+    return ["" if value is None else value._name for value in values]
 
 
 def _fix_names(field: Any, values: list[Value | None] | list[Value]) -> None:
-    names = ["" if value is None else value.name for value in values]
+    names = _names(values)
     if list(field) != names:
         del field[:]
         field.extend(names)

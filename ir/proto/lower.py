@@ -115,7 +115,7 @@ class _Lowering:
                 node._attributes[attribute.name] = self._attribute(attribute, node, scope)
 
     def _attribute(self, proto: AttributeProto, node: Node, scope: _Scope) -> Attribute:
-        if proto.type == AttributeProto.TENSOR and not proto.ref_attr_name:
+        if proto.type == AttributeProto.TENSOR and proto.HasField("t") and not proto.ref_attr_name:
             return Attribute(proto, self.tensor(proto.t))
         if proto.type in _GRAPH_TYPES and not proto.ref_attr_name:
             bodies = (proto.g,) if proto.type == AttributeProto.GRAPH else tuple(proto.graphs)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
 
-from onnx import AttributeProto, NodeProto, TensorProto
+from onnx import FunctionProto, GraphProto, NodeProto, TensorProto
 
+from ..attribute import Attribute
 from ..dtypes import packed_nbytes
-from ..graph import Graph
+from ..graph import Function, Graph
 from ..model import Model
 from ..node import Node
 from ..tensor import DerivedTensor, ExternalTensor, ProtoTensor, SparseTensor, Tensor
-from .emit import emit, emit_node
+from ..value import Value
+from .emit import (
+    emit_function_header,
+    emit_graph_header,
+    emit_node_header,
+    is_as_source,
+    model_header,
+    shell,
+)
 
 _COMPUTED_BELOW = 4096
 
@@ -21,26 +28,21 @@ _COMPUTED_BELOW = 4096
 def file_size(model: Model) -> int:
     """Bytes that the model takes on disk: its file, plus the data of tensors that lie in other files.
 
-    The emitted message is made with empty tensors; then the sizes of the real ones are put in, and the lengths of the
-    messages around them follow.
+    What no pass touched weighs what its source message does; of the rest each message is made with empty tensors.
     """
     scale = _Scale()
-    proto = emit(model, scale.measure)
-    order = iter(scale.sizes)
-    grown = 0
-    if proto.HasField("graph"):
-        grown = _growth(proto.graph, _graph_growth(proto.graph, order))
-    for function in proto.functions:
-        grown += _growth(function, sum(_growth(n, _node_growth(n, order)) for n in function.node))
-    return int(proto.ByteSize()) + grown + scale.outside
+    size = int(model_header(model).ByteSize())
+    if model.source.HasField("graph"):
+        size += _framed(scale.graph(model.graph))
+    for function in model.functions.values():
+        size += 1 + _framed(scale.function(function))  # the field's number takes two bytes
+    return size + scale.outside
 
 
 def node_size(node: Node) -> int:
     """Bytes that the file loses with a node, its bodies and tensors included."""
     scale = _Scale()
-    proto = NodeProto()
-    emit_node(node, proto, scale.measure)
-    return _framed(int(proto.ByteSize()) + _node_growth(proto, iter(scale.sizes))) + scale.outside
+    return _framed(scale.node(node)) + scale.outside
 
 
 def initializer_size(tensor: Tensor, name: str) -> int:
@@ -48,8 +50,7 @@ def initializer_size(tensor: Tensor, name: str) -> int:
     if isinstance(tensor, SparseTensor):
         return _framed(int(tensor.to_sparse_proto(name).ByteSize()))
     scale = _Scale()
-    scale.measure(tensor, name)
-    return _framed(scale.sizes[0]) + scale.outside
+    return _framed(scale.tensor(tensor, name)) + scale.outside
 
 
 def constant_size(dtype: int, shape: tuple[int, ...], name: str, graph: Graph, *, as_node: bool) -> int:
@@ -67,16 +68,56 @@ def constant_size(dtype: int, shape: tuple[int, ...], name: str, graph: Graph, *
 
 
 class _Scale:
-    """An emitter that weighs tensors instead of emitting them."""
+    """Weighs parts of a model, and counts the bytes that lie in other files."""
 
     def __init__(self) -> None:
-        self.sizes: list[int] = []
         self.outside = 0
 
-    def measure(self, tensor: Tensor, name: str) -> TensorProto:
-        self.sizes.append(_tensor_size(tensor, name))
+    def graph(self, graph: Graph) -> int:
+        """Bytes of a graph's message."""
+        proto = GraphProto()
+        emit_graph_header(graph, proto)
+        return int(proto.ByteSize()) + sum(map(self.held, graph.initializers)) + self._nodes(graph)
+
+    def function(self, function: Function) -> int:
+        """Bytes of a function's message."""
+        proto = FunctionProto()
+        emit_function_header(function, proto)
+        return int(proto.ByteSize()) + self._nodes(function.body)
+
+    def held(self, value: Value) -> int:
+        """Bytes of an initializer with the tag and length before it."""
+        tensor = value.tensor
+        if isinstance(tensor, SparseTensor):
+            return _framed(int(tensor.to_sparse_proto(value.name).ByteSize()))
+        return 0 if tensor is None else _framed(self.tensor(tensor, value.name))
+
+    def tensor(self, tensor: Tensor, name: str) -> int:
+        """Bytes of a tensor's message."""
         self.outside += tensor.length if isinstance(tensor, ExternalTensor) else 0
-        return TensorProto()
+        return _tensor_size(tensor, name)
+
+    def _nodes(self, graph: Graph) -> int:
+        return sum(_framed(self.node(node)) for node in graph.nodes)
+
+    def node(self, node: Node) -> int:
+        """Bytes of a node's message."""
+        if node.source is not None and is_as_source(node):
+            for attribute in node.attributes.values():
+                if isinstance(attribute.tensor, ExternalTensor):
+                    self.outside += attribute.tensor.length
+            return int(node.source.ByteSize())
+        proto = NodeProto()
+        emit_node_header(node, proto)
+        return int(proto.ByteSize()) + sum(_framed(self._attribute(one)) for one in node.attributes.values())
+
+    def _attribute(self, attribute: Attribute) -> int:
+        if attribute.tensor is None and not attribute.graphs:
+            return int(attribute.proto.ByteSize())
+        size = int(shell(attribute.proto, ("t", "g", "graphs")).ByteSize())
+        if attribute.tensor is not None:
+            size += _framed(self.tensor(attribute.tensor, attribute.proto.t.name))
+        return size + sum(_framed(self.graph(graph)) for graph in attribute.graphs)
 
 
 def _tensor_size(tensor: Tensor, name: str) -> int:
@@ -110,28 +151,3 @@ def _text(name: str) -> int:
 
 def _varint(number: int) -> int:
     return max(1, (number.bit_length() + 6) // 7)
-
-
-def _growth(message: Any, inner: int) -> int:
-    """What a message adds to the one around it when its content grows by `inner` bytes."""
-    size = int(message.ByteSize())
-    return inner + _varint(size + inner) - _varint(size)
-
-
-def _graph_growth(graph: Any, order: Iterator[int]) -> int:
-    grown = sum(_growth(node, _node_growth(node, order)) for node in graph.node)
-    return grown + sum(_growth(dense, next(order)) for dense in graph.initializer)
-
-
-def _node_growth(node: Any, order: Iterator[int]) -> int:
-    grown = 0
-    for attribute in node.attribute:
-        inner = 0
-        if attribute.type == AttributeProto.TENSOR and not attribute.ref_attr_name:
-            inner += _growth(attribute.t, next(order))
-        elif attribute.type == AttributeProto.GRAPH and attribute.HasField("g"):
-            inner += _growth(attribute.g, _graph_growth(attribute.g, order))
-        for body in attribute.graphs:
-            inner += _growth(body, _graph_growth(body, order))
-        grown += _growth(attribute, inner)
-    return grown

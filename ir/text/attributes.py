@@ -71,7 +71,7 @@ def _value_text(message: AttributeProto, tensor: Tensor | None, style: Style) ->
             return _float_words(message, field, style)[0], field
         case AttributeProto.STRING:
             return string_text(message.s, style.full), field
-        case AttributeProto.TENSOR:
+        case AttributeProto.TENSOR if message.HasField(field):
             return tensor_text(message.t, tensor or ProtoTensor(message.t), style), field
         case AttributeProto.SPARSE_TENSOR if message.HasField(field):
             return f"{kind} {sparse_text(message.sparse_tensor, style)}", field

@@ -11,9 +11,9 @@ import numpy as np
 
 from ...errors import LimitError
 from ...ir import Backend, Model, Rewriter
-from ...ir.analysis.cost import cost
+from ...ir.analysis.cost import CostMeter
 from ...ir.proto import file_size
-from .base import Pass, walk_passes
+from .base import Effect, Pass, effect_of, walk_passes
 from .context import Context, Counted, Feed, Progress, Silent
 from .instruments import Instrument
 from .judging import Judge, Measurements, Metrics
@@ -45,6 +45,8 @@ class PassManager:
     budget: Metrics = field(default_factory=dict)
     over_budget: Literal["rollback", "stop"] = "rollback"
     idle_limit: float | None = IDLE_LIMIT
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shapes of inputs at which MACs are counted; without any, those of the judge's first feed."""
 
     def __post_init__(self) -> None:
         self.passes = (
@@ -87,6 +89,7 @@ class _Run:
             measurements=self.measurements,
         )
         self.runner = Runner(self.ctx, manager.seed, manager.instruments, manager.verify_each, manager.idle_limit)
+        self.meter = CostMeter(model, manager.shapes or (judge.pins if judge is not None else None))
         why = judge.unmeasured if judge is not None else "not asked for"
         self.before = self._state(None, why)
         self.runner.overhead += time.perf_counter() - started
@@ -128,6 +131,8 @@ class _Run:
                 self.measurements.remember(outputs)
             return self._over_budget(step, before, broken)
         started = time.perf_counter()
+        exact = effect_of(pass_) is Effect.EXACT
+        self.meter.update(self.rewriter.journal[checkpoint.journal :], same_values=exact)
         refusal = "" if self.measurements is None else self.measurements.outputs().refusal
         after = self._state(error, refusal or self.before.unmeasured)
         self.runner.overhead += time.perf_counter() - started
@@ -155,5 +160,4 @@ class _Run:
         return self.judge.error(self.judge.original(deployment=True), self.judge.run(self.model, deployment=True))
 
     def _state(self, error: Metrics | None, unmeasured: str) -> State:
-        pins = None if self.judge is None else self.judge.pins
-        return State(cost(self.model, pins), file_size(self.model), error, unmeasured)
+        return State(self.meter.cost(), file_size(self.model), error, unmeasured)
