@@ -1,0 +1,232 @@
+"""Patterns: operator calls over named holes, and how they match the graph behind a value.
+
+    x, c = var("x"), const("c")
+    op.Mul(op.Add(x, c), scalar(0.5))        # matches Mul(Add(?, constant), 0.5), either operand first
+    op["Relu", "Clip"](x, ...)               # one of several operators, with any more inputs
+
+A call matches a node of the standard domain, in the graph of the root, whose inputs match one by one; of operators that
+commute both orders are tried. The same hole twice must be the same value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import EllipsisType
+
+import numpy as np
+
+from ...ir import Node, SparseTensor, Tensor, Value
+
+COMMUTE = frozenset({"Add", "Mul", "And", "Or", "Xor", "Equal", "BitwiseAnd", "BitwiseOr", "BitwiseXor"})
+_SMALL = 1 << 16
+"""Bytes up to which a constant is looked into by a pattern."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What the holes and names of a pattern stand for so far."""
+
+    values: Mapping[str, Value] = field(default_factory=dict)
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    matched: tuple[Node, ...] = ()
+    """Every node of the match, the root first."""
+
+    def with_value(self, name: str, value: Value) -> Bound | None:
+        """This with a hole filled; None if it is filled with another value already."""
+        if not name:
+            return self
+        if name in self.values:
+            return self if self.values[name] is value else None
+        return replace(self, values={**self.values, name: value})
+
+    def with_node(self, name: str, node: Node) -> Bound:
+        """This with one more node."""
+        nodes = {**self.nodes, name: node} if name else self.nodes
+        return replace(self, nodes=nodes, matched=(*self.matched, node))
+
+
+class Pattern:
+    """A hole or a call."""
+
+    def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
+        """All ways in which the pattern matches `value`, read by the match that began at `root`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Var(Pattern):
+    """A hole for any value."""
+
+    name: str = ""
+
+    def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
+        """Fill the hole."""
+        found = None if value is None else bound.with_value(self.name, value)
+        if found is not None:
+            yield found
+
+
+@dataclass(frozen=True)
+class Const(Var):
+    """A hole for a constant."""
+
+    def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
+        """Fill the hole if the value is a constant."""
+        if value is not None and value.const is not None:
+            yield from super().find(value, root, bound)
+
+
+@dataclass(frozen=True)
+class Scalar(Pattern):
+    """A constant of one element near a number: within `rel` of it, exactly equal for 0."""
+
+    number: float
+    rel: float = 0.0
+    name: str = ""
+
+    def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
+        """Compare the element."""
+        number = None if value is None else scalar_of(value)
+        found = None if value is None else bound.with_value(self.name, value)
+        if number is not None and found is not None and abs(number - self.number) <= self.rel * abs(self.number):
+            yield found
+
+
+@dataclass(frozen=True)
+class Call(Pattern):
+    """An operator call. `rest` allows more inputs than are listed; `label` is how the match calls the node."""
+
+    op_types: tuple[str, ...]
+    inputs: tuple[Pattern | None, ...]
+    rest: bool = False
+    label: str = ""
+    output: int = 0
+
+    def named(self, label: str) -> Call:
+        """The same call, its node known to the match as `label`."""
+        return replace(self, label=label)
+
+    def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
+        """Match the node that computes `value`."""
+        node = None if value is None else value.producer
+        if node is None or value is None or node.graph is not root.graph or node.outputs[self.output] is not value:
+            return
+        yield from self.find_node(node, root, bound)
+
+    def find_node(self, node: Node, root: Node, bound: Bound) -> Iterator[Bound]:
+        """Match a node, whichever output is read."""
+        if node.op_type not in self.op_types or node.domain:
+            return
+        inputs = list(node.inputs)
+        while inputs and inputs[-1] is None and len(inputs) > len(self.inputs):
+            inputs.pop()
+        if len(inputs) > len(self.inputs) and not self.rest:
+            return
+        inputs += [None] * (len(self.inputs) - len(inputs))
+        bound = bound.with_node(self.label, node)
+        yield from self._find_inputs(inputs, root, bound)
+        if node.op_type in COMMUTE and len(inputs) == 2:
+            yield from self._find_inputs(inputs[::-1], root, bound)
+
+    def _find_inputs(self, inputs: list[Value | None], root: Node, bound: Bound) -> Iterator[Bound]:
+        def walk(at: int, bound: Bound) -> Iterator[Bound]:
+            if at == len(self.inputs):
+                yield bound
+                return
+            wanted = self.inputs[at]
+            if wanted is None:
+                if inputs[at] is None:
+                    yield from walk(at + 1, bound)
+                return
+            for found in wanted.find(inputs[at], root, bound):
+                yield from walk(at + 1, found)
+
+        yield from walk(0, bound)
+
+
+@dataclass(frozen=True)
+class AnyOf(Pattern):
+    """The first alternative that matches, then the others."""
+
+    options: tuple[Pattern, ...]
+
+    def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
+        """Try every alternative."""
+        for option in self.options:
+            yield from option.find(value, root, bound)
+
+
+@dataclass(frozen=True)
+class Maybe(Pattern):
+    """An input that may be left out."""
+
+    inner: Pattern
+
+    def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
+        """Match nothing, or what is inside."""
+        if value is None:
+            yield bound
+        else:
+            yield from self.inner.find(value, root, bound)
+
+
+class _Op:
+    """Makes calls: `op.Add(x, y)`, `op["Add", "Sub"](x, y)`; a last `...` allows more inputs."""
+
+    def __getattr__(self, op_type: str) -> _Caller:
+        return _Caller((op_type,))
+
+    def __getitem__(self, op_types: tuple[str, ...]) -> _Caller:
+        return _Caller(op_types)
+
+
+@dataclass(frozen=True)
+class _Caller:
+    op_types: tuple[str, ...]
+
+    def __call__(self, *inputs: Pattern | EllipsisType | None) -> Call:
+        listed = tuple(one for one in inputs if not isinstance(one, EllipsisType))
+        return Call(self.op_types, listed, rest=len(listed) < len(inputs))
+
+
+op = _Op()
+
+
+def var(name: str = "") -> Var:
+    """A hole for any value."""
+    return Var(name)
+
+
+def const(name: str = "") -> Const:
+    """A hole for a constant."""
+    return Const(name)
+
+
+def scalar(number: float, rel: float = 0.0, name: str = "") -> Scalar:
+    """A constant of one element that is `number`, within `rel` times it."""
+    return Scalar(number, rel, name)
+
+
+def any_of(*options: Pattern) -> AnyOf:
+    """One of several patterns."""
+    return AnyOf(options)
+
+
+def maybe(inner: Pattern) -> Maybe:
+    """An input that may be left out."""
+    return Maybe(inner)
+
+
+def scalar_of(value: Value) -> float | None:
+    """The one element of a constant as a float; None if it is no constant of one number."""
+    tensor = value.const
+    if tensor is None or tensor.size != 1:
+        return None
+    array = array_of(tensor)
+    return None if array is None or array.dtype.kind in "OSUc" else float(array.reshape(()))
+
+
+def array_of(tensor: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]] | None:
+    """The elements of a small constant; None if it is large or sparse."""
+    return None if isinstance(tensor, SparseTensor) or tensor.nbytes > _SMALL else tensor.numpy()

@@ -1,0 +1,177 @@
+"""Rules: a pattern, a guard that may decline with a reason, and what is built in place of the match."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TypeProto
+
+from ...ir import Graph, Node, Tensor, Value, tensor
+from ...ir.analysis.shapes import Shape, Shapes
+from ..manager.base import Effect
+from ..manager.context import Context
+from .pattern import Bound, Call
+
+Results = Value | Sequence[Value | None]
+"""The value for the root's only output, or one for each of its outputs (None where nothing reads it)."""
+
+
+class Types:
+    """What is known of values: inferred at the start of a round, plus what replaced a value and so has its type."""
+
+    def __init__(self, shapes: Shapes) -> None:
+        self._shapes = shapes
+        self._same: dict[Value, Value] = {}
+
+    def note(self, new: Value, old: Value) -> None:
+        """`new` stands where `old` stood."""
+        self._same.setdefault(new, old)
+
+    def _known(self, value: Value) -> Value:
+        while value.const is None and self._shapes.type(value) is None and value in self._same:
+            value = self._same[value]
+        return value
+
+    def type(self, value: Value) -> TypeProto | None:
+        """The type of a value, or None if unknown."""
+        return self._shapes.type(self._known(value))
+
+    def dtype(self, value: Value) -> int | None:
+        """The element type, or None if unknown."""
+        return self._shapes.dtype(self._known(value))
+
+    def shape(self, value: Value) -> Shape | None:
+        """The shape with names for symbols and None for unknown dimensions; None if the rank is unknown."""
+        return self._shapes.shape(self._known(value))
+
+    def rank(self, value: Value) -> int | None:
+        """The number of dimensions, or None if unknown."""
+        shape = self.shape(value)
+        return None if shape is None else len(shape)
+
+    def static_shape(self, value: Value) -> tuple[int, ...] | None:
+        """The shape if every dimension is a known number."""
+        return self._shapes.static_shape(self._known(value))
+
+
+@dataclass(frozen=True)
+class Match:
+    """One place where a pattern fits: `m["x"]` is the value of a hole, `m.node("conv")` a named node."""
+
+    bound: Bound
+    types: Types
+    ctx: Context
+
+    def __getitem__(self, hole: str) -> Value:
+        return self.bound.values[hole]
+
+    def get(self, hole: str) -> Value | None:
+        """The value of a hole that may be empty."""
+        return self.bound.values.get(hole)
+
+    def node(self, label: str) -> Node:
+        """A named node."""
+        return self.bound.nodes[label]
+
+    @property
+    def root(self) -> Node:
+        """The node whose outputs are replaced."""
+        return self.bound.matched[0]
+
+    @property
+    def graph(self) -> Graph:
+        """The graph that it lies in."""
+        graph = self.root.graph
+        assert graph is not None
+        return graph
+
+    @property
+    def opset(self) -> int:
+        """The version of the standard domain."""
+        return self.graph.opset.get("", 0)
+
+    @property
+    def inner(self) -> tuple[Node, ...]:
+        """The matched nodes but the root."""
+        return self.bound.matched[1:]
+
+
+@dataclass
+class Builder:
+    """Makes nodes and constants in front of the root of a match."""
+
+    match: Match
+    made: list[Node] = field(default_factory=list)
+    constants: list[Value] = field(default_factory=list)
+
+    def made_here(self, value: Value) -> bool:
+        """Whether `value` is new."""
+        return value in self.constants or value.producer in self.made
+
+    def __call__(
+        self,
+        op_type: str,
+        *inputs: Value | None,
+        attributes: Mapping[str, Any] | None = None,
+        outputs: int = 1,
+        domain: str = "",
+    ) -> Value:
+        """A new node; its first output."""
+        match = self.match
+        node = match.ctx.rewriter.insert(
+            op_type,
+            inputs,
+            attributes,
+            before=match.root,
+            outputs=("",) * outputs,
+            domain=domain,
+            origin=match.bound.matched,
+        )
+        self.made.append(node)
+        return node.outputs[0]
+
+    def copy(self, node: Node, *inputs: Value | None, attributes: Mapping[str, Any] | None = None) -> Value:
+        """A node of the same operator and attributes (some of them changed; None removes one) with other inputs."""
+        kept: dict[str, Any] = {**node.attributes, **(attributes or {})}
+        return self(node.op_type, *inputs, attributes=kept, domain=node.domain)
+
+    def constant(self, content: Tensor | NDArray[Any] | Sequence[int], hint: str = "c") -> Value:
+        """A new constant; a sequence of integers becomes int64 of shape (n,)."""
+        if not isinstance(content, Tensor):
+            content = tensor(content if isinstance(content, np.ndarray) else np.array(content, np.int64))
+        self.constants.append(
+            self.match.ctx.rewriter.constant(self.match.graph, content, hint, before=self.match.root)
+        )
+        return self.constants[-1]
+
+
+Guard = Callable[[Match], str]
+"""Why a match is not rewritten; empty where it is."""
+Build = Callable[[Match, Builder], Results]
+
+
+def _always(match: Match) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rewrite.
+
+    `since` and `until` (included) are the versions of the standard domain in which it holds. `exclusive` says that the
+    inner nodes of the match must have no other readers. A guard's reason is shown to people if it is not empty; one
+    that begins with `-` declines without a remark.
+    """
+
+    name: str
+    pattern: Call
+    build: Build
+    guard: Guard = _always
+    since: int = 1
+    until: int = 1000
+    exclusive: bool = True
+    effect: Effect = Effect.EXACT
