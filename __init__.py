@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .passes.manager.base import Effect as Effect
     from .passes.manager.base import Pass as Pass
     from .passes.manager.context import Context as Context
+    from .passes.manager.named import register_pipeline as register_pipeline
     from .passes.manager.options import option as option
     from .passes.manager.registry import register_pass as register_pass
 
@@ -41,6 +42,7 @@ _LAZY = {
     "load": "api",
     "option": "passes.manager.options",
     "register_pass": "passes.manager.registry",
+    "register_pipeline": "passes.manager.named",
     "save": "api",
 }
 __all__ = ["__version__", *sorted(_LAZY)]

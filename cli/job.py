@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from .checks import check_apart, check_data_files, check_exists, check_target, output_of
-from .ir_printer import IrPrinter, printers_for
+from .ir_printer import IrPrinter, printer_for
 from .options import pins_of, size_of
 
 if TYPE_CHECKING:
     from ..backends.interface import Pins
+    from ..backends.metrics import Limit
     from ..ir import Model
     from ..passes.manager.report import Report
+    from ..passes.manager.runner import VerifyEach
     from ..passes.manager.text import Pipeline
     from .progress import Bars
 
@@ -32,9 +34,16 @@ class Request:
     shapes: tuple[str, ...]
     values: tuple[str, ...]
     seed: int
+    samples: int | None
+    budget: tuple[str, ...]
+    over_budget: str
+    verify_each: str
+    pass_timeout: float | None
     report: Path | None
     timed: bool
-    print_ir_after: str | None
+    print_ir: Mapping[str, Sequence[str]]
+    print_ir_dir: Path | None
+    print_ir_diff: bool
     external_above: str | None
 
 
@@ -44,15 +53,22 @@ class Job:
 
     request: Request
     passes: Pipeline
-    printers: list[IrPrinter]
+    budget: Sequence[Limit]
+    printer: IrPrinter | None
     pins: Pins
     output: Path | None
     external_above: int | None
 
+    @property
+    def prints_models(self) -> bool:
+        """Whether models go to stdout."""
+        return self.printer is not None and self.printer.writes_stdout
+
     def run(self, progress: Bars) -> tuple[Model, Report]:
         """Read the model, run the pipeline over it, and time the result if that was asked for."""
-        from ..api import PassManager, load
+        from ..api import SAMPLES, PassManager, load
         from ..ir import clone_model
+        from ..passes.manager.manager import IDLE_LIMIT
 
         asked = self.request
         with progress.working("reading"):
@@ -60,7 +76,16 @@ class Job:
         self._check_targets(model)
         original = clone_model(model) if asked.timed else model
         manager = PassManager(
-            self.passes, seed=asked.seed, pins=self.pins, progress=progress, instruments=self.printers
+            self.passes,
+            seed=asked.seed,
+            pins=self.pins,
+            progress=progress,
+            instruments=[] if self.printer is None else [self.printer],
+            verify_each=cast("VerifyEach", asked.verify_each),
+            budget=self.budget,
+            over_budget=cast("Literal['rollback', 'stop']", asked.over_budget),
+            idle_limit=IDLE_LIMIT if asked.pass_timeout is None else asked.pass_timeout or None,
+            samples=asked.samples or SAMPLES,
         )
         report = manager.run(model, data=asked.data or None)
         if asked.timed:
@@ -100,10 +125,12 @@ class Job:
 
 def plan(request: Request) -> Job:
     """Check what costs little, in the order in which a person would look; UserError for the first that is wrong."""
+    from ..backends.metrics import Limit
+    from ..passes.manager.named import text_of
     from ..passes.manager.text import parse_pipeline
 
-    passes = parse_pipeline(request.pipeline)
-    printers = printers_for(request.print_ir_after, tuple(pass_.name for pass_ in passes))
+    passes = parse_pipeline(text_of(request.pipeline))
+    budget = [Limit.parse(text) for text in request.budget]
     pins = pins_of(request.shapes, request.values)
     external_above = _external_above(request.external_above)
     check_exists(request.source)
@@ -113,7 +140,8 @@ def plan(request: Request) -> Job:
         used = [request.source, *([output] if output else []), *map(Path, request.data)]
         check_apart(request.report, "--report", used)
     check_data_files(request.data)
-    return Job(request, passes, printers, pins, output, external_above)
+    printer = printer_for(request.print_ir, passes, request.print_ir_dir, as_diff=request.print_ir_diff)
+    return Job(request, passes, budget, printer, pins, output, external_above)
 
 
 def _external_above(text: str | None) -> int | None:

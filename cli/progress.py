@@ -52,9 +52,23 @@ def bars(*, quiet: bool = False) -> Iterator[Bars]:
     if quiet or not is_tty(stderr=True):
         yield Bars(None)
         return
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     console = make_console(stderr=True)
     # stdout may lead to a file: rich must not take what is written there for its own
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as display:

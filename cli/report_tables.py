@@ -20,20 +20,55 @@ if TYPE_CHECKING:
 
 METRICS = ("rel-l2", "sqnr", "argmax")
 """The columns of error."""
-_HEADER = ("pass", "effect", "time", "nodes", "parameters", "size", "MACs", "rel-l2", "SQNR", "arg-max")
+_HEADER = ("pass", "effect", "time", "nodes", "parameters", "size", "MACs", "step rel-l2", "rel-l2", "SQNR", "arg-max")
 _NUMBER = re.compile(r"\d+")
 
 
-def show_report(report: Report, *, all_remarks: bool = False, stderr: bool = True) -> None:
-    """Print everything that a report has for a person."""
+def show_report(report: Report, *, remarks: str = "missed", stderr: bool = True) -> None:
+    """Print everything that a report has for a person; `remarks` is `missed` (and failed), a kind, or `all`."""
     show_steps(report, stderr=stderr)
     if report.weights:
         header = ("weights of 1 kB or more", "reason", "by", "count", "before", "after")
         show_table(header, _weight_rows(report.weights), text=(0, 1, 2), stderr=stderr)
-    remarks = _all_remark_rows(report.remarks) if all_remarks else _grouped_remark_rows(report.remarks)
-    rows = list(remarks)
+    kinds = {"missed": ("missed", "failed"), "all": ("applied", "missed", "failed")}.get(remarks, (remarks,))
+    shown = [remark for remark in report.remarks if remark.kind in kinds]
+    rows = list(_all_remark_rows(shown) if remarks in ("all", "applied") else _grouped_remark_rows(shown))
     if rows:
-        show_table(("remarks", "pass", "count", "at", "reason"), rows, text=(0, 1, 3, 4), stderr=stderr)
+        header = ("remarks", "pass", "count", "at stake", "at", "reason")
+        show_table(header, rows, text=(0, 1, 4, 5), stderr=stderr)
+
+
+def show_timing(report: Report) -> None:
+    """Print where the time went: the passes as a tree, with what verifying and measuring took on top."""
+    header = ("pass", "itself", "verifying", "measuring")
+    rows = [
+        ("  " * depth + step.text, *map(seconds_text, (step.seconds, step.verify_seconds, step.measure_seconds)))
+        for depth, step in _walk(report.steps)
+    ]
+    show_table(header, rows, stderr=True)
+    own = sum(step.seconds for step in report.steps)
+    click.echo(
+        f"\nPasses {seconds_text(own)}; framework, without measuring, {seconds_text(report.overhead_seconds)}.",
+        err=True,
+    )
+
+
+def show_statistics(report: Report) -> None:
+    """Print how often each rule was applied, and what was edited, pass by pass."""
+    rows: list[Row] = []
+    for depth, step in _walk(report.steps):
+        name = "  " * depth + step.text
+        rows += [(name, f"rule {rule}", f"{count:,}") for rule, count in sorted(step.rules.items())]
+        rows += [(name, f"edit {kind}", f"{count:,}") for kind, count in sorted(step.edits.items())]
+        if not step.edits:
+            rows.append((name, "nothing changed", "0"))
+    show_table(("pass", "what", "count"), rows, text=(0, 1), stderr=True)
+
+
+def _walk(steps: Sequence[Step], depth: int = 0) -> Iterator[tuple[int, Step]]:
+    for step in steps:
+        yield depth, step
+        yield from _walk(step.children, depth + 1)
 
 
 def show_steps(report: Report, *, stderr: bool = True) -> None:
@@ -44,20 +79,25 @@ def show_steps(report: Report, *, stderr: bool = True) -> None:
 
 
 def _step_rows(report: Report) -> Iterator[Row]:
-    yield ("input", "", "", *_cost_cells(report.before), *[""] * len(METRICS))
+    yield ("input", "", "", *_cost_cells(report.before), "", *[""] * len(METRICS))
     state = report.before
-    for step in report.steps:
+    for depth, step in _walk(report.steps):
+        name, time = "  " * depth + step.text, seconds_text(step.seconds)
+        if depth:
+            yield (name, step.effect, time, *[""] * 4, *_outcome_cells(step, None))
+            continue
         state = step.after or state
-        yield (step.text, step.effect, seconds_text(step.seconds), *_cost_cells(state), *_outcome_cells(step, state))
+        yield (name, step.effect, time, *_cost_cells(state), *_outcome_cells(step, state))
     if report.deployment_error is not None:
-        yield ("deployed", *[""] * 6, *error_cells(report.deployment_error))
+        yield ("deployed", *[""] * 7, *error_cells(report.deployment_error))
 
 
-def _outcome_cells(step: Step, state: State) -> list[str]:
-    """The errors after a pass, or why there are none."""
-    if step.changed:
-        return error_cells(state.error)
-    return ["unchanged" if step.fate == "ran" else str(step.fate), *[""] * (len(METRICS) - 1)]
+def _outcome_cells(step: Step, state: State | None) -> list[str]:
+    """The errors after a pass, against the step before and against the input, or why there are none."""
+    if not step.changed:
+        return ["unchanged" if step.fate == "ran" else str(step.fate), *[""] * len(METRICS)]
+    against_before = "" if step.step_error is None else metric_text("rel-l2", step.step_error["rel-l2"])
+    return [against_before, *([""] * len(METRICS) if state is None else error_cells(state.error))]
 
 
 def _cost_cells(state: State) -> tuple[str, ...]:
@@ -102,19 +142,23 @@ def _weight_rows(entries: Iterable[WeightEntry]) -> Iterator[Row]:
 
 
 def _grouped_remark_rows(remarks: Sequence[Remark]) -> Iterator[Row]:
-    """What was missed or failed; remarks whose reasons differ only in numbers are one line."""
+    """Remarks whose reasons differ only in numbers are one line."""
     groups: dict[tuple[str, str, str], list[Remark]] = {}
     for remark in remarks:
-        if remark.kind != "applied":
-            key = (str(remark.kind), remark.by, _NUMBER.sub("#", remark.reason))
-            groups.setdefault(key, []).append(remark)
+        groups.setdefault((str(remark.kind), remark.by, _NUMBER.sub("#", _reason(remark))), []).append(remark)
     for (kind, by, _), group in groups.items():
         more = f" and {len(group) - 1:,} more" if len(group) > 1 else ""
-        yield (kind, by, str(len(group)), group[0].subject + more, _reason(group[0]))
+        stake = sum(remark.bytes_at_stake for remark in group)
+        yield (kind, by, str(len(group)), _stake(stake), group[0].subject + more, _reason(group[0]))
 
 
 def _all_remark_rows(remarks: Iterable[Remark]) -> Iterator[Row]:
-    return ((str(remark.kind), remark.by, "1", remark.subject, _reason(remark)) for remark in remarks)
+    for remark in remarks:
+        yield (str(remark.kind), remark.by, "1", _stake(remark.bytes_at_stake), remark.subject, _reason(remark))
+
+
+def _stake(count: int) -> str:
+    return bytes_text(count) if count else ""
 
 
 def _reason(remark: Remark) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .ir_printer import EVERY
+from .ir_printer import EVERY, MOMENTS
 from .options import debug_option, input_options
 
 if TYPE_CHECKING:
@@ -15,27 +15,82 @@ if TYPE_CHECKING:
     from .job import Job
 
 _PATH = click.Path(path_type=Path)
-_PRINT = "--print-ir-after"
+_PRINTS = tuple(f"--print-ir-{moment}" for moment in MOMENTS)
 
 
 class _RunCommand(click.Command):
     """Takes `--print-ir-after` without a value too; a value is joined with `=`, so that the next word is not taken."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, [f"{_PRINT}={EVERY}" if arg == _PRINT else arg for arg in args])
+        return super().parse_args(ctx, [f"{arg}={EVERY}" if arg in _PRINTS else arg for arg in args])
+
+
+def _print_options(command: Any) -> Any:
+    helps = {
+        "before": "Print the model on stdout before PASS, or before every pass.",
+        "after": "The same after it.",
+        "changed": "The same after it, where it changed something.",
+        "failed": "The model that a pass failed on.",
+    }
+    command = click.option("--print-ir-diff", is_flag=True, help="Print what changed since the last print.")(command)
+    command = click.option("--print-ir-dir", metavar="DIR", type=_PATH, help="Print into numbered files in DIR.")(
+        command
+    )
+    for moment in reversed(MOMENTS):
+        option = click.option(f"--print-ir-{moment}", multiple=True, metavar="[=PASS]", help=helps[moment])
+        command = option(command)
+    return command
 
 
 @click.command("run", cls=_RunCommand, short_help="Run a pipeline over a model: tell its price, write the result.")
 @click.argument("source", metavar="IN", type=_PATH)
-@click.option("-p", "--pipeline", required=True, metavar="PIPELINE", help="Passes: fold,dce,quantize-insert{form=dq}.")
+@click.option(
+    "-p",
+    "--pipeline",
+    required=True,
+    metavar="PIPELINE",
+    help="Passes: fold,dce,quantize-insert{form=dq}; or @FILE, which holds them.",
+)
 @click.option("-o", "--output", metavar="OUT", type=_PATH, help="Write the result here; without it this is a dry run.")
 @click.option("--in-place", is_flag=True, help="Replace IN by the result.")
 @input_options
+@click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Measure errors on N samples (4).")
+@click.option(
+    "--budget",
+    multiple=True,
+    metavar="METRIC=X",
+    help="Limit of the error against IN: max-abs, rel-l2 and unequal at most X; sqnr, cosine and argmax at least X.",
+)
+@click.option(
+    "--over-budget",
+    type=click.Choice(["rollback", "stop"]),
+    default="rollback",
+    help="What becomes of a pass that breaks the budget: taken back (the default), or the run ends with exit code 1.",
+)
+@click.option(
+    "--verify-each",
+    type=click.Choice(["structure", "numbers", "off"]),
+    default="structure",
+    help="Checked after every pass, inside combinators too: the graph (the default), also errors, or nothing.",
+)
+@click.option(
+    "--pass-timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Stop a pass that shows no sign of life for so long (1800); 0 waits for ever.",
+)
 @click.option("--report", metavar="R.json", type=_PATH, help="Write the whole report as JSON.")
 @click.option("--time", "timed", is_flag=True, help="Time the result against IN: interleaved runs, one thread.")
-@click.option(_PRINT, metavar="[=PASS]", help="Print the model on stdout after PASS, or after every pass.")
+@click.option("--timing", is_flag=True, help="Show where the time went, as a tree.")
+@click.option("--statistics", is_flag=True, help="Show how often each rule of each pass was applied.")
+@_print_options
 @click.option("--external-above", metavar="SIZE", help="Put weights in a data file beside a larger OUT: 1GB.")
-@click.option("--remarks", type=click.Choice(["missed", "all"]), default="missed", help="Which remarks to show.")
+@click.option(
+    "--remarks",
+    type=click.Choice(["missed", "failed", "applied", "all"]),
+    default="missed",
+    help="Which remarks to show; missed (the default) shows failed ones too.",
+)
 @click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
 @debug_option
 def command(
@@ -47,12 +102,24 @@ def command(
     shapes: tuple[str, ...],
     values: tuple[str, ...],
     seed: int,
+    samples: int | None,
+    budget: tuple[str, ...],
+    over_budget: str,
+    verify_each: str,
+    pass_timeout: float | None,
     report: Path | None,
     timed: bool,
-    print_ir_after: str | None,
+    timing: bool,
+    statistics: bool,
     external_above: str | None,
     remarks: str,
     quiet: bool,
+    print_ir_dir: Path | None,
+    print_ir_diff: bool,
+    print_ir_before: tuple[str, ...],
+    print_ir_after: tuple[str, ...],
+    print_ir_changed: tuple[str, ...],
+    print_ir_failed: tuple[str, ...],
 ) -> None:
     """Run PIPELINE over the model IN, tell its price, and write the result to OUT.
 
@@ -60,8 +127,9 @@ def command(
     """
     from .job import Request, plan
     from .progress import bars
-    from .report_tables import show_report
+    from .report_tables import show_report, show_statistics, show_timing
 
+    prints = (print_ir_before, print_ir_after, print_ir_changed, print_ir_failed)
     job = plan(
         Request(
             source,
@@ -72,16 +140,27 @@ def command(
             shapes,
             values,
             seed,
+            samples,
+            budget,
+            over_budget,
+            verify_each,
+            pass_timeout,
             report,
             timed,
-            print_ir_after,
+            dict(zip(MOMENTS, prints, strict=True)),
+            print_ir_dir,
+            print_ir_diff,
             external_above,
         )
     )
-    with bars(quiet=quiet or bool(job.printers)) as progress:
+    with bars(quiet=quiet or job.prints_models) as progress:
         model, found = job.run(progress)
     if not quiet:
-        show_report(found, all_remarks=remarks == "all")
+        show_report(found, remarks=remarks)
+    if timing:
+        show_timing(found)
+    if statistics:
+        show_statistics(found)
     job.write(model, found)
     if not quiet:
         click.echo(_last_line(job, found), err=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from onnx import GraphProto, ModelProto, TypeProto, ValueInfoProto
 
 from .analysis.view import captured
-from .clone import clone_function, clone_graph, clone_node
+from .clone import clone_function, clone_node
 from .graph import Function, Graph
 from .model import Model
 from .node import Node
@@ -34,7 +34,7 @@ class Boundary:
     constants: tuple[Value, ...]
     """The initializers that they read, defaults of inputs included."""
     outputs: tuple[Value, ...]
-    """What others read; where nobody reads anything, all that they compute."""
+    """What others read, constants left out; where nobody reads anything, all that they compute."""
 
 
 def reads_of(node: Node) -> list[Value]:
@@ -47,16 +47,16 @@ def boundary_of(graph: Graph, nodes: Iterable[Node]) -> Boundary:
     """The boundary of some nodes of `graph`."""
     chosen = set(nodes)
     for node in list(chosen):
-        chosen.update(v.producer for v in reads_of(node) if v.producer is not None and v.producer.constant is not None)
+        chosen.update(filter(None, map(_constant_node, reads_of(node))))
     ordered = tuple(node for node in graph.nodes if node in chosen)
     computed = {value: None for node in ordered for value in node.outputs if value.name}
     read = dict.fromkeys(value for node in ordered for value in reads_of(node) if value not in computed)
-    free = [value for value in read if value.is_input or value.tensor is None]
+    free = [value for value in read if _is_free(value)]
     listed = {value: place for place, value in enumerate(graph.inputs)}
     free.sort(key=lambda value: listed.get(value, len(listed)))
     constants = tuple(value for value in graph.initializers if value in read)
     constants += tuple(value for value in read if value.tensor is not None and value.graph is not graph)
-    leaving = [value for value in computed if any(_is_outside(use, graph, chosen) for use in value.uses)]
+    leaving = [value for value in computed if _leaves(value, graph, chosen)]
     return Boundary(ordered, tuple(free), constants, tuple(leaving or computed))
 
 
@@ -71,8 +71,7 @@ def slice_of(model: Model, nodes: Iterable[Node], type_of: TypeOf, *, outputs: S
     made.take_constants(edge.constants)
     for node in edge.nodes:
         clone_node(node, made.graph, made.mapping)
-    made.declare_values()
-    infos = {value: info for value, info in zip(model.graph.outputs, model.graph.output_infos, strict=True)}
+    infos = dict(zip(model.graph.outputs, model.graph.output_infos, strict=True))
     for value in edge.outputs if outputs is None else outputs:
         made.add_output(value, infos.get(value))
     return made.model()
@@ -89,14 +88,10 @@ def hoist(model: Model, body: Graph, type_of: TypeOf) -> Model:
     made = _Part(model, body, type_of)
     made.take_inputs(body.inputs)
     read = [value for value in captured(holder) if _is_read_in(body, value)]
-    made.take_inputs(value for value in read if value.const is None)
+    made.take_inputs(value for value in read if _is_free(value))
     made.take_constants(value for value in (*body.initializers, *read) if value.tensor is not None)
-    constants = dict.fromkeys(
-        value.producer for value in read if value.const is not None and value.producer is not None
-    )
-    for node in (*constants, *body.nodes):
+    for node in (*dict.fromkeys(filter(None, map(_constant_node, read))), *body.nodes):
         clone_node(node, made.graph, made.mapping)
-    made.declare_values()
     for value, info in zip(body.outputs, body.output_infos, strict=True):
         made.add_output(value, info)
     return made.model()
@@ -129,15 +124,6 @@ class _Part:
             made._tensor = value.tensor
             self.graph._initializers[made] = len(self.graph._initializers)
 
-    def declare_values(self) -> None:
-        """Keep what the file declares of values that are neither inputs nor outputs: a pass may look at it."""
-        for value, info in self._source.value_infos:
-            made = None if value is None else self.mapping.get(value)
-            if made is not None and not made.is_input:
-                self.graph._value_infos.append((made, info))
-        for value, made in self.mapping.items():
-            made.pinned = ""  # training information stays behind
-
     def add_output(self, value: Value, info: ValueInfoProto | None) -> None:
         made = self.mapping[value]
         made._uses[Use(self.graph, len(self.graph._outputs))] = len(made._uses)
@@ -153,12 +139,41 @@ class _Part:
 
     def model(self) -> Model:
         old = self._model
+        self._keep_claims()
+        for value in self.mapping.values():
+            value.pinned = ""  # training information stays behind
         functions = [clone_function(function) for function in _called(self.graph, old)]
         made = Model(self.graph, functions, _without_training(old.source), old.path)
         made._ir_version, made._opset = old.ir_version, dict(old.opset)
         if made.ir_version < 4 and any(not value.is_input for value in self.graph.initializers):
             made._ir_version = 4  # a body's constants are no inputs
         return made
+
+    def _keep_claims(self) -> None:
+        """Keep what the file declares of the values inside: a pass may look at it."""
+        interface = {*self.graph.inputs, *self.graph.outputs}
+        for value, info in self._source.value_infos:
+            made = None if value is None else self.mapping.get(value)
+            if made is not None and made not in interface:
+                self.graph._value_infos.append((made, info))
+
+
+def _constant_node(value: Value) -> Node | None:
+    """The Constant node that computes a value, if one does."""
+    producer = value.producer
+    return producer if producer is not None and producer.constant is not None else None
+
+
+def _is_free(value: Value) -> bool:
+    """Whether a value depends on the feed: an input, with a default or not, or something computed."""
+    return value.is_input or (value.tensor is None and _constant_node(value) is None)
+
+
+def _leaves(value: Value, graph: Graph, chosen: set[Node]) -> bool:
+    """Whether others need a value; what else reads a constant is no matter, unless it is an output."""
+    if _constant_node(value) is not None:
+        return any(use.user is graph for use in value.uses)
+    return any(_is_outside(use, graph, chosen) for use in value.uses)
 
 
 def _is_outside(use: Use, graph: Graph, chosen: set[Node]) -> bool:

@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings, target
 from hypothesis import strategies as st
 from onnx import ModelProto, ValueInfoProto, printer
 
+from ..backends.judge import Judge
 from ..backends.ort import OrtBackend
 from ..backends.reference import ReferenceBackend
 from ..errors import ExecutionError, PassError, UserError, VerifyError
 from ..ir import Backend, Model, emit, lower, verify
-from ..passes.manager.base import Effect, Pass
+from ..passes.manager.base import Effect, Pass, effect_of, is_idempotent, keeps_interface, walk_passes
 from ..passes.manager.manager import PassManager
 from ..passes.manager.report import Report
 from .bits import differing
@@ -90,8 +91,8 @@ def check_pass(
     )
     @given(_samples(_default_models() if models is None else models), _passes(pass_or_factory))
     def examine(sample: Sample, pass_: Pass) -> None:
-        if pass_.effect in (Effect.ROUNDING, Effect.LOSSY) and bound is None:
-            raise UserError(f"pass {pass_.name!r} is {pass_.effect}: check_pass needs its bound")
+        if effect_of(pass_) in (Effect.ROUNDING, Effect.LOSSY) and bound is None:
+            raise UserError(f"pass {pass_.name!r} is {effect_of(pass_)}: check_pass needs its bound")
         checked.examples += 1
         for executor in backends:
             _Examination(pass_, sample, executor, bound, checked).run()
@@ -150,7 +151,7 @@ class _Examination:
         self._keeps_interface(after)
         self._keeps_impure_nodes(after)
         self._is_deterministic(after)
-        if self.pass_.idempotent:
+        if is_idempotent(self.pass_):
             self._is_idempotent(after)
         if not impure_nodes(self.sample.model):
             self._keeps_effect(after, report)
@@ -161,8 +162,10 @@ class _Examination:
 
     def _apply(self, proto: ModelProto) -> tuple[Model, Report]:
         model = lower(proto)
+        measures = any(inner.needs_judge for inner in walk_passes(self.pass_))
+        judge = Judge(model, self.backend, samples=[self.sample.feed]) if measures else None
         try:
-            return model, PassManager([self.pass_], backend=self.backend, seed=SEED).run(model)
+            return model, PassManager([self.pass_], backend=self.backend, seed=SEED).run(model, judge=judge)
         except PassError as error:
             raise BrokenPromiseError(f"with {self.backend.name}: {error}") from error
 
@@ -177,7 +180,7 @@ class _Examination:
 
     def _keeps_interface(self, after: ModelProto) -> None:
         before = self.sample.model
-        if self.pass_.keeps_interface:
+        if keeps_interface(self.pass_):
             self._require(_ports(after.graph.input) == _ports(before.graph.input), "the inputs changed")
             self._require(_ports(after.graph.output) == _ports(before.graph.output), "the outputs changed")
 
@@ -202,7 +205,7 @@ class _Examination:
         except ExecutionError:
             return
         self.checked.compared += 1
-        match self.pass_.effect:
+        match effect_of(self.pass_):
             case Effect.EXACT:
                 self._is_exact(expected, self._result(after, feed))
             case Effect.ROUNDING | Effect.LOSSY:
@@ -215,7 +218,7 @@ class _Examination:
                 self._result(after, feed)
 
     def _is_exact(self, expected: Feed, result: Feed) -> None:
-        common = {name: value for name, value in expected.items() if name in result or self.pass_.keeps_interface}
+        common = {name: value for name, value in expected.items() if name in result or keeps_interface(self.pass_)}
         wrong = differing(common, result)
         shown = {name: (expected[name], result.get(name)) for name in wrong}
         self._require(not wrong, f"outputs are not equal to the bit, before and after: {shown}")

@@ -31,11 +31,12 @@ def command(pipeline: str, output: Path | None) -> None:
 
     The network and its test images ship with onnxpress; nothing is downloaded or written.
     """
+    from ...passes.manager.named import text_of
     from ...passes.manager.text import parse_pipeline
     from ..checks import check_target
     from ..progress import bars
 
-    passes = parse_pipeline(pipeline)
+    passes = parse_pipeline(text_of(pipeline))
     if output is not None:
         check_target(output, "-o")
     from ...api import save

@@ -45,7 +45,7 @@ class OptionSpec:
     """One option of a pass class."""
 
     name: str
-    """As in the pipeline text: the field's name with dashes for underscores."""
+    """As in the pipeline text: the field's name with dashes for underscores, without one at its end (`else_`)."""
     field: str
     kind: Kind
     default: Any
@@ -83,5 +83,5 @@ def _spec(declaration: Field[Any], annotation: Any) -> OptionSpec:
         raise UserError(f"option {declaration.name!r}: {error}") from None
     if problem := kind.fault(declaration.default):
         raise UserError(f"the default of option {declaration.name!r} is wrong: {problem}")
-    name = declaration.name.replace("_", "-")
+    name = declaration.name.removesuffix("_").replace("_", "-")
     return OptionSpec(name, declaration.name, kind, declaration.default, declared.help, declared.unit)

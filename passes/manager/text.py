@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
 from ...errors import UserError, did_you_mean
 from .base import Pass
 from .kinds import BadValueError
-from .mistakes import mistake, one_line, quoted
+from .mistakes import PipelineError, mistake, one_line, quoted
+from .named import NamedPipeline, Pipelines, installed_pipelines
 from .options import OptionSpec, options_of
 from .registry import Registry, default_registry
 from .syntax import Item, OptionText, RawValue, Word, read_items
@@ -76,11 +77,12 @@ def pass_text(pass_: Pass) -> str:
 def parse_pipeline(text: str, registry: Registry | None = None) -> Pipeline:
     """The pipeline that `text` spells, its names looked up in `registry` (default: `default_registry()`).
 
-    The grammar is in `specs/pipeline.md`; empty text is the pipeline of no passes. PipelineError for any mistake, with
-    the place in the text.
+    The grammar is in `specs/pipeline.md`; empty text is the pipeline of no passes. Named pipelines (of the default
+    registry alone) stand for their passes. PipelineError for any mistake, with the place in the text.
     """
-    builder = _Builder(text, default_registry() if registry is None else registry)
-    return Pipeline(tuple(map(builder.build, read_items(text))))
+    named = installed_pipelines() if registry is None else Pipelines(())
+    builder = _Builder(text, default_registry() if registry is None else registry, named)
+    return Pipeline(tuple(builder.all(read_items(text))))
 
 
 def _options_text(pass_: Pass) -> Iterator[str]:
@@ -99,9 +101,35 @@ def _classes(passes: tuple[Pass, ...]) -> Iterator[type[Pass]]:
 class _Builder:
     """Makes passes of items; `text` is there to point at."""
 
-    def __init__(self, text: str, registry: Registry) -> None:
+    def __init__(self, text: str, registry: Registry, named: Pipelines, chain: tuple[str, ...] = ()) -> None:
         self.text = text
         self.registry = registry
+        self.named = named
+        self.chain = chain
+
+    def all(self, items: Iterable[Item]) -> Iterator[Pass]:
+        """The passes of items, those of a named pipeline in its place."""
+        for item in items:
+            name = item.name.text
+            found = self.named.get(name) if name not in self.registry.names() else None
+            if found is None:
+                yield self.build(item)
+            else:
+                yield from self._expanded(item, found)
+
+    def _expanded(self, item: Item, found: NamedPipeline) -> Iterator[Pass]:
+        name = item.name
+        if item.options or item.inside is not None:
+            problem = f"{name.text} is a named pipeline: it takes neither options nor parentheses"
+            raise mistake(problem, self.text, name.start, name.end)
+        if name.text in self.chain:
+            circle = " -> ".join((*self.chain, name.text))
+            raise mistake(f"named pipelines name each other in a circle: {circle}", self.text, name.start, name.end)
+        try:
+            builder = _Builder(found.text, self.registry, self.named, (*self.chain, name.text))
+            yield from builder.all(read_items(found.text))
+        except PipelineError as error:
+            raise PipelineError(f"in the pipeline {name.text!r} of {found.source}: {error}") from None
 
     def build(self, item: Item) -> Pass:
         pass_class = self._resolve(item.name)
@@ -122,7 +150,7 @@ class _Builder:
         try:
             return self.registry.get(name.text)
         except UserError as error:
-            names = self.registry.names()
+            names = (*self.registry.names(), *self.named.names())
             note = "" if name.text in names else f"passes: {', '.join(names) or 'none are installed'}"
             raise mistake(str(error), self.text, name.start, name.end, note) from error
 
@@ -158,4 +186,4 @@ class _Builder:
         if item.inside is None:
             problem = f"{item.name.text} needs passes in parentheses, as in {item.name.text}(...)"
             raise mistake(problem, self.text, item.name.start, item.name.end)
-        return tuple(map(self.build, item.inside))
+        return tuple(self.all(item.inside))

@@ -143,9 +143,7 @@ class Builder:
         """A new constant; a sequence of integers becomes int64 of shape (n,)."""
         if not isinstance(content, Tensor):
             content = tensor(content if isinstance(content, np.ndarray) else np.array(content, np.int64))
-        self.constants.append(
-            self.match.ctx.rewriter.constant(self.match.graph, content, hint, before=self.match.root)
-        )
+        self.constants.append(self.match.ctx.rewriter.constant(self.match.graph, content, hint, before=self.match.root))
         return self.constants[-1]
 
 

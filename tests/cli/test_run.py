@@ -172,6 +172,92 @@ def test_print_ir_after_one_pass(cli, model):
     assert [line for line in out.splitlines() if line.startswith("# ")] == ["# after dce"]
 
 
+def test_print_ir_around_nested_passes(cli, model):
+    out = cli("run", model, "-p", "repeat(fold,dce)", "--print-ir-before=dce", "--print-ir-changed").out
+    headings = [line for line in out.splitlines() if line.startswith("# ")]
+    assert headings == [
+        "# after fold",
+        "# before dce",
+        "# after dce",
+        "# before dce",
+        "# after repeat(fold,dce)",
+    ]
+
+
+def test_print_ir_into_a_folder_as_diffs(cli, tmp_path, model):
+    folder = tmp_path / "ir"
+    args = ("--print-ir-before=fold", "--print-ir-after", "--print-ir-dir", folder, "--print-ir-diff")
+    code, out, _ = cli("run", model, "-p", "fold,dce,dce", *args)
+    assert (code, out) == (0, "")
+    names = ["001-before-fold.txt", "002-after-fold.txt", "003-after-dce.txt", "004-after-dce.txt"]
+    assert [path.name for path in sorted(folder.iterdir())] == names
+    diff = (folder / names[2]).read_text().splitlines()
+    assert any(line.startswith("-") and "Neg" in line for line in diff)
+    assert (folder / names[3]).read_text() == "# after dce: unchanged\n"
+
+
+def test_print_ir_of_what_a_pass_failed_on(cli, model, spoiling):
+    code, out, _ = cli("run", model, "-p", "fold,spoil{how=fail}", "--print-ir-failed")
+    assert code == 3
+    assert out.startswith("# failed spoil{how=fail}\n")
+    assert "Neg" in out
+
+
+def test_print_ir_is_asked_for_by_passes_of_the_pipeline(cli, model):
+    code, _, err = cli("run", model, "-p", "fixpoint(fold)", "--print-ir-after=fols")
+    assert code == 2
+    assert "not a pass of the pipeline (it has fixpoint, fold); did you mean 'fold'?" in err
+    assert cli("run", model, "-p", "fold", "--print-ir-diff").code == 2
+
+
+def test_timing_and_statistics(cli, model):
+    err = cli("run", model, "-p", "repeat(fold,dce)", "--timing", "--statistics").err
+    assert "itself  verifying  measuring" in err
+    assert "framework, without measuring," in err
+    assert "  fold" in err
+    assert "rule evaluate" in err
+    assert "nothing changed" in err
+
+
+def test_budget(cli, tmp_path, model):
+    out, report = tmp_path / "out.onnx", tmp_path / "report.json"
+    asked = ("-p", SMALLER, "--budget", "rel-l2=1e-9", "-o", out, "--report", report)
+    code, _, err = cli("run", model, *asked)
+    assert code == 0
+    assert "rolled back, over the budget: rel-l2" in err
+    steps = json.loads(report.read_text())["steps"]
+    assert [step["fate"] for step in steps] == ["ran", "ran", "rolled back"]
+    assert content(out) != content(model)
+    out.unlink()
+    code, _, err = cli("run", model, *asked, "--over-budget=stop")
+    assert code == 1
+    assert err.startswith("onnxpress: error: pass 'quantize-insert' is over the budget: rel-l2")
+    assert not out.exists()
+    assert cli("run", model, "-p", "fold", "--budget", "rel-l3=1").code == 2
+
+
+def test_verify_each_numbers_measures_inside_combinators(cli, tmp_path, model):
+    report = tmp_path / "report.json"
+    for asked, measured in (("structure", False), ("numbers", True), ("off", False)):
+        assert cli("run", model, "-p", "repeat(fold,dce)", "--verify-each", asked, "--report", report).code == 0
+        inside = json.loads(report.read_text())["steps"][0]["steps"]
+        assert [step["step_error"] is not None for step in inside] == [measured, measured, False, False]
+
+
+def test_samples(cli, model, data):
+    assert "on 2 samples" in cli("run", model, "-p", "fold", "--data", data, "--samples", "2").err
+
+
+def test_pipeline_from_a_file(cli, tmp_path, model):
+    file = tmp_path / "pipeline.txt"
+    file.write_text("fold, # first\ndce\n")
+    assert "dce" in cli("run", model, "-p", f"@{file}").err
+    code, _, err = cli("run", model, "-p", f"@{tmp_path / 'absent.txt'}")
+    assert (code, err.count("\n")) == (2, 1)
+    file.write_text("fold,\ndze\n")
+    assert "did you mean 'dce'?" in cli("run", model, "-p", f"@{file}").err
+
+
 def test_missed_remarks_are_shown_and_applied_ones_on_request(cli, model):
     err = cli("run", model, "-p", "dce,dce").err
     assert "nothing is dead" in err

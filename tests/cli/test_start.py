@@ -56,7 +56,7 @@ def test_start_imports_nothing_heavy(args):
         (["run", "m.onnx"], "missing option '-p' / '--pipeline'"),
         (["run", "m.onnx", "-p", "fold", "--sead", "1"], "'--seed'"),
         (["run", "m.onnx", "-p", "fold", "--seed", "-1"], "--seed"),
-        (["run", "m.onnx", "-p", "fold", "--remarks", "some"], "'missed', 'all'"),
+        (["run", "m.onnx", "-p", "fold", "--remarks", "some"], "'missed', 'failed'"),
         (["compare", "a.onnx"], "missing argument 'B'"),
         (["passes", "fold", "dce"], "unexpected extra argument"),
     ],

@@ -14,6 +14,7 @@ from onnxpress.passes.graph.fold import Fold
 from onnxpress.passes.manager.base import Effect
 from onnxpress.passes.manager.manager import PassManager
 from onnxpress.passes.manager.registry import default_registry
+from onnxpress.passes.manager.text import parse_pipeline
 from onnxpress.specs import Trial, check_pass, feeds, models
 from onnxpress.specs.bits import differing
 
@@ -23,7 +24,31 @@ def held_elsewhere(trial: Trial) -> float:
     return 0.0
 
 
-@pytest.mark.parametrize("name", default_registry().names())
+INSIDE = "(fold,dce)"
+COMBINATORS = {
+    "at": "at{ops=[Constant Add Mul Shape]}",
+    "fixpoint": "fixpoint",
+    "guard": "guard{unequal=0}",
+    "repeat": "repeat",
+}
+"""Combinators with the options that they are checked with; inside are passes that are EXACT."""
+
+
+def test_no_combinator_is_forgotten() -> None:
+    registry = default_registry()
+    assert {name for name in registry.names() if registry.get(name).takes_pipeline} == set(COMBINATORS)
+
+
+@pytest.mark.parametrize("text", COMBINATORS.values())
+def test_every_combinator_keeps_the_promises_of_what_is_inside(text: str) -> None:
+    (pass_,) = parse_pipeline(text + INSIDE)
+    backend = OrtBackend() if pass_.needs_judge else None  # errors are measured as deployed, too: onnxruntime's alone
+    checked = check_pass(pass_, backend=backend)
+    assert checked.changed > 0
+    assert checked.compared > checked.examples // 2
+
+
+@pytest.mark.parametrize("name", [name for name in default_registry().names() if name not in COMBINATORS])
 def test_every_pass_keeps_its_promises(name: str) -> None:
     pass_class = default_registry().get(name)
     bounded = pass_class.effect in (Effect.ROUNDING, Effect.LOSSY)
