@@ -14,6 +14,10 @@ _MODULES: Mapping[str, str] = MappingProxyType(
         "passes": ".passes",
         "print": ".print",
         "compare": ".compare",
+        "debug": ".debug",
+        "bisect": ".bisect",
+        "reduce": ".reduce",
+        "reproduce": ".reproduce",
         "stats": ".stats",
         "demo": ".demo.command",
     }

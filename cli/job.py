@@ -15,11 +15,13 @@ from .options import pins_of, size_of
 if TYPE_CHECKING:
     from ..backends.interface import Pins
     from ..backends.metrics import Limit
+    from ..errors import PassError
     from ..ir import Model
     from ..passes.manager.report import Report
     from ..passes.manager.runner import VerifyEach
     from ..passes.manager.text import Pipeline
     from .progress import Bars
+    from .reproduce import Witness
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ class Request:
     print_ir_dir: Path | None
     print_ir_diff: bool
     external_above: str | None
+    reproducer: Path | None
+    """The folder that a failing pass leaves a reproducer in; None for none."""
+    synthetic_weights: bool
 
 
 @dataclass(frozen=True)
@@ -67,31 +72,56 @@ class Job:
     def run(self, progress: Bars) -> tuple[Model, Report]:
         """Read the model, run the pipeline over it, and time the result if that was asked for."""
         from ..api import SAMPLES, PassManager, load
+        from ..errors import PassError
         from ..ir import clone_model
         from ..passes.manager.manager import IDLE_LIMIT
+        from .reproduce import Witness
 
         asked = self.request
         with progress.working("reading"):
             model = load(asked.source)
         self._check_targets(model)
         original = clone_model(model) if asked.timed else model
+        witness = Witness()
         manager = PassManager(
             self.passes,
             seed=asked.seed,
             pins=self.pins,
             progress=progress,
-            instruments=[] if self.printer is None else [self.printer],
+            instruments=[witness, *([] if self.printer is None else [self.printer])],
             verify_each=cast("VerifyEach", asked.verify_each),
             budget=self.budget,
             over_budget=cast("Literal['rollback', 'stop']", asked.over_budget),
             idle_limit=IDLE_LIMIT if asked.pass_timeout is None else asked.pass_timeout or None,
             samples=asked.samples or SAMPLES,
         )
-        report = manager.run(model, data=asked.data or None)
+        try:
+            report = manager.run(model, data=asked.data or None)
+        except PassError as error:
+            self._leave_reproducer(error, witness, progress)
+            raise
         if asked.timed:
             with progress.working("timing"):
                 report.extra["latency"] = self._latency(original, model)
         return model, report
+
+    def _leave_reproducer(self, error: PassError, witness: Witness, progress: Bars) -> None:
+        """Add to the error where a reproducer of it lies."""
+        from ..api import SAMPLES
+        from .question import Asked
+        from .reproduce import leave_reproducer
+
+        asked = self.request
+        if asked.reproducer is None:
+            return
+        question = Asked(
+            asked.source, "", "", asked.data, asked.shapes, asked.values, asked.seed, asked.samples or SAMPLES
+        )
+        folder = leave_reproducer(
+            error, witness, question, asked.reproducer, synthetic=asked.synthetic_weights, progress=progress
+        )
+        if folder is not None:
+            error.args = (f"{error}; onnxpress reproduce {folder} shows it again",)
 
     def _check_targets(self, model: Model) -> None:
         """UserError if a file would be written over one that the model is read from."""

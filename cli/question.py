@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..ir import Model
     from ..passes.debug.condition import Condition, Finding
     from ..passes.debug.lab import Feeds, Lab
+    from ..passes.debug.reduce import Reduction
     from ..passes.manager.base import Pass
     from ..passes.manager.judging import Judge
     from .progress import Bars
@@ -56,10 +57,11 @@ def pose(asked: Asked, progress: Bars) -> Question:
     from ..api import load
     from ..backends.metrics import METRICS
     from ..passes.debug.condition import Condition, When
+    from ..passes.manager.named import text_of
     from ..passes.manager.text import parse_pipeline
 
     when = When.parse(asked.when, METRICS)
-    passes = parse_pipeline(asked.pipeline)
+    passes = parse_pipeline(text_of(asked.pipeline))
     pins = pins_of(asked.shapes, asked.values)
     check_exists(asked.source)
     check_data_files(asked.data)
@@ -144,3 +146,15 @@ def run_apart(model: Model, passes: Sequence[Pass], feeds: Feeds, seed: int) -> 
             check=False,
         )
     return done.returncode
+
+
+def write_slice(found: Reduction, output: Path) -> None:
+    """Write a reduced model, and what to feed it into an .npz file beside."""
+    from ..api import save
+    from ..backends.atomic import write_file
+    from ..passes.debug.inputs import inputs_npz
+
+    save(found.model, output)
+    inputs = inputs_npz(found.feeds)
+    if inputs is not None:
+        write_file([memoryview(inputs)], output.with_suffix(".npz"))

@@ -91,6 +91,9 @@ def _print_options(command: Any) -> Any:
     default="missed",
     help="Which remarks to show; missed (the default) shows failed ones too.",
 )
+@click.option("--reproducer", metavar="DIR", type=_PATH, help="Where a failing pass leaves a reproducer (beside OUT).")
+@click.option("--no-reproducer", is_flag=True, help="Leave none.")
+@click.option("--synthetic-weights", is_flag=True, help="Put seeded weights in a reproducer where it still fails.")
 @click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
 @debug_option
 def command(
@@ -113,6 +116,9 @@ def command(
     statistics: bool,
     external_above: str | None,
     remarks: str,
+    reproducer: Path | None,
+    no_reproducer: bool,
+    synthetic_weights: bool,
     quiet: bool,
     print_ir_dir: Path | None,
     print_ir_diff: bool,
@@ -151,6 +157,8 @@ def command(
             print_ir_dir,
             print_ir_diff,
             external_above,
+            None if no_reproducer else reproducer or (output.parent if output is not None else Path()),
+            synthetic_weights,
         )
     )
     with bars(quiet=quiet or job.prints_models) as progress:

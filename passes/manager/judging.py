@@ -74,6 +74,10 @@ class Measurements:
         """The model as it is now gives `outputs`: known without running it, as after a rollback."""
         self._version, self._outputs = self.model.version, outputs
 
+    def forget(self) -> None:
+        """The model as it is now is not the original, and was not run yet."""
+        self._version = -1
+
     def since(self, before: Outputs) -> Metrics:
         """The error of the model as it is now against earlier outputs."""
         after = self.outputs()

@@ -197,7 +197,7 @@ def test_print_ir_into_a_folder_as_diffs(cli, tmp_path, model):
 
 
 def test_print_ir_of_what_a_pass_failed_on(cli, model, spoiling):
-    code, out, _ = cli("run", model, "-p", "fold,spoil{how=fail}", "--print-ir-failed")
+    code, out, _ = cli("run", model, "-p", "fold,spoil{how=fail}", "--print-ir-failed", "--no-reproducer")
     assert code == 3
     assert out.startswith("# failed spoil{how=fail}\n")
     assert "Neg" in out
@@ -284,7 +284,7 @@ def test_a_model_that_gives_nan_is_not_written(cli, tmp_path, model, spoiling):
 
 def test_a_pass_that_fails_is_three_and_named(cli, tmp_path, model, spoiling):
     out = tmp_path / "out.onnx"
-    code, stdout, err = cli("run", model, "-p", "fold,spoil{how=fail}", "-o", out)
+    code, stdout, err = cli("run", model, "-p", "fold,spoil{how=fail}", "-o", out, "--no-reproducer")
     assert (code, stdout) == (3, "")
     assert err.startswith("onnxpress: error: pass 'spoil' failed: KeyError: 'lost'")
     assert err.count("\n") == 1

@@ -50,7 +50,7 @@ def test_start_imports_nothing_heavy(args):
     ("args", "words"),
     [
         (["pases"], "no command 'pases'; did you mean 'passes'?"),
-        (["zzz"], "no command 'zzz' (commands: run, passes, print, compare, stats, demo)"),
+        (["zzz"], "no command 'zzz' (commands: run, passes, print, compare, debug, "),
         (["--verson"], "'--verson'"),
         (["run"], "missing argument 'IN'"),
         (["run", "m.onnx"], "missing option '-p' / '--pipeline'"),

@@ -1,0 +1,130 @@
+"""`onnxpress reproduce FOLDER`: run a reproducer, and what writes one when a pass of a run fails."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..passes.manager.instruments import Instrument
+from .options import debug_option
+
+if TYPE_CHECKING:
+    from ..ir import Model
+    from ..passes.debug.reproducer import Reproducer
+    from ..passes.manager.base import Pass
+    from .progress import Bars
+    from .question import Asked
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command("reproduce", short_help="Run a reproducer, which a failing pass left.")
+@click.argument("folder", metavar="FOLDER", type=_PATH)
+@debug_option
+def command(folder: Path) -> int:
+    """Run what FOLDER holds, and say whether the pass fails as it did.
+
+    Exit code 0 if it does, 1 if it does not, 2 if the folder is no reproducer or its pass is not installed.
+    """
+    from ..passes.debug.failure import Failure
+    from ..passes.debug.reproducer import read_reproducer
+
+    kept = read_reproducer(folder)
+    found = _run(folder, kept)
+    for line in _other_versions(kept):
+        click.echo(line, err=True)
+    if found is None:
+        click.echo(f"not reproduced: no pass fails; it was: {kept.failure.message}")
+        return 1
+    seen = Failure.of(found)
+    if not seen.same_as(kept.failure, to_the_line=False):
+        click.echo(f"not reproduced: it fails in another way: {seen.message}; it was: {kept.failure.message}")
+        return 1
+    click.echo(f"reproduced: {seen.message}")
+    return 0
+
+
+def _run(folder: Path, kept: Reproducer) -> Exception | None:
+    """The failure, None if there is none."""
+    from ..api import PassManager, load
+    from ..errors import PassError
+    from ..passes.debug.reproducer import INPUTS, MODEL
+    from ..passes.manager.text import parse_pipeline
+
+    passes = parse_pipeline(kept.pipeline)
+    data = str(folder / INPUTS) if (folder / INPUTS).is_file() else None
+    model = load(folder / MODEL)
+    manager = PassManager(passes, seed=kept.seed, measure=kept.measured)
+    try:
+        manager.run(model, data=data if kept.gives_data or kept.measured else None)
+    except PassError as error:
+        return error
+    return None
+
+
+def _other_versions(kept: Reproducer) -> list[str]:
+    import platform
+
+    from .. import __version__
+    from ..backends.ort import versions
+
+    here = {"onnxpress": __version__, **versions(), "python": platform.python_version()}
+    return [
+        f"{name} is {here[name]} here and was {version}"
+        for name, version in sorted(kept.versions.items())
+        if here.get(name, version) != version
+    ]
+
+
+class Witness(Instrument):
+    """Keeps the model that a pass failed on; of nested passes that of the innermost. Costs no weight."""
+
+    def __init__(self) -> None:
+        self.seen: tuple[Pass, Model] | None = None
+
+    def failed(self, pass_: Pass, model: Model, error: BaseException) -> None:
+        """Keep a copy of the model, which is as it was before the pass."""
+        from ..errors import OnnxpressError
+        from ..ir import clone_model
+
+        is_failure = isinstance(error, OnnxpressError) and error.exit_code not in (1, 2)
+        if self.seen is None and is_failure:
+            self.seen = pass_, clone_model(model)
+
+
+def leave_reproducer(
+    error: Exception, witness: Witness, asked: Asked, parent: Path, *, synthetic: bool, progress: Bars
+) -> Path | None:
+    """Write a reproducer of a failed run below `parent`; None, and a line on stderr that says why, if there is none."""
+    from .. import __version__
+    from ..api import save
+    from ..backends.ort import versions
+    from ..errors import OnnxpressError
+    from ..passes.debug.failure import Failure
+    from ..passes.debug.reproducer import Case, reduce_case, write_reproducer
+    from .options import pins_of
+    from .question import feeds_of, make_lab
+
+    if witness.seen is None:
+        return None
+    pass_, model = witness.seen
+    lab = make_lab(asked.seed, progress)
+    try:
+        feeds = feeds_of(model, asked, pins_of(asked.shapes, asked.values), lab)
+    except OnnxpressError:
+        feeds = ()  # a model that does not run has none; the pass may fail all the same
+    case = Case(pass_, model, Failure.of(error), feeds, gives_data=bool(asked.data) and bool(feeds))
+    found = reduce_case(case, lab, synthetic=synthetic)
+    if found is None:
+        click.echo("onnxpress: no reproducer: the pass does not fail again on the same model", err=True)
+        return None
+    reduction, measured = found
+    facts = {"onnxpress": __version__, **versions()}
+    try:
+        return write_reproducer(parent, case, reduction, measured=measured, seed=asked.seed, versions=facts, save=save)
+    except OSError as problem:
+        print(f"onnxpress: no reproducer: {problem}", file=sys.stderr)
+        return None

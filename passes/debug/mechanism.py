@@ -1,0 +1,132 @@
+"""Why a region gives other values than the node it stands for: what can be told from its operators and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import ExecutionError
+from ...ir import Backend, Model, Node, Value
+from ...ir.dtypes import is_float
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A region: the value in the first model, the value in the second and the nodes that compute it there, what they
+    were fed, what came out of the first model, and what came out of the region."""
+
+    before: Value
+    after: Value
+    nodes: Sequence[Node]
+    fed: Mapping[str, Any]
+    wanted: Any
+    found: Any
+
+
+def explain(place: Place, result: Model, backend: Backend) -> str:
+    """The mechanism in words; `unknown` where nothing can be told."""
+    found = [*_overflow(place), *_activations(place), *_weights(place, result, backend), *_operators(place)]
+    return "; ".join(found) or "unknown"
+
+
+def _overflow(place: Place) -> Iterator[str]:
+    wanted, found = np.asarray(place.wanted), np.asarray(place.found)
+    if wanted.dtype.kind == "f" and (np.isfinite(wanted) & ~np.isfinite(found)).any():
+        yield f"overflow: {_share((np.isfinite(wanted) & ~np.isfinite(found)).mean())} are not finite any more"
+
+
+def _activations(place: Place) -> Iterator[str]:
+    """Saturation and rounding where the region quantizes what it is fed; clipping that the first model does not do."""
+    original = place.before.producer
+    for node in place.nodes:
+        read = node.input(0)
+        fed = place.fed.get(read.name) if read is not None else None
+        if node.is_op("QuantizeLinear") and isinstance(fed, np.ndarray):
+            yield _saturation(node, fed)
+        elif node.is_op("Clip") and isinstance(fed, np.ndarray) and (original is None or not original.is_op("Clip")):
+            low, high = (_constant(node.input(slot)) for slot in (1, 2))
+            outside = np.zeros(fed.shape, bool)
+            outside |= fed < low if low is not None else False
+            outside |= fed > high if high is not None else False
+            yield f"clipping: {_share(outside.mean())} lie outside of the range"
+        elif node.is_op("Cast") and isinstance(fed, np.ndarray) and fed.dtype == np.float32:
+            yield "rounding: values are cast to a narrower type"
+
+
+def _saturation(node: Node, fed: Array) -> str:
+    scale, zero = _constant(node.input(1)), _constant(node.input(2))
+    if scale is None or scale.size != 1:
+        return "rounding: values are quantized"
+    levels = np.iinfo(zero.dtype if zero is not None and zero.dtype.kind in "iu" else np.uint8)
+    exact = fed / float(scale.reshape(())) + (0.0 if zero is None else float(zero.reshape(())))
+    outside = (exact < levels.min - 0.5) | (exact > levels.max + 0.5)
+    if outside.any():
+        excess = max(float(levels.min - exact.min()), float(exact.max() - levels.max))
+        return f"saturation: {_share(outside.mean())} lie outside of the range, by up to {excess:.3g} steps"
+    return f"rounding: steps of {float(scale.reshape(())):.3g}"
+
+
+def _weights(place: Place, result: Model, backend: Backend) -> Iterator[str]:
+    """What became of the weights of the node."""
+    original = place.before.producer
+    node = next((n for n in place.nodes if original is not None and n.op_type == original.op_type), None)
+    if original is None or node is None:
+        return
+    for slot, old in enumerate(original.inputs):
+        new = node.input(slot)
+        before = None if old is None or old.const is None else old.const.numpy()
+        if before is None or new is None or before.dtype.kind != "f":
+            continue
+        after = _evaluated(new, result, backend)
+        if after is None or after.shape != before.shape or np.array_equal(before, after):
+            continue
+        yield _of_weight(old.name if old is not None else "", before, after, is_stored=new.const is not None)
+
+
+def _of_weight(name: str, before: Array, after: Array, *, is_stored: bool) -> str:
+    total = float(np.square(before.astype(np.float64)).sum())
+    lost = float(np.square((before - after).astype(np.float64)).sum())
+    gone = (after == 0) & (before != 0)
+    energy = float(np.square(before[gone].astype(np.float64)).sum())
+    if total and energy > lost / 2:
+        return f"pruned energy: {_share(gone.mean())} of {name} is zero now, {_share(energy / total)} of its energy"
+    size = np.sqrt(lost / total) if total else np.inf
+    if not is_stored:
+        return f"weight quantization: {name} is off by rel-l2 {size:.3g}"
+    return f"changed constant: {name} is off by rel-l2 {size:.3g}"
+
+
+def _operators(place: Place) -> Iterator[str]:
+    original = place.before.producer
+    kinds = [node.op_type for node in place.nodes if node.constant is None]
+    if original is not None and original.op_type not in kinds:
+        yield f"other operators: {', '.join(dict.fromkeys(kinds))} instead of {original.op_type}"
+
+
+def _constant(value: Value | None) -> Array | None:
+    return None if value is None or value.const is None else value.const.numpy()
+
+
+def _evaluated(value: Value, model: Model, backend: Backend) -> Array | None:
+    """A constant, or what is decoded from constants; None if it depends on inputs."""
+    if value.const is not None:
+        tensor = value.const
+        return tensor.numpy() if is_float(tensor.dtype) else None
+    try:
+        session = backend.prepare(model, outputs=[value.name])
+        if any(not port.optional for port in session.inputs):
+            return None
+        found = session.run({})[value.name]
+    except ExecutionError:
+        return None
+    return found if isinstance(found, np.ndarray) else None
+
+
+def _share(part: float) -> str:
+    return f"{100 * part:.3g}%"

@@ -1,0 +1,123 @@
+"""bisect, reduce and debug find the harm, and the smallest model that shows it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+import onnxpress as op
+
+ASKED = ("--when", "rel-l2>0.1")
+
+
+@pytest.mark.parametrize("nth", [1, 5, 12])
+def test_the_pass_the_application_and_the_node_are_named(cli, tmp_path, scales, nth):
+    out = tmp_path / "slice.onnx"
+    asked = ("-p", f"fold,dce,harm{{nth={nth}}},dce", *ASKED, "-o", out)
+    code, stdout, _ = cli("bisect", scales, *asked)
+    assert code == 0
+    assert stdout.splitlines()[:3] == [
+        f"pass 3 of 4: harm{{nth={nth}}}" if nth > 1 else "pass 3 of 4: harm",
+        f"application {nth} of 12 of rule 'stretch'",
+        f"node scale{nth - 1}",
+    ]
+    small = onnx.load(out)
+    assert f"scale{nth - 1}" in [node.name for node in small.graph.node]
+    assert out.with_suffix(".npz").is_file()
+    onnx.checker.check_model(small)
+
+
+def test_a_pass_that_claims_no_rule_is_bisected_by_edits(cli, scales):
+    code, out, _ = cli("bisect", scales, "-p", "fold,harm{nth=7 claims=false}", *ASKED, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert (found["position"], found["by"], found["rule"], found["node"]) == (2, "harm", "", "scale6")
+
+
+def test_inside_a_combinator_the_pass_that_did_it_is_named(cli, scales):
+    code, out, _ = cli("bisect", scales, "-p", "dce,repeat{times=1}(fold,harm{nth=3})", *ASKED, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert (found["position"], found["by"], found["node"]) == (2, "harm", "scale2")
+
+
+def test_a_condition_that_does_not_hold_is_exit_code_one(cli, tmp_path, scales):
+    out = tmp_path / "slice.onnx"
+    code, stdout, err = cli("bisect", scales, "-p", "fold,dce", *ASKED, "-o", out)
+    assert (code, stdout, err.count("\n")) == (1, "", 1)
+    assert "does not hold" in err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("when", ["rel-l3>1", "rel-l2>x", "explodes", "rel-l2=1"])
+def test_a_condition_that_cannot_be_read_is_a_mistake(cli, scales, when):
+    code, _, err = cli("bisect", scales, "-p", "fold", "--when", when)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--when" in err
+
+
+def test_reduce_leaves_the_node_that_matters(cli, tmp_path, scales):
+    out = tmp_path / "small.onnx"
+    code, stdout, _ = cli("reduce", scales, "-p", "harm{nth=1}", "--when", "rel-l2>0.1", "-o", out)
+    assert code == 0
+    assert stdout.startswith(f"{out}: 1 of 24 nodes")
+    small = onnx.load(out)
+    assert len(small.graph.node) == 1
+    report = cli("run", out, "-p", "fold", "--data", out.with_suffix(".npz"))
+    assert report.code == 0
+
+
+def test_debug_ranks_the_harm_first_and_calls_what_carries_it_clean(cli, tmp_path, scales):
+    from .harmful import Harm
+
+    model = op.load(scales)
+    op.PassManager([Harm(nth=5)]).run(model)
+    harmed = tmp_path / "harmed.onnx"
+    op.save(model, harmed)
+    code, out, _ = cli("debug", scales, harmed, "--json")
+    assert code == 0
+    (place,) = json.loads(out)["places"]
+    assert place["node"] == "scale4"
+    assert place["born"] == pytest.approx(0.3, rel=1e-3)
+    assert place["cost"] == pytest.approx(0.3, rel=1e-3)
+    assert place["mechanism"].startswith("changed constant: w4 is off by rel-l2 0.3")
+
+
+def test_debug_tells_pruned_weights(cli, tmp_path, scales):
+    model = onnx.load(scales)
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name == "w8")
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values[:8] = 0
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, "w8"))
+    pruned = tmp_path / "pruned.onnx"
+    onnx.save(model, pruned)
+    out = cli("debug", scales, pruned).out
+    assert "pruned energy: 50% of w8 is zero now" in out
+    assert "scale8" in out.splitlines()[3]
+
+
+def test_debug_of_equal_models(cli, scales):
+    assert "No error is born anywhere." in cli("debug", scales, scales).out
+
+
+def test_debug_tells_saturation(cli, tmp_path, scales):
+    model = onnx.load(scales)
+    at = next(index for index, node in enumerate(model.graph.node) if node.name == "scale6")
+    node = model.graph.node[at]
+    extra = [
+        onnx.helper.make_node("QuantizeLinear", [node.input[0], "s", "z"], ["q"]),
+        onnx.helper.make_node("DequantizeLinear", ["q", "s", "z"], ["dq"]),
+    ]
+    node.input[0] = "dq"
+    for one in reversed(extra):
+        model.graph.node.insert(at, one)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1e-3), "s"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.uint8(0), "z"))
+    quantized = tmp_path / "quantized.onnx"
+    onnx.save(model, quantized)
+    (place,) = json.loads(cli("debug", scales, quantized, "--json").out)["places"]
+    assert place["node"] == "scale6"
+    assert place["mechanism"].startswith("saturation: ")
