@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .errors import OnnxpressError as OnnxpressError
     from .ir import Graph as Graph
     from .ir import Model as Model
+    from .ir import Value as Value
     from .passes.manager.base import Effect as Effect
     from .passes.manager.base import Pass as Pass
     from .passes.manager.context import Context as Context
@@ -38,6 +39,7 @@ _LAZY = {
     "Pass": "passes.manager.base",
     "PassManager": "api",
     "Report": "api",
+    "Value": "ir",
     "compare": "api",
     "load": "api",
     "option": "passes.manager.options",

@@ -12,6 +12,7 @@ from onnx import ModelProto
 from . import __version__
 from .backends import default_backend
 from .backends.compare import Comparison, compare_sessions
+from .backends.digests import data_digest, model_digest
 from .backends.files import Saved, load_model, model_from, save_model
 from .backends.generate import generate_feeds
 from .backends.interface import Pins
@@ -68,8 +69,9 @@ class PassManager:
     The error is measured after every pass on the first `samples` of `data`, or on generated inputs, which `pins` can
     fix in shape and value; `measure=False` leaves that out, where no pass decides by it. `budget` holds limits of the
     error against the original, like `rel-l2=1e-2`: a pass that breaks one is rolled back, or the run stops.
-    `verify_each` says what is checked after each pass, those inside combinators too: the structure of the model, also
-    the numbers, or nothing. A pass without a sign of life for `idle_limit` seconds is stopped.
+    `provenance` writes what made each node into the metadata of a model that was changed. `verify_each` says what is
+    checked after each pass, those inside combinators too: the structure of the model, also the numbers, or nothing. A
+    pass without a sign of life for `idle_limit` seconds is stopped.
     """
 
     def __init__(
@@ -87,7 +89,9 @@ class PassManager:
         over_budget: Literal["rollback", "stop"] = "rollback",
         idle_limit: float | None = manager.IDLE_LIMIT,
         samples: int = SAMPLES,
+        provenance: bool = False,
     ) -> None:
+        self.provenance = provenance
         limits = [Limit.parse(limit) if isinstance(limit, str) else limit for limit in budget]
         self.samples = samples
         self.backend = default_backend() if backend is None else backend
@@ -114,8 +118,28 @@ class PassManager:
         UserError if it does not fit the model, PassError if a pass fails: the model is then as it was before it.
         """
         samples = None if data is None else samples_for(model, data, self.backend, self.pins, self._manager.seed)
+        self._manager.provenance = self.facts(model, samples) if self.provenance else None
         judge = self._judge(model, samples) if self.measure or self._manager.needs_judge else None
         return self._manager.run(model, data=samples, judge=judge)
+
+    def facts(self, model: Model, samples: Samples | None) -> dict[str, Any]:
+        """What provenance tells of a run on `model` and `samples`: all that the result depends on."""
+        manager = self._manager
+        found = {
+            "pipeline": str(manager.passes),
+            "seed": manager.seed,
+            "versions": dict(manager.versions),
+            "input": model_digest(model),
+            "measure": self.measure,
+            "samples": self.samples,
+            "verify_each": manager.verify_each,
+            "data": None if samples is None else data_digest(samples),
+            "shapes": {name: list(shape) for name, shape in self.pins.shapes.items()},
+            "values": dict(self.pins.values),
+            "budget": dict(manager.budget),
+            "over_budget": manager.over_budget if manager.budget else None,
+        }
+        return {key: value for key, value in found.items() if value not in (None, {})}
 
     def _judge(self, model: Model, samples: Samples | None) -> Judge:
         source = samples.source if samples is not None else ""

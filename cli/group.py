@@ -18,6 +18,8 @@ _MODULES: Mapping[str, str] = MappingProxyType(
         "bisect": ".bisect",
         "reduce": ".reduce",
         "reproduce": ".reproduce",
+        "explain": ".explain",
+        "replay": ".replay",
         "stats": ".stats",
         "demo": ".demo.command",
     }

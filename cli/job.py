@@ -50,6 +50,7 @@ class Request:
     reproducer: Path | None
     """The folder that a failing pass leaves a reproducer in; None for none."""
     synthetic_weights: bool
+    provenance: bool
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Job:
             over_budget=cast("Literal['rollback', 'stop']", asked.over_budget),
             idle_limit=IDLE_LIMIT if asked.pass_timeout is None else asked.pass_timeout or None,
             samples=asked.samples or SAMPLES,
+            provenance=asked.provenance,
         )
         try:
             report = manager.run(model, data=asked.data or None)

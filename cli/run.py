@@ -79,6 +79,7 @@ def _print_options(command: Any) -> Any:
     metavar="SECONDS",
     help="Stop a pass that shows no sign of life for so long (1800); 0 waits for ever.",
 )
+@click.option("--provenance", is_flag=True, help="Write into OUT what made each node, and how to run it again.")
 @click.option("--report", metavar="R.json", type=_PATH, help="Write the whole report as JSON.")
 @click.option("--time", "timed", is_flag=True, help="Time the result against IN: interleaved runs, one thread.")
 @click.option("--timing", is_flag=True, help="Show where the time went, as a tree.")
@@ -110,6 +111,7 @@ def command(
     over_budget: str,
     verify_each: str,
     pass_timeout: float | None,
+    provenance: bool,
     report: Path | None,
     timed: bool,
     timing: bool,
@@ -159,6 +161,7 @@ def command(
             external_above,
             None if no_reproducer else reproducer or (output.parent if output is not None else Path()),
             synthetic_weights,
+            provenance,
         )
     )
     with bars(quiet=quiet or job.prints_models) as progress:

@@ -16,6 +16,7 @@ def clone_model(model: Model) -> Model:
     functions = [clone_function(function) for function in model.functions.values()]
     made = Model(clone_graph(model.graph, None, {}), functions, model.source, model.path)
     made._ir_version, made._opset = model.ir_version, dict(model.opset)
+    made._metadata = dict(model._metadata)
     return made
 
 
@@ -65,6 +66,7 @@ def clone_node(node: Node, graph: Graph, mapping: Mapping) -> Node:
         origin=node.origin,
         made_by=node.made_by,
     )
+    copy._metadata = dict(node._metadata)
     if node.is_touched:
         copy._source_attributes = None
     for name, attribute in node.attributes.items():

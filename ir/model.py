@@ -26,6 +26,7 @@ class Model:
         self._functions = {function.key: function for function in functions}
         self._ir_version = int(source.ir_version)
         self._opset = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in source.opset_import}
+        self._metadata: dict[str, str] = {}
         self._version = 0
 
     @property
@@ -42,6 +43,11 @@ class Model:
     def functions(self) -> Mapping[tuple[str, str, str], Function]:
         """The model-local functions by domain, name and overload."""
         return self._functions
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Its metadata: those of the source message, and what a pass set."""
+        return {**{entry.key: entry.value for entry in self.source.metadata_props}, **self._metadata}
 
     @property
     def version(self) -> int:

@@ -28,6 +28,7 @@ class Node:
         "_constant",
         "_graph",
         "_inputs",
+        "_metadata",
         "_next",
         "_outputs",
         "_prev",
@@ -66,6 +67,7 @@ class Node:
         self._outputs = outputs
         self._attributes = attributes
         self._source_attributes = attributes if source is not None else None
+        self._metadata: dict[str, str] = {}
         self._bodies: tuple[Graph, ...] | None = None
         self._constant: Tensor | None = None
         self._graph: Graph | None = None
@@ -96,6 +98,12 @@ class Node:
     def is_touched(self) -> bool:
         """Whether its attributes differ from those of its source message (or it has none)."""
         return self._attributes is not self._source_attributes
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Its metadata: those of the source message, and what a pass set."""
+        given = {} if self.source is None else {entry.key: entry.value for entry in self.source.metadata_props}
+        return {**given, **self._metadata}
 
     def attr(self, name: str, default: Any = None) -> Any:
         """The value of an attribute, or `default`."""

@@ -288,6 +288,16 @@ class Rewriter(Journal):
 
     # ---- the model
 
+    def set_metadata(self, subject: Node | Model, key: str, value: str) -> None:
+        """Set an entry of the metadata of a node (which files have from IR version 10 on) or of the model."""
+        before = subject._metadata
+        subject._metadata = {**before, key: value}
+
+        def undo() -> None:
+            subject._metadata = before
+
+        self.record("set-metadata", subject, undo)
+
     def unlist_input(self, value: Value) -> None:
         """Make an input with a default a constant: a change of the interface."""
         graph = value.graph

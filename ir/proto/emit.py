@@ -5,7 +5,7 @@ Absolute fidelity: an untouched model gives its source message, field by field, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,7 @@ def model_header(model: Model) -> ModelProto:
     if model.source.HasField("ir_version") or model.ir_version:
         proto.ir_version = model.ir_version
     _emit_opset(proto, model.source, model.opset)
+    _set_metadata(proto, model._metadata)
     return proto
 
 
@@ -212,6 +213,7 @@ def emit_node(node: Node, target: NodeProto, tensors: TensorEmitter) -> None:
         target.CopyFrom(node.source)
         _fix_names(target.input, node._inputs)
         _fix_names(target.output, node._outputs)
+        _set_metadata(target, node._metadata)
         return
     emit_node_header(node, target)
     for attribute in node.attributes.values():
@@ -232,6 +234,7 @@ def emit_node_header(node: Node, target: NodeProto) -> None:
         target.CopyFrom(shell(node.source, ("attribute", "input", "output")))
     target.input.extend(_names(node._inputs))
     target.output.extend(_names(node._outputs))
+    _set_metadata(target, node._metadata)
 
 
 def is_as_source(node: Node) -> bool:
@@ -240,10 +243,21 @@ def is_as_source(node: Node) -> bool:
     return (
         source is not None
         and not node.is_touched
+        and not node._metadata
         and not node.bodies
         and list(source.input) == _names(node._inputs)
         and list(source.output) == _names(node._outputs)
     )
+
+
+def _set_metadata(target: Any, metadata: Mapping[str, str]) -> None:
+    """Set entries of metadata, those that are there in their place."""
+    entries = {entry.key: entry for entry in target.metadata_props} if metadata else {}
+    for key, value in metadata.items():
+        entry = entries.get(key)
+        if entry is None:
+            entry = target.metadata_props.add(key=key)
+        entry.value = value
 
 
 def _is_rewritten(node: Node, tensors: TensorEmitter) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from .base import Effect, Pass, effect_of, walk_passes
 from .context import Context, Counted, Feed, Progress, Silent
 from .instruments import Instrument
 from .judging import Judge, Measurements, Metrics
+from .provenance import write_provenance
 from .remarks import Remarks
 from .report import Fate, Report, State, Step
 from .runner import Runner, VerifyEach
@@ -47,6 +48,8 @@ class PassManager:
     idle_limit: float | None = IDLE_LIMIT
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Shapes of inputs at which MACs are counted; without any, those of the judge's first feed."""
+    provenance: Mapping[str, Any] | None = None
+    """What a model that was changed is to tell of the run; None to write no provenance."""
 
     def __post_init__(self) -> None:
         self.passes = (
@@ -102,6 +105,8 @@ class _Run:
         for pass_ in ctx.progress.track(list(manager.passes), "passes"):
             steps.append(self._step(pass_, state))
             state = steps[-1].after or state
+        if manager.provenance is not None and any(step.changed for step in steps):
+            write_provenance(self.rewriter, manager.provenance)
         return Report(
             str(manager.passes),
             manager.seed,

@@ -14,6 +14,9 @@ import pytest
 HERE = Path(__file__).parent
 
 
+CALL = "from onnxpress.cli.main import main; raise SystemExit(main())"
+
+
 @pytest.fixture
 def folder(cli, tmp_path, long_chain):
     code, out, err = cli("run", long_chain, "-p", "fold,crash-at-sin,dce", "-o", tmp_path / "out.onnx")
@@ -34,24 +37,29 @@ def test_it_is_small_and_still_fails(cli, folder):
     assert cli("reproduce", folder).out == "reproduced: pass 'crash-at-sin' failed: KeyError: 'node340'\n"
 
 
-def test_it_fails_on_a_machine_that_has_the_plugin_alone(folder, tmp_path):
-    """Another process, which knows the pass from a distribution."""
+def test_it_fails_on_a_machine_that_has_the_plugin_alone(long_chain, tmp_path):
+    """In processes that know the pass from a distribution: the run that fails, and another elsewhere."""
     plugin = tmp_path / "site"
     info = plugin / "harmful-1.0.dist-info"
     info.mkdir(parents=True)
     (plugin / "harmful.py").write_text((HERE / "harmful.py").read_text())
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: harmful\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[onnxpress.passes]\ncrash-at-sin = harmful:CrashAtSin\n")
-    code = "from onnxpress.cli.main import main; raise SystemExit(main())"
-    command = [sys.executable, "-P", "-c", code, "reproduce", str(folder)]
-    for path, expected in ((str(plugin), 1), ("", 2)):
-        done = subprocess.run(
-            command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, cwd=tmp_path, check=False
-        )
-        # the class has another module there, so that it is another pass to the failure's eyes: it says so
-        words = "KeyError: 'node340'" if path else "unknown pass 'crash-at-sin'"
-        assert words in done.stdout + done.stderr
-        assert done.returncode in (0, expected), done.stderr
+
+    def call(*args: object, path: Path | str = plugin) -> tuple[int, str]:
+        command = [sys.executable, "-P", "-c", CALL, *map(str, args)]
+        env = {**os.environ, "PYTHONPATH": str(path)}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=tmp_path, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    assert call("run", long_chain, "-p", "fold,crash-at-sin")[0] == 3
+    (tmp_path / "onnxpress-reproducer-1").rename(tmp_path / "moved")
+    long_chain.unlink()
+    code, words = call("reproduce", tmp_path / "moved")
+    assert (code, words) == (0, "reproduced: pass 'crash-at-sin' failed: KeyError: 'node340'\n")
+    code, words = call("reproduce", tmp_path / "moved", path="")
+    assert code == 2
+    assert "unknown pass 'crash-at-sin'" in words
 
 
 def test_a_folder_is_never_overwritten(cli, folder, long_chain, tmp_path):

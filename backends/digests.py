@@ -1,0 +1,50 @@
+"""Digests of what a run depends on: the content of a model, wherever its weights lie, and sample data as it is fed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto
+
+from ..ir import Model, SparseTensor, Tensor, emit
+
+
+def model_digest(model: Model) -> str:
+    """SHA-256 of a model: of its message, in which digests stand for the contents of tensors. No path goes in."""
+    proto = emit(model, _digested)
+    return hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
+
+
+def _digested(tensor: Tensor, name: str) -> TensorProto:
+    message = TensorProto(name=name, data_type=tensor.dtype, dims=tensor.shape)
+    if tensor.dtype == TensorProto.STRING or isinstance(tensor, SparseTensor):
+        message.raw_data = hashlib.sha256(tensor.to_proto("").SerializeToString(deterministic=True)).digest()
+    else:
+        message.raw_data = hashlib.sha256(np.ascontiguousarray(tensor.numpy()).tobytes()).digest()
+    return message
+
+
+def data_digest(feeds: Iterable[Mapping[str, Any]]) -> str:
+    """SHA-256 of feeds in their order: names, types, shapes and elements; one feed in memory at a time."""
+    digest = hashlib.sha256()
+    for feed in feeds:
+        for name in sorted(feed):
+            _add(digest, name, feed[name])
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def _add(digest: Any, name: str, value: Any) -> None:
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        digest.update(f"{name} {value.dtype.str} {value.dtype.name} {value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    elif isinstance(value, np.ndarray):
+        digest.update(f"{name} object {value.shape} {value.ravel().tolist()!r}".encode())
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _add(digest, f"{name}[{index}]", item)
+    else:
+        digest.update(f"{name} {value!r}".encode())
