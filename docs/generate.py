@@ -7,6 +7,8 @@ which also works where the repository is browsed; `relinked` turns that into lin
 from __future__ import annotations
 
 import contextlib
+import html
+import inspect
 import io
 import json
 import posixpath
@@ -24,6 +26,8 @@ from onnxpress.cli.main import onnxpress as command_line
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(?<=\]\()([^()\s#]+\.md)(?=[)#])")
+CODE_WITH_BAR = re.compile(r"`([^`\n]*\\\|[^`\n]*)`")
+"""Code in a table that holds an escaped bar, whose backslash MkDocs would show."""
 INCLUDE = re.compile(r"^<!-- (\S+\.md): (.+) -->$", re.MULTILINE)
 """`<!-- README.md: Passes -->`, on a line of its own, stands for what is below that heading of that file."""
 
@@ -46,16 +50,15 @@ def place_of(source: str) -> str | None:
 
 
 def relinked(markdown: str, source: str, place: str) -> str:
-    """`markdown`, from the file `source` of the repository, with its links to other files made links from `place`."""
+    """`markdown`, from the file `source` of the repository, for the page `place`: its links lead to pages."""
 
     def page(match: re.Match[str]) -> str:
-        target = posixpath.normpath(posixpath.join(posixpath.dirname(source), match[1]))
-        found = place_of(target)
-        if found is None or not (ROOT / target).is_file():
+        found = place_of(posixpath.normpath(posixpath.join(posixpath.dirname(source), match[1])))
+        if found is None:
             raise DocsError(f"{source} links to {match[1]}, which is no page of the documentation")
         return posixpath.relpath(found, posixpath.dirname(place) or ".")
 
-    return LINK.sub(page, markdown)
+    return CODE_WITH_BAR.sub(lambda match: code(match[1].replace("\\|", "|")), LINK.sub(page, markdown))
 
 
 def with_includes(markdown: str, place: str) -> str:
@@ -101,7 +104,7 @@ def built_in_passes() -> list[dict[str, Any]]:
 def pass_pages() -> dict[str, str]:
     """The table of passes, and a page for each: what the class says of itself, then its specification."""
     found = built_in_passes()
-    rows = [(f"[`{one['name']}`]({one['name']}.md)", one["effect"], one["summary"]) for one in found]
+    rows = [(f"[`{one['name']}`]({one['name']}.md)", effect(one, "as inside"), one["summary"]) for one in found]
     index = f"""# Passes
 
 {table(("pass", "effect", "does"), rows)}
@@ -121,14 +124,16 @@ def pass_page(one: dict[str, Any]) -> str:
     title, _, spec = (ROOT / source).read_text(encoding="utf-8").partition("\n")
     if title != f"# {one['name']}":
         raise DocsError(f"the first line of {source} is not '# {one['name']}'")
+    inside = one["takes_pipeline"]
     facts = [
-        ("effect", f"**{one['effect']}**: {one['contract']}"),
+        ("effect", effect(one, "that of the weakest pass inside") + ("" if inside else f": {one['contract']}")),
         ("inputs and outputs", "kept" if one["keeps_interface"] else "may change"),
         ("run twice", "changes nothing more" if one["idempotent"] else "may change more"),
-        ("takes passes in parentheses", "yes" if one["takes_pipeline"] else "no"),
+        ("takes passes in parentheses", "yes" if inside else "no"),
         ("class", f"`{one['owner'].partition('(')[2].rstrip(')')}`"),
     ]
-    options = [(f"`{o['name']}`", f"`{o['default']}`", o["type"], meaning(o)) for o in one["options"]]
+    told = "\n".join(f"- {what}: {fact}" for what, fact in facts)
+    options = [(code(o["name"]), code(o["default"]), o["type"], meaning(o)) for o in one["options"]]
     accepted = table(("option", "default", "accepts", "meaning"), options) if options else "It has no options."
     return f"""# {one["name"]}
 
@@ -136,7 +141,7 @@ def pass_page(one: dict[str, Any]) -> str:
 
 {one["description"]}
 
-{table(("", ""), facts)}
+{told}
 
 {accepted}
 
@@ -144,6 +149,12 @@ def pass_page(one: dict[str, Any]) -> str:
 
 {relinked(spec.strip(), source, f"passes/{one['name']}.md")}
 """
+
+
+def effect(one: dict[str, Any], of_combinator: str) -> str:
+    """The effect that a pass states; a combinator adds nothing to what the passes inside it promise."""
+    adds_nothing = one["takes_pipeline"] and one["effect"] == "EXACT"
+    return of_combinator if adds_nothing else str(one["effect"])
 
 
 def meaning(option: dict[str, Any]) -> str:
@@ -176,7 +187,7 @@ def command_part(command: click.Command, parent: click.Context, level: int = 2) 
     usage = " ".join([ctx.command_path, *command.collect_usage_pieces(ctx)])
     parts = [f"{'#' * level} {command.name}", f"```text\n{usage}\n```", prose(command.help)]
     records = [record for parameter in command.get_params(ctx) if (record := parameter.get_help_record(ctx))]
-    parts.append(table(("option", "does"), [(f"`{name}`", text) for name, text in records]))
+    parts.append(table(("option", "does"), [(code(name), text) for name, text in records if text]))
     if isinstance(command, click.Group):
         parts += [command_part(inner, ctx, level + 1) for inner in commands_of(command, ctx)]
     return "\n\n".join(parts)
@@ -184,7 +195,7 @@ def command_part(command: click.Command, parent: click.Context, level: int = 2) 
 
 def prose(text: str | None) -> str:
     """Help text as Markdown: paragraphs, without click's marks."""
-    return (text or "").replace("\b\n", "").replace("\f", "").strip()
+    return inspect.cleandoc((text or "").replace("\b\n", "").replace("\f", ""))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -196,6 +207,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def cell(text: str) -> str:
     """One line that parts no cells."""
     return " ".join(text.split()).replace("|", "\\|")
+
+
+def code(text: str) -> str:
+    """Code that may stand in a table, bars and all."""
+    return f"<code>{html.escape(text, quote=False).replace('|', '&#124;')}</code>"
 
 
 def check_installed() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from onnxpress.cli.main import onnxpress
 from onnxpress.passes.manager import registry as registry_module
+from onnxpress.passes.manager import text as text_module
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -31,6 +32,7 @@ def test_every_pass_has_its_specification():
 
 def test_the_code_for_writing_a_pass_runs(monkeypatch):
     made = registry_module.Registry(())
+    assert text_module.default_registry is registry_module.default_registry  # imported before it is replaced here
     monkeypatch.setattr(registry_module, "default_registry", lambda: made)
     scope: dict[str, object] = {"__name__": __name__}
     for code in blocks(ROOT / "docs" / "writing-a-pass.md", "python"):

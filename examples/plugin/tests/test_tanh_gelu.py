@@ -112,8 +112,8 @@ def test_other_constants_are_no_gelu(name, value):
 
 
 def test_the_bound_is_above_the_greatest_difference():
-    """On a grid, and between its points by a Lipschitz constant: both slopes are below 1.2, so that the difference moves
-    by less than 2.4 times the distance to the next point.
+    """On a grid, and between its points by a Lipschitz constant: both slopes are below 1.2, so that the difference
+    moves by less than 2.4 times the distance to the next point.
 
     Both forms less x/2 are even functions, so that x >= 0 is enough; from 6 on both are within 1e-8 of x.
     """
