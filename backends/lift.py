@@ -31,6 +31,7 @@ def lift(skeleton: Skeleton, above: int) -> dict[str, Tensor]:
     if skeleton.pieces().nbytes > above:
         _inline(skeleton)
         lifter.main()
+    lifter.drop_unread()
     left = skeleton.pieces().nbytes
     if left > PROTOBUF_LIMIT:
         raise ExecutionError(f"{left} bytes lie in attributes or functions, where onnxruntime takes none from memory")
@@ -61,6 +62,25 @@ class _Lifter:
                 continue
             for body in bodies_of(node):
                 self._body(body)
+
+    def drop_unread(self) -> None:
+        """Leave out weights that nothing reads: onnxruntime forgets their names before it looks for the data.
+
+        One that a feed may override stays; below IR version 4 none may, though all are listed as inputs.
+        """
+        listed, is_old = self._skeleton.proto.graph.input, self._skeleton.proto.ir_version < 4
+        read = set() if is_old else {info.name for info in listed}
+        for inside in walk_graphs(self._skeleton.proto):
+            read.update(name for node in inside.node for name in node.input)
+            if isinstance(inside, GraphProto):
+                read.update(info.name for info in inside.output)
+        unread = self.lifted.keys() - read
+        for field in (self._skeleton.proto.graph.initializer, listed):
+            for index in range(len(field) - 1, -1, -1):
+                if field[index].name in unread:
+                    del field[index]
+        for name in unread:
+            del self.lifted[name]
 
     def _body(self, graph: GraphProto) -> None:
         renamed: dict[str, str] = {}

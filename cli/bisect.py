@@ -20,7 +20,13 @@ _PATH = click.Path(path_type=Path)
 @click.argument("source", metavar="IN", type=_PATH)
 @click.option("-p", "--pipeline", required=True, metavar="PIPELINE", help="The passes, or @FILE.")
 @click.option("--when", required=True, metavar="CONDITION", help=WHEN)
-@click.option("-o", "--output", metavar="OUT", type=_PATH, help="Write the smallest model that shows it here.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    type=_PATH,
+    help="Write the smallest model that shows it here, its inputs beside it.",
+)
 @input_options
 @click.option("--samples", type=click.IntRange(min=1), default=4, metavar="N", help="Inputs to try it on (4).")
 @click.option("--trials", type=click.IntRange(min=1), default=200, metavar="N", help="Slices to try at most (200).")
@@ -43,13 +49,11 @@ def command(
 
     Exit code 1 if it does not hold after the whole pipeline, or holds before it.
     """
-    from .checks import check_apart, check_target
     from .progress import bars
-    from .question import Asked, pose, write_slice
+    from .question import Asked, check_slice, pose, write_slice
 
     if output is not None:
-        check_target(output, "-o")
-        check_apart(output, "-o", [source, *map(Path, data)])
+        check_slice(output, [source, *map(Path, data)])
     with bars() as progress:
         question = pose(Asked(source, pipeline, when, data, shapes, values, seed, samples), progress)
         from ..passes.debug.bisect import bisect
@@ -67,6 +71,8 @@ def command(
 
 
 def _lines(guilty: Guilty, output: Path | None) -> list[str]:
+    from .words import plural
+
     lines = [f"pass {guilty.position} of {guilty.passes}: {guilty.text}"]
     if guilty.rule:
         inner = f" of {guilty.by}" if guilty.by and not guilty.text.startswith(guilty.by) else ""
@@ -74,10 +80,12 @@ def _lines(guilty: Guilty, output: Path | None) -> list[str]:
     if guilty.node:
         lines.append(f"node {guilty.node}")
     if guilty.slice is None:
-        lines.append("slice: none, the pass alone does not show it")
+        lines.append("slice: none, no part of the model shows it")
     else:
-        where = f"{output} ({guilty.slice.nodes} nodes)" if output else f"{guilty.slice.nodes} nodes (-o writes it)"
-        lines.append(f"slice: {where}")
+        size = plural(guilty.slice.nodes, "node")
+        where = f"{output} ({size})" if output else f"{size} (-o writes it)"
+        shown = "" if guilty.slice_pipeline == guilty.text else f", shown by {guilty.slice_pipeline}"
+        lines.append(f"slice: {where}{shown}")
     return lines
 
 

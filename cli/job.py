@@ -75,7 +75,6 @@ class Job:
         from ..api import SAMPLES, PassManager, load
         from ..errors import PassError
         from ..ir import clone_model
-        from ..passes.manager.manager import IDLE_LIMIT
         from .reproduce import Witness
 
         asked = self.request
@@ -93,7 +92,7 @@ class Job:
             verify_each=cast("VerifyEach", asked.verify_each),
             budget=self.budget,
             over_budget=cast("Literal['rollback', 'stop']", asked.over_budget),
-            idle_limit=IDLE_LIMIT if asked.pass_timeout is None else asked.pass_timeout or None,
+            idle_limit=_idle_limit(asked),
             samples=asked.samples or SAMPLES,
             provenance=asked.provenance,
         )
@@ -120,7 +119,13 @@ class Job:
             asked.source, "", "", asked.data, asked.shapes, asked.values, asked.seed, asked.samples or SAMPLES
         )
         folder = leave_reproducer(
-            error, witness, question, asked.reproducer, synthetic=asked.synthetic_weights, progress=progress
+            error,
+            witness,
+            question,
+            asked.reproducer,
+            synthetic=asked.synthetic_weights,
+            progress=progress,
+            idle_limit=_idle_limit(asked),
         )
         if folder is not None:
             error.args = (f"{error}; onnxpress reproduce {folder} shows it again",)
@@ -153,6 +158,13 @@ class Job:
             from .json_text import json_text
 
             write_file([memoryview(f"{json_text(report.as_dict())}\n".encode())], asked.report)
+
+
+def _idle_limit(asked: Request) -> float | None:
+    """Seconds after which a pass without a sign of life is stopped."""
+    from ..passes.manager.manager import IDLE_LIMIT
+
+    return IDLE_LIMIT if asked.pass_timeout is None else asked.pass_timeout or None
 
 
 def plan(request: Request) -> Job:

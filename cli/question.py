@@ -12,7 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .checks import check_data_files, check_exists
+import click
+
+from ..errors import UserError
+from .checks import check_apart, check_data_files, check_exists, check_target
 from .options import pins_of
 
 if TYPE_CHECKING:
@@ -57,6 +60,7 @@ def pose(asked: Asked, progress: Bars) -> Question:
     from ..api import load
     from ..backends.metrics import METRICS
     from ..passes.debug.condition import Condition, When
+    from ..passes.manager.manager import IDLE_LIMIT
     from ..passes.manager.named import text_of
     from ..passes.manager.text import parse_pipeline
 
@@ -67,7 +71,7 @@ def pose(asked: Asked, progress: Bars) -> Question:
     check_data_files(asked.data)
     with progress.working("reading"):
         model = load(asked.source)
-    lab = make_lab(asked.seed, progress)
+    lab = make_lab(asked.seed, progress, idle_limit=IDLE_LIMIT)
     condition = Condition(when, tuple(passes), lab, gives_data=bool(asked.data))
     with progress.working(str(when)):
         return _answered(condition, model, asked, pins)
@@ -104,8 +108,8 @@ def feeds_of(model: Model, asked: Asked, pins: Pins, lab: Lab) -> Feeds:
     return judge.feeds
 
 
-def make_lab(seed: int, progress: Bars, **changes: Any) -> Lab:
-    """The lab with the default executor."""
+def make_lab(seed: int, progress: Bars, *, idle_limit: float | None = None) -> Lab:
+    """The lab with the default executor; a pass without a sign of life for `idle_limit` seconds, if any, is stopped."""
     from ..backends import default_backend
     from ..backends.judge import Judge
     from ..passes.debug.lab import Lab
@@ -119,7 +123,7 @@ def make_lab(seed: int, progress: Bars, **changes: Any) -> Lab:
     def apart(model: Model, passes: Sequence[Pass], feeds: Feeds) -> int:
         return run_apart(model, passes, feeds, seed)
 
-    return Lab(backend, judge, apart, seed=seed, progress=progress)
+    return Lab(backend, judge, apart, seed=seed, idle_limit=idle_limit, progress=progress)
 
 
 def run_apart(model: Model, passes: Sequence[Pass], feeds: Feeds, seed: int) -> int:
@@ -148,6 +152,20 @@ def run_apart(model: Model, passes: Sequence[Pass], feeds: Feeds, seed: int) -> 
     return done.returncode
 
 
+def check_slice(output: Path, others: Sequence[Path]) -> None:
+    """UserError if a slice and its inputs cannot be written, or would overwrite one of the other files of the call."""
+    for target in (output, inputs_of(output)):
+        check_target(target, "-o")
+        check_apart(target, "-o", others)
+    if inputs_of(output) == output:
+        raise UserError(f"-o {output}: the inputs are written to a file of this name; name the model .onnx")
+
+
+def inputs_of(output: Path) -> Path:
+    """Where the inputs of a slice lie."""
+    return output.with_suffix(".npz")
+
+
 def write_slice(found: Reduction, output: Path) -> None:
     """Write a reduced model, and what to feed it into an .npz file beside."""
     from ..api import save
@@ -157,4 +175,6 @@ def write_slice(found: Reduction, output: Path) -> None:
     save(found.model, output)
     inputs = inputs_npz(found.feeds)
     if inputs is not None:
-        write_file([memoryview(inputs)], output.with_suffix(".npz"))
+        write_file([memoryview(inputs)], inputs_of(output))
+    elif any(found.feeds):
+        click.echo(f"{output}: its inputs are not all tensors, and are not written", err=True)

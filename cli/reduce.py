@@ -42,12 +42,10 @@ def command(
 
     Exit code 1, and nothing is written, if it does not hold of IN. Ctrl-C ends the search with the best so far.
     """
-    from .checks import check_apart, check_target
     from .progress import bars
-    from .question import Asked, pose
+    from .question import Asked, check_slice, pose
 
-    check_target(output, "-o")
-    check_apart(output, "-o", [source, *map(Path, data)])
+    check_slice(output, [source, *map(Path, data)])
     with bars() as progress:
         question = pose(Asked(source, pipeline, when, data, shapes, values, seed, samples), progress)
         from ..passes.debug.reduce import Plan, reduce_model

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from ..ir import Model
     from ..passes.debug.reproducer import Reproducer
     from ..passes.manager.base import Pass
+    from ..passes.manager.text import Pipeline
     from .progress import Bars
     from .question import Asked
 
@@ -52,12 +55,11 @@ def _run(folder: Path, kept: Reproducer) -> Exception | None:
     from ..api import PassManager, load
     from ..errors import PassError
     from ..passes.debug.reproducer import INPUTS, MODEL
-    from ..passes.manager.text import parse_pipeline
 
-    passes = parse_pipeline(kept.pipeline)
+    passes = _passes(kept)
     data = str(folder / INPUTS) if (folder / INPUTS).is_file() else None
     model = load(folder / MODEL)
-    manager = PassManager(passes, seed=kept.seed, measure=kept.measured)
+    manager = PassManager(passes, seed=kept.seed, measure=kept.measured, idle_limit=kept.idle_limit)
     try:
         manager.run(model, data=data if kept.gives_data or kept.measured else None)
     except PassError as error:
@@ -65,17 +67,42 @@ def _run(folder: Path, kept: Reproducer) -> Exception | None:
     return None
 
 
-def _other_versions(kept: Reproducer) -> list[str]:
+def _passes(kept: Reproducer) -> Pipeline:
+    """The pipeline; UserError with the distribution to install if its pass is not known here."""
+    from ..errors import UserError
+    from ..passes.manager.text import parse_pipeline
+
+    try:
+        return parse_pipeline(kept.pipeline)
+    except UserError as error:
+        here = _versions_of(kept.versions)
+        missing = [f"{name} {version}" for name, version in sorted(kept.versions.items()) if name not in here]
+        if not missing:
+            raise
+        raise UserError(f"{error}\n  the reproducer was made with {', '.join(missing)}, not installed here") from error
+
+
+def _versions_of(names: Iterable[str]) -> dict[str, str]:
+    """What is installed here of these distributions, and which Python runs."""
     import platform
+    from importlib.metadata import PackageNotFoundError, version
 
     from .. import __version__
     from ..backends.ort import versions
 
     here = {"onnxpress": __version__, **versions(), "python": platform.python_version()}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            here.setdefault(name, version(name))
+    return here
+
+
+def _other_versions(kept: Reproducer) -> list[str]:
+    here = _versions_of(kept.versions)
     return [
-        f"{name} is {here[name]} here and was {version}"
+        f"{name} is {here.get(name, 'not installed')} here and was {version}"
         for name, version in sorted(kept.versions.items())
-        if here.get(name, version) != version
+        if here.get(name) != version
     ]
 
 
@@ -96,7 +123,14 @@ class Witness(Instrument):
 
 
 def leave_reproducer(
-    error: Exception, witness: Witness, asked: Asked, parent: Path, *, synthetic: bool, progress: Bars
+    error: Exception,
+    witness: Witness,
+    asked: Asked,
+    parent: Path,
+    *,
+    synthetic: bool,
+    progress: Bars,
+    idle_limit: float | None,
 ) -> Path | None:
     """Write a reproducer of a failed run below `parent`; None, and a line on stderr that says why, if there is none."""
     from .. import __version__
@@ -111,7 +145,7 @@ def leave_reproducer(
     if witness.seen is None:
         return None
     pass_, model = witness.seen
-    lab = make_lab(asked.seed, progress)
+    lab = make_lab(asked.seed, progress, idle_limit=idle_limit)
     try:
         feeds = feeds_of(model, asked, pins_of(asked.shapes, asked.values), lab)
     except OnnxpressError:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 
 from ...errors import PassError
+from ..manager import watchdog
 from ..manager.base import Pass
 from ..manager.text import pass_text
 
@@ -14,7 +15,8 @@ from ..manager.text import pass_text
 class Failure:
     """A failure: the pass, the type of the exception, the place in the code that raised it, and its message.
 
-    The place is `module:function:line`, of the last frame that lies in the package of the pass.
+    The place is `module:function:line`, of the last frame that lies in the package of the pass; of a pass that gave no
+    sign of life it is the watchdog that stopped it, wherever it was.
     """
 
     pass_: str
@@ -33,6 +35,11 @@ class Failure:
         text = pass_text(pass_) if isinstance(pass_, Pass) else ""
         return cls(text, name, _place(cause.__traceback__, package), " ".join(str(error).split()))
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the pass was stopped because it gave no sign of life."""
+        return self.place.startswith(f"{watchdog.__name__}:")
+
     def same_as(self, other: Failure, *, to_the_line: bool = True) -> bool:
         """Whether both are one failure: the message, which speaks of names and numbers, does not count."""
         places = (self.place, other.place)
@@ -50,7 +57,7 @@ class Failure:
 
 
 def _place(traceback: TracebackType | None, package: str) -> str:
-    """The last frame in `package`; if there is none, the last one."""
+    """The last frame in `package`; if there is none, or the watchdog rang there, the last one."""
     last, inside = "", ""
     while traceback is not None:
         frame = traceback.tb_frame
@@ -59,4 +66,4 @@ def _place(traceback: TracebackType | None, package: str) -> str:
         if package and module.partition(".")[0] == package:
             inside = last
         traceback = traceback.tb_next
-    return inside or last
+    return last if last.startswith(f"{watchdog.__name__}:") else inside or last

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
 from ...ir import Model
 from ..manager.base import Pass
+from ..manager.manager import IDLE_LIMIT
+from ..manager.registry import GROUP
 from ..manager.text import pass_text
 from .condition import Condition, When
 from .failure import Failure
@@ -22,6 +26,8 @@ from .lab import Feeds, Lab
 from .reduce import Plan, Reduction, reduce_model
 
 MODEL, PIPELINE, INPUTS, FACTS, README = "model.onnx", "pipeline.txt", "inputs.npz", "failure.json", "README.txt"
+STUCK = 2.0
+"""Seconds that a pass which gave no sign of life may do so again in a trial, and when it is reproduced."""
 _NAME = "onnxpress-reproducer"
 _WORDS = """A pass of onnxpress failed on this model. To see it again:
 
@@ -54,11 +60,21 @@ class Reproducer:
     versions: Mapping[str, str]
     measured: bool
     gives_data: bool
+    idle_limit: float
+    """Seconds after which a pass without a sign of life is stopped."""
+
+
+def owner_of(pass_: Pass) -> dict[str, str]:
+    """The distribution that lists a pass, with its version; nothing for a pass that was registered at run time."""
+    found = (entry for entry in entry_points(group=GROUP) if entry.name == pass_.name)
+    return {entry.dist.name: entry.dist.version for entry in found if entry.dist is not None}
 
 
 def reduce_case(case: Case, lab: Lab, *, synthetic: bool = False, trials: int = 200) -> tuple[Reduction, bool] | None:
     """The smallest model on which the pass fails in the same way, and whether errors must be measured for it; None if
     it does not fail again."""
+    if case.failure.is_stuck:
+        lab = replace(lab, idle_limit=min(STUCK, lab.idle_limit or STUCK))
     for measured in (False, True) if case.feeds else (False,):
         feeds = case.feeds if measured or case.gives_data else ()
         condition = Condition(
@@ -83,6 +99,24 @@ def write_reproducer(
 ) -> Path:
     """Write a new folder below `parent`, whole or not at all, and return it; OSError where that cannot be done."""
     made = Path(tempfile.mkdtemp(prefix=f".{_NAME}-", dir=parent))
+    try:
+        _fill(made, case, reduction, measured=measured, seed=seed, versions=versions, save=save)
+        return _moved(made, parent)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+
+
+def _fill(
+    made: Path,
+    case: Case,
+    reduction: Reduction,
+    *,
+    measured: bool,
+    seed: int,
+    versions: Mapping[str, str],
+    save: Callable[[Model, Path], object],
+) -> None:
     save(reduction.model, made / MODEL)
     (made / PIPELINE).write_text(f"{pass_text(case.pass_)}\n", encoding="utf-8")
     inputs = inputs_npz(reduction.feeds)
@@ -91,16 +125,16 @@ def write_reproducer(
     facts = {
         "failure": case.failure.as_dict(),
         "gives_data": case.gives_data,
+        "idle_limit": STUCK if case.failure.is_stuck else IDLE_LIMIT,
         "measured": measured,
         "nodes": reduction.nodes,
         "nodes_before": reduction.nodes_before,
         "seed": seed,
         "synthetic_weights": reduction.synthetic_weights,
-        "versions": {**versions, "python": platform.python_version()},
+        "versions": {**versions, **owner_of(case.pass_), "python": platform.python_version()},
     }
     (made / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     (made / README).write_text(_WORDS, encoding="utf-8")
-    return _moved(made, parent)
 
 
 def _moved(made: Path, parent: Path) -> Path:
@@ -127,6 +161,7 @@ def read_reproducer(folder: Path) -> Reproducer:
             dict(facts["versions"]),
             bool(facts["measured"]),
             bool(facts["gives_data"]),
+            float(facts["idle_limit"]),
         )
     except OSError as error:
         raise UserError(f"{folder}: no reproducer: {Path(str(error.filename)).name}: {error.strerror}") from None

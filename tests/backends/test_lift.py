@@ -46,6 +46,33 @@ def identical(a: dict[str, Any], b: dict[str, Any]) -> bool:
     )
 
 
+@pytest.mark.parametrize("ir_version", [3, 10])
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_weight_that_nothing_reads_is_no_hindrance(ir_version: int, listed: bool) -> None:
+    weights = [numpy_helper.from_array(np.full((64, 64), k, np.float32), f"w{k}") for k in (1, 2)]
+    inputs = [port("x", FLOAT, (2, 64))]
+    inputs += [port(w.name, FLOAT, (64, 64)) for w in weights if listed or ir_version == 3]
+    nodes = [helper.make_node("MatMul", ["x", "w1"], ["y"])]
+    graph = helper.make_graph(nodes, "g", inputs, [port("y", FLOAT, (2, 64))], weights)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 8)], ir_version=ir_version)
+    feed = {"x": np.ones((2, 64), np.float32)}
+    first, other = (backend.prepare(model_from(proto)) for backend in (INLINE, LIFTED))
+    assert first.inputs == other.inputs
+    assert identical(first.run(feed), other.run(feed))
+
+
+def test_a_weight_of_a_body_that_nothing_reads_is_no_hindrance() -> None:
+    def body(name: str) -> onnx.GraphProto:
+        weights = [numpy_helper.from_array(np.full((64, 64), 2, np.float32), w) for w in (f"w{name}", f"unread{name}")]
+        nodes = [helper.make_node("MatMul", ["x", f"w{name}"], [name])]
+        return helper.make_graph(nodes, name, [], [port(name, FLOAT, (2, 64))], weights)
+
+    branch = helper.make_node("If", ["c"], ["y"], then_branch=body("p"), else_branch=body("q"))
+    subject = model([branch], [port("c", BOOL, ()), port("x", FLOAT, (2, 64))], [port("y", FLOAT, (2, 64))])
+    feed = {"c": np.array(True), "x": np.ones((2, 64), np.float32)}
+    assert identical(INLINE.prepare(subject).run(feed), LIFTED.prepare(subject).run(feed))
+
+
 @pytest.mark.parametrize("optimize", [False, True])
 @pytest.mark.parametrize("which", [False, True])
 def test_the_way_of_weights_does_not_matter(

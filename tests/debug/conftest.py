@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -16,7 +19,7 @@ from onnxpress.cli.main import main
 from onnxpress.passes.manager import registry as registry_module
 from onnxpress.passes.manager import text as text_module
 
-from .harmful import CrashAtSin, Harm
+from .harmful import CrashAtSin, Harm, Spoil
 
 
 class Result(NamedTuple):
@@ -37,6 +40,7 @@ def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> C
     registry = registry_module.Registry(built_in)
     registry.register(Harm)
     registry.register(CrashAtSin)
+    registry.register(Spoil)
     monkeypatch.setattr(text_module, "default_registry", lambda: registry)
 
     def call(*args: object) -> Result:
@@ -45,6 +49,30 @@ def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> C
         return Result(code, *capfd.readouterr())
 
     return call
+
+
+CALL = "from onnxpress.cli.main import main; raise SystemExit(main())"
+
+
+def installed(folder: Path) -> Path:
+    """A folder for PYTHONPATH with a distribution `harmful` of the harmful passes."""
+    info = folder / "harmful-1.0.dist-info"
+    info.mkdir(parents=True)
+    (folder / "harmful.py").write_text(Path(__file__).with_name("harmful.py").read_text())
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: harmful\nVersion: 1.0\n")
+    entries = "crash-at-sin = harmful:CrashAtSin\nspoil = harmful:Spoil\n"
+    (info / "entry_points.txt").write_text(f"[onnxpress.passes]\n{entries}")
+    return folder
+
+
+def call_with(path: Path | None, *args: object) -> tuple[int, str]:
+    """Call the command line in a process of its own that has `path` to import from, and not this process's passes."""
+    command = [sys.executable, "-P", "-c", CALL, *map(str, args)]
+    modules = os.pathsep.join(filter(None, [str(path) if path else "", os.environ.get("PYTHONPATH", "")]))
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": modules}, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
 
 
 def write(path: Path, nodes: list[onnx.NodeProto], last: str, weights: list[onnx.TensorProto]) -> Path:

@@ -10,6 +10,9 @@ import pytest
 
 import onnxpress as op
 
+from .conftest import call_with, installed
+from .harmful import Harm
+
 ASKED = ("--when", "rel-l2>0.1")
 
 
@@ -37,6 +40,73 @@ def test_a_pass_that_claims_no_rule_is_bisected_by_edits(cli, scales):
     assert (found["position"], found["by"], found["rule"], found["node"]) == (2, "harm", "", "scale6")
 
 
+def test_harm_that_no_rule_claims_is_not_laid_to_the_application_before_it(cli, scales):
+    found = json.loads(cli("bisect", scales, "-p", "spoil{how=behind}", *ASKED, "--json").out)
+    assert (found["rule"], found["application"], found["node"]) == ("", 0, "scale5")
+
+
+def test_a_broken_promise_before_the_guilty_pass_is_no_hindrance(cli, scales):
+    """`spoil` calls itself EXACT, which is wrong by little; only measuring would tell, and nobody asked for it."""
+    found = json.loads(cli("bisect", scales, "-p", "spoil{by=1.0001},harm{nth=3}", *ASKED, "--json").out)
+    assert (found["position"], found["node"]) == (2, "scale2")
+
+
+def test_an_error_that_takes_two_passes_is_shown_by_both(cli, tmp_path, scales):
+    out = tmp_path / "slice.onnx"
+    pipeline = "spoil{by=1.06},dce,spoil{by=1.07}"
+    code, stdout, _ = cli("bisect", scales, "-p", pipeline, *ASKED, "-o", out)
+    assert code == 0
+    assert stdout.splitlines() == [
+        "pass 3 of 3: spoil{by=1.07}",
+        "node scale5",
+        f"slice: {out} (1 node), shown by {pipeline}",
+    ]
+    shown = ("-p", pipeline, *ASKED, "--data", out.with_suffix(".npz"))
+    assert cli("reduce", out, *shown, "-o", tmp_path / "again.onnx").code == 0
+
+
+def test_of_many_applications_a_few_runs_are_enough(cli, scales, monkeypatch):
+    runs = 0
+    run = Harm.run
+
+    def counted(self, graph, ctx):
+        nonlocal runs
+        runs += 1
+        run(self, graph, ctx)
+
+    monkeypatch.setattr(Harm, "run", counted)
+    asked = ("-p", "repeat{times=20}(harm{nth=7})", "--when", "rel-l2>20", "--trials", 1)
+    found = json.loads(cli("bisect", scales, *asked, "--json").out)
+    assert (found["rule"], found["applications"], found["node"]) == ("stretch", 240, "scale6")
+    assert found["application"] == 12 * 11 + 7  # 1.3 ** 12 = 23.3 is the first beyond 21
+    assert runs <= 20 * 8
+
+
+@pytest.mark.parametrize(("how", "when"), [("break", "invalid"), ("refuse", "refused"), ("break", "refused")])
+def test_models_that_others_refuse_are_bisected(cli, scales, how, when):
+    found = json.loads(cli("bisect", scales, "-p", f"fold,spoil{{how={how}}},dce", "--when", when, "--json").out)
+    assert (found["position"], found["rule"], found["node"]) == (2, how, "scale5")
+    assert found["slice_nodes"] == 1
+
+
+def test_a_pass_that_fails_is_named_with_a_slice(cli, tmp_path, long_chain):
+    out = tmp_path / "slice.onnx"
+    code, stdout, _ = cli("bisect", long_chain, "-p", "dce,crash-at-sin", "--when", "fails=KeyError", "-o", out)
+    assert (code, stdout.splitlines()) == (0, ["pass 2 of 2: crash-at-sin", f"slice: {out} (2 nodes)"])
+    assert cli("bisect", long_chain, "-p", "dce,crash-at-sin", "--when", "fails=IndexError").code == 1
+
+
+def test_a_broken_promise_is_a_failure_too(cli, scales):
+    code, out, _ = cli("bisect", scales, "-p", "dce,spoil", "--when", "fails=EXACT")
+    assert (code, out.splitlines()[0]) == (0, "pass 2 of 2: spoil")
+
+
+def test_a_condition_that_holds_before_any_pass_is_exit_code_one(cli, scales):
+    code, out, err = cli("bisect", scales, "-p", "spoil", "--when", "rel-l2<1")
+    assert (code, out) == (1, "")
+    assert "before any pass" in err
+
+
 def test_inside_a_combinator_the_pass_that_did_it_is_named(cli, scales):
     code, out, _ = cli("bisect", scales, "-p", "dce,repeat{times=1}(fold,harm{nth=3})", *ASKED, "--json")
     assert code == 0
@@ -59,6 +129,33 @@ def test_a_condition_that_cannot_be_read_is_a_mistake(cli, scales, when):
     assert "--when" in err
 
 
+def test_a_process_that_is_killed_is_reduced(tmp_path, scales):
+    """In processes that know the pass from a distribution."""
+    site = installed(tmp_path / "site")
+    out = tmp_path / "small.onnx"
+    asked = ("-p", "dce,spoil{how=kill}", "--when", "crash")
+    code, words = call_with(site, "reduce", scales, *asked, "-o", out, "--trials", 15)
+    assert code == 0, words
+    assert "scale5" in [node.name for node in onnx.load(out).graph.node]
+    assert len(onnx.load(out).graph.node) <= 3
+    code, words = call_with(site, "reduce", scales, "-p", "dce", "--when", "crash", "-o", out)
+    assert code == 1
+    assert "does not hold" in words
+
+
+@pytest.mark.parametrize("command", ["bisect", "reduce"])
+def test_data_of_the_same_name_are_not_overwritten(cli, tmp_path, scales, command):
+    data = tmp_path / "case.npz"
+    np.savez(data, **{"x@0": np.ones((2, 16), np.float32)})
+    before = data.read_bytes()
+    asked = ("-p", "harm", *ASKED, "--data", data)
+    for out in (tmp_path / "case.onnx", tmp_path / "other.npz"):
+        code, _, err = cli(command, scales, *asked, "-o", out)
+        assert (code, err.count("\n")) == (2, 1)
+        assert not out.exists()
+    assert data.read_bytes() == before
+
+
 def test_reduce_leaves_the_node_that_matters(cli, tmp_path, scales):
     out = tmp_path / "small.onnx"
     code, stdout, _ = cli("reduce", scales, "-p", "harm{nth=1}", "--when", "rel-l2>0.1", "-o", out)
@@ -71,8 +168,6 @@ def test_reduce_leaves_the_node_that_matters(cli, tmp_path, scales):
 
 
 def test_debug_ranks_the_harm_first_and_calls_what_carries_it_clean(cli, tmp_path, scales):
-    from .harmful import Harm
-
     model = op.load(scales)
     op.PassManager([Harm(nth=5)]).run(model)
     harmed = tmp_path / "harmed.onnx"

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
-HERE = Path(__file__).parent
+import onnxpress as op
+from onnxpress.passes.debug.failure import Failure
+from onnxpress.passes.debug.reduce import Reduction
+from onnxpress.passes.debug.reproducer import Case, write_reproducer
 
-
-CALL = "from onnxpress.cli.main import main; raise SystemExit(main())"
+from .conftest import call_with, installed
+from .harmful import CrashAtSin
 
 
 @pytest.fixture
@@ -39,27 +41,68 @@ def test_it_is_small_and_still_fails(cli, folder):
 
 def test_it_fails_on_a_machine_that_has_the_plugin_alone(long_chain, tmp_path):
     """In processes that know the pass from a distribution: the run that fails, and another elsewhere."""
-    plugin = tmp_path / "site"
-    info = plugin / "harmful-1.0.dist-info"
-    info.mkdir(parents=True)
-    (plugin / "harmful.py").write_text((HERE / "harmful.py").read_text())
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: harmful\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[onnxpress.passes]\ncrash-at-sin = harmful:CrashAtSin\n")
-
-    def call(*args: object, path: Path | str = plugin) -> tuple[int, str]:
-        command = [sys.executable, "-P", "-c", CALL, *map(str, args)]
-        env = {**os.environ, "PYTHONPATH": str(path)}
-        done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=tmp_path, check=False)
-        return done.returncode, done.stdout + done.stderr
-
-    assert call("run", long_chain, "-p", "fold,crash-at-sin")[0] == 3
-    (tmp_path / "onnxpress-reproducer-1").rename(tmp_path / "moved")
+    plugin = installed(tmp_path / "site")
+    assert call_with(plugin, "run", long_chain, "-p", "fold,crash-at-sin", "--reproducer", tmp_path)[0] == 3
+    folder = tmp_path / "moved"
+    (tmp_path / "onnxpress-reproducer-1").rename(folder)
     long_chain.unlink()
-    code, words = call("reproduce", tmp_path / "moved")
-    assert (code, words) == (0, "reproduced: pass 'crash-at-sin' failed: KeyError: 'node340'\n")
-    code, words = call("reproduce", tmp_path / "moved", path="")
+    seen = "reproduced: pass 'crash-at-sin' failed: KeyError: 'node340'\n"
+    assert call_with(plugin, "reproduce", folder) == (0, seen)
+    (plugin / "harmful-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: harmful\nVersion: 2.0\n")
+    code, words = call_with(plugin, "reproduce", folder)
+    assert (code, words) == (0, f"{seen}harmful is 2.0 here and was 1.0\n")
+    code, words = call_with(None, "reproduce", folder)
     assert code == 2
     assert "unknown pass 'crash-at-sin'" in words
+    assert words.endswith("the reproducer was made with harmful 1.0, not installed here\n")
+
+
+def test_a_pass_that_hangs_leaves_one_too(cli, scales, tmp_path):
+    code, _, err = cli("run", scales, "-p", "spoil{how=hang}", "--pass-timeout", "0.2", "--reproducer", tmp_path)
+    assert code == 3
+    assert "no sign of life" in err
+    folder = tmp_path / "onnxpress-reproducer-1"
+    assert [node.name for node in onnx.load(folder / "model.onnx").graph.node] == ["scale5"]
+    assert cli("reproduce", folder).code == 0
+
+
+def test_a_broken_promise_is_reproduced_with_the_inputs_that_show_it(cli, scales, tmp_path):
+    assert cli("run", scales, "-p", "dce,spoil", "--reproducer", tmp_path).code == 3
+    folder = tmp_path / "onnxpress-reproducer-1"
+    assert (folder / "inputs.npz").is_file()
+    code, out, _ = cli("reproduce", folder)
+    assert code == 0
+    assert "declares itself EXACT" in out
+
+
+def test_weights_stay_at_home_if_that_is_asked_for(cli, scales, tmp_path):
+    model = onnx.load(scales)
+    weight = np.random.default_rng(0).normal(size=(64, 16)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weight[:, :], "secret"))
+    model.graph.node.append(onnx.helper.make_node("Mul", ["secret", "w0"], ["extra"], name="scale5"))
+    model.graph.node[10].name = "other"
+    model.graph.output.append(onnx.helper.make_tensor_value_info("extra", onnx.TensorProto.FLOAT, [64, 16]))
+    onnx.save(model, scales)
+    given = ("--reproducer", tmp_path, "--synthetic-weights")
+    assert cli("run", scales, "-p", "spoil", *given).code == 3
+    folder = tmp_path / "onnxpress-reproducer-1"
+    (found,) = [t for t in onnx.load(folder / "model.onnx").graph.initializer if t.name == "secret"]
+    made = numpy_helper.to_array(found)
+    assert made.shape == weight.shape
+    assert not np.isin(made, weight).any()
+    assert cli("reproduce", folder).code == 0
+
+
+def test_a_folder_that_cannot_be_filled_is_not_left(tmp_path, scales):
+    def save(model: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("no space")
+
+    case = Case(CrashAtSin(), op.load(scales), Failure("crash-at-sin", "KeyError", "a:b:1", "x"), ())
+    reduction = Reduction(case.model, (), 24, 1)
+    with pytest.raises(OSError, match="no space"):
+        write_reproducer(tmp_path, case, reduction, measured=False, seed=0, versions={}, save=save)
+    assert [path.name for path in tmp_path.iterdir()] == [scales.name]
 
 
 def test_a_folder_is_never_overwritten(cli, folder, long_chain, tmp_path):
