@@ -38,6 +38,8 @@ class Edit:
     undo: Callable[[], None]
     released: tuple[Value, ...] = ()
     application: Application | None = None
+    partner: Value | None = None
+    """The other value that an exchange of names changed."""
 
     @property
     def rule(self) -> str:
@@ -113,10 +115,17 @@ class Journal:
         if self.may_touch is not None and not self.may_touch(node):
             raise RewriteError(f"node {node.label!r} is out of the scope that the pass may act in (ask ctx.selects)")
 
-    def record(self, kind: str, subject: Subject, undo: Callable[[], None], released: tuple[Value, ...] = ()) -> None:
+    def record(
+        self,
+        kind: str,
+        subject: Subject,
+        undo: Callable[[], None],
+        released: tuple[Value, ...] = (),
+        partner: Value | None = None,
+    ) -> None:
         """Write down a change that was just made, and tell the listeners."""
         self.model._version += 1
-        edit = Edit(kind, subject, self.by, undo, released, self._current)
+        edit = Edit(kind, subject, self.by, undo, released, self._current, partner)
         self.journal.append(edit)
         for listener in self.listeners:
             listener(edit)

@@ -193,7 +193,7 @@ class Rewriter(Journal):
             a._name, b._name = b._name, a._name
 
         swap()
-        self.record("rename", a, swap)
+        self.record("rename", a, swap, partner=b)
 
     def rename(self, value: Value, name: str) -> None:
         """Give a value a name that is not taken."""

@@ -87,6 +87,7 @@ def check_pass(
 
     @settings(
         max_examples=max_examples or settings().max_examples,
+        deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     @given(_samples(_default_models() if models is None else models), _passes(pass_or_factory))

@@ -11,22 +11,27 @@ _Parts = tuple[object, ...]
 
 
 class Snapshot:
-    """What every node reads, makes and is, and what every initializer holds, at one moment; no weight is copied."""
+    """What every node reads, makes and is, what every initializer holds, and all names, at one moment; no weight is
+    copied."""
 
     def __init__(self, model: Model) -> None:
         self.version = model.version
         self._nodes: dict[Node, _Parts] = {}
         self._tensors: dict[Value, Tensor | None] = {}
+        self._names: dict[Value, str] = {}
         for graph in model.walk_graphs():
             for node in graph.nodes:
                 self._nodes[node] = _parts(node)
             for value in graph.initializers:
                 self._tensors[value] = value.tensor
+            for value in graph.values():
+                self._names[value] = value._name
 
     def check(self, model: Model, edits: Sequence[Edit]) -> Snapshot:
         """The snapshot of now; VerifyError if it differs from this one in more than what `edits` changed."""
         now = Snapshot(model)
         touched = {edit.subject for edit in edits}
+        touched.update(edit.partner for edit in edits if edit.partner is not None)
         for node, parts in now._nodes.items():
             before = self._nodes.get(node)
             if before is None:
@@ -41,6 +46,9 @@ class Snapshot:
             known = self._tensors.get(value, tensor)
             if tensor is not known and value not in touched:
                 raise VerifyError(f"the initializer {value.name!r} was changed past the rewriter")
+        for value, name in now._names.items():
+            if self._names.get(value, name) != name and value not in touched:
+                raise VerifyError(f"{self._names[value]!r} was renamed past the rewriter")
         return now
 
 

@@ -81,6 +81,19 @@ def test_each_step_is_measured_against_the_step_before_and_the_original(chain):
     assert second.after.error["rel-l2"] == pytest.approx(1.1**8 - 1, rel=1e-5)
 
 
+def test_what_cannot_be_measured_is_over_any_budget(chain):
+    from onnxpress.passes.manager.manager import PassManager
+
+    report = PassManager([Stretch()], budget={"rel-l2": 1.0}).run(chain)
+    assert [step.fate for step in report.steps] == [Fate.ROLLED_BACK]
+    assert "could not be measured" in next(iter(report.remarks)).reason
+
+
+def test_over_the_budget_those_inside_are_taken_back_too(chain):
+    report = run([Repeat(1, (Stretch(by=2.0),))], chain, budget=["rel-l2=0.1"])
+    assert [step.fate for step in (report.steps[0], *report.steps[0].children)] == [Fate.ROLLED_BACK] * 2
+
+
 # ---- effects
 
 
@@ -166,6 +179,10 @@ def unlinks_a_node(graph: Graph, ctx: Context) -> None:
     graph._first = first._next
 
 
+def renames_a_weight(graph: Graph, ctx: Context) -> None:
+    graph.initializers[0]._name = "other"
+
+
 def hides_it_behind_an_edit(graph: Graph, ctx: Context) -> None:
     lie(graph, ctx)
     sets_the_operator(graph, ctx)
@@ -179,6 +196,7 @@ def hides_it_behind_an_edit(graph: Graph, ctx: Context) -> None:
         (swaps_a_tensor, "initializer 'w0' was changed"),
         (appends_a_node, "was added"),
         (unlinks_a_node, "node 'scale0' was removed"),
+        (renames_a_weight, "'w0' was renamed"),
         (hides_it_behind_an_edit, "node 'scale0' was changed"),
     ],
 )
