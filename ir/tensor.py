@@ -72,10 +72,11 @@ def _read_only(array: Array) -> Array:
 class ProtoTensor(Tensor):
     """A tensor whose data stay in the TensorProto that they came in."""
 
-    __slots__ = ("proto",)
+    __slots__ = ("_message_size", "proto")
 
     def __init__(self, proto: TensorProto) -> None:
         self.proto = proto
+        self._message_size: int | None = None
         self.dtype = proto.data_type
         self.shape = tuple(proto.dims)
 
@@ -85,6 +86,13 @@ class ProtoTensor(Tensor):
         if self.dtype == TensorProto.STRING:
             return sum(map(len, self.proto.string_data))
         return super().nbytes
+
+    @property
+    def message_size(self) -> int:
+        """Bytes of its source message. Counted once: protobuf writes the whole message to count it."""
+        if self._message_size is None:
+            self._message_size = int(self.proto.ByteSize())
+        return self._message_size
 
     def numpy(self) -> Array:
         """The elements, as a read-only array."""

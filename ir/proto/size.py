@@ -102,10 +102,7 @@ class _Scale:
 
     def node(self, node: Node) -> int:
         """Bytes of a node's message."""
-        if node.source is not None and is_as_source(node):
-            for attribute in node.attributes.values():
-                if isinstance(attribute.tensor, ExternalTensor):
-                    self.outside += attribute.tensor.length
+        if node.source is not None and is_as_source(node) and not any(map(_holds_much, node.attributes.values())):
             return int(node.source.ByteSize())
         proto = NodeProto()
         emit_node_header(node, proto)
@@ -120,9 +117,15 @@ class _Scale:
         return size + sum(_framed(self.graph(graph)) for graph in attribute.graphs)
 
 
+def _holds_much(attribute: Attribute) -> bool:
+    """Whether the size of an attribute is better counted by parts: its tensor is large, or lies in another file."""
+    tensor = attribute.tensor
+    return tensor is not None and (isinstance(tensor, ExternalTensor) or tensor.nbytes >= _COMPUTED_BELOW)
+
+
 def _tensor_size(tensor: Tensor, name: str) -> int:
     if isinstance(tensor, ProtoTensor | ExternalTensor):
-        size = int(tensor.proto.ByteSize())
+        size = tensor.message_size if isinstance(tensor, ProtoTensor) else int(tensor.proto.ByteSize())
         if tensor.proto.name != name:
             size += _text(name) - (_text(tensor.proto.name) if tensor.proto.HasField("name") else 0)
         return size
