@@ -10,6 +10,7 @@ commute both orders are tried. The same hole twice must be the same value.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import EllipsisType
@@ -46,12 +47,12 @@ class Bound:
         return replace(self, nodes=nodes, matched=(*self.matched, node))
 
 
-class Pattern:
+class Pattern(ABC):
     """A hole or a call."""
 
+    @abstractmethod
     def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
         """All ways in which the pattern matches `value`, read by the match that began at `root`."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from onnx import TypeProto
 
 from ...ir import Graph, Node, Tensor, Value, tensor
 from ...ir.analysis.shapes import Shape, Shapes
-from ..manager.base import Effect
 from ..manager.context import Context
 from .pattern import Bound, Call
 
@@ -172,4 +171,3 @@ class Rule:
     since: int = 1
     until: int = 1000
     exclusive: bool = True
-    effect: Effect = Effect.EXACT

@@ -10,6 +10,7 @@ from onnx import ModelProto
 from onnxpress.backends.ort import OrtBackend
 from onnxpress.errors import ExecutionError
 from onnxpress.ir import Backend, emit, lower, verify
+from onnxpress.ir.analysis.cost import cost
 from onnxpress.passes.graph.fold import Fold
 from onnxpress.passes.manager.base import Effect
 from onnxpress.passes.manager.manager import PassManager
@@ -45,7 +46,7 @@ def test_every_combinator_keeps_the_promises_of_what_is_inside(text: str) -> Non
     backend = OrtBackend() if pass_.needs_judge else None  # errors are measured as deployed, too: onnxruntime's alone
     checked = check_pass(pass_, backend=backend)
     assert checked.changed > 0
-    assert checked.compared > checked.examples // 2
+    assert checked.compared > checked.examples // (2 if pass_.needs_judge else 1)
 
 
 @pytest.mark.parametrize("name", [name for name in default_registry().names() if name not in COMBINATORS])
@@ -76,6 +77,7 @@ def test_pipelines_of_exact_passes_are_exact_and_never_grow_a_file(pipeline: str
     after = emit(model)
     assert after.ByteSize() <= proto.ByteSize()
     assert report.after.file_bytes == after.ByteSize()
+    assert report.after.cost == cost(model)
     assert not differing(expected, backend.prepare(lower(after)).run(feed))
 
 
