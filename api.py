@@ -118,9 +118,9 @@ class PassManager:
         UserError if it does not fit the model, PassError if a pass fails: the model is then as it was before it.
         """
         samples = None if data is None else samples_for(model, data, self.backend, self.pins, self._manager.seed)
-        self._manager.provenance = self.facts(model, samples) if self.provenance else None
+        provenance = self.facts(model, samples) if self.provenance else None
         judge = self._judge(model, samples) if self.measure or self._manager.needs_judge else None
-        return self._manager.run(model, data=samples, judge=judge)
+        return self._manager.run(model, data=samples, judge=judge, provenance=provenance)
 
     def facts(self, model: Model, samples: Samples | None) -> dict[str, Any]:
         """What provenance tells of a run on `model` and `samples`: all that the result depends on."""

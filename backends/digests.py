@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from ..ir import Model, SparseTensor, Tensor, emit
+from ..ir import Model, Tensor, emit
 
 
 def model_digest(model: Model) -> str:
@@ -19,12 +19,8 @@ def model_digest(model: Model) -> str:
 
 
 def _digested(tensor: Tensor, name: str) -> TensorProto:
-    message = TensorProto(name=name, data_type=tensor.dtype, dims=tensor.shape)
-    if tensor.dtype == TensorProto.STRING or isinstance(tensor, SparseTensor):
-        message.raw_data = hashlib.sha256(tensor.to_proto("").SerializeToString(deterministic=True)).digest()
-    else:
-        message.raw_data = hashlib.sha256(np.ascontiguousarray(tensor.numpy()).tobytes()).digest()
-    return message
+    digest = bytes.fromhex(tensor.digest())
+    return TensorProto(name=name, data_type=tensor.dtype, dims=tensor.shape, raw_data=digest)
 
 
 def data_digest(feeds: Iterable[Mapping[str, Any]]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import debug_option, input_options
+from .options import debug_option, input_options, samples_option
 from .reduce import WHEN
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _PATH = click.Path(path_type=Path)
     help="Write the smallest model that shows it here, its inputs beside it.",
 )
 @input_options
-@click.option("--samples", type=click.IntRange(min=1), default=4, metavar="N", help="Inputs to try it on (4).")
+@samples_option(4, 4)
 @click.option("--trials", type=click.IntRange(min=1), default=200, metavar="N", help="Slices to try at most (200).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @debug_option

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import debug_option, input_options, pins_of
+from .options import debug_option, input_options, pins_of, samples_option
 
 if TYPE_CHECKING:
     from ..passes.debug.births import Birth, Births
@@ -19,7 +19,7 @@ _PATH = click.Path(path_type=Path)
 @click.argument("a", metavar="IN", type=_PATH)
 @click.argument("b", metavar="OUT", type=_PATH)
 @input_options
-@click.option("--samples", type=click.IntRange(min=1), default=2, metavar="N", help="Inputs to compare on (2).")
+@samples_option(2, 2)
 @click.option("--top", type=click.IntRange(min=1), default=10, metavar="N", help="Places to show and explain (10).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @debug_option
@@ -77,6 +77,8 @@ def _show(found: Births, top: int, on: str) -> None:
     from .tables import show_table
 
     click.echo(f"{found.compared} values correspond, {found.apart} lie between them; compared on {on}.")
+    if found.unjudged:
+        click.echo(f"Not judged, since the region does not run alone: {', '.join(found.unjudged)}.")
     if not found.places:
         click.echo("No error is born anywhere.")
         return

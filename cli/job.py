@@ -75,6 +75,7 @@ class Job:
         from ..api import SAMPLES, PassManager, load
         from ..errors import PassError
         from ..ir import clone_model
+        from ..passes.manager.text import pass_text
         from .reproduce import Witness
 
         asked = self.request
@@ -101,18 +102,24 @@ class Job:
         except PassError as error:
             self._leave_reproducer(error, witness, progress)
             raise
+        except KeyboardInterrupt as stop:
+            stop.args = () if witness.stopped is None else (f"in pass {pass_text(witness.stopped)!r}",)
+            raise
         if asked.timed:
             with progress.working("timing"):
                 report.extra["latency"] = self._latency(original, model)
         return model, report
 
     def _leave_reproducer(self, error: PassError, witness: Witness, progress: Bars) -> None:
-        """Add to the error where a reproducer of it lies."""
+        """Add to the error which distribution the pass is of, if it is another's, and where a reproducer lies."""
         from ..api import SAMPLES
         from .question import Asked
-        from .reproduce import leave_reproducer
+        from .reproduce import leave_reproducer, others_owner
 
         asked = self.request
+        owner = others_owner(error)
+        words = f"{error} (a pass of {owner})" if owner else str(error)
+        error.args = (words,)
         if asked.reproducer is None:
             return
         question = Asked(
@@ -128,7 +135,7 @@ class Job:
             idle_limit=_idle_limit(asked),
         )
         if folder is not None:
-            error.args = (f"{error}; onnxpress reproduce {folder} shows it again",)
+            error.args = (f"{words}; onnxpress reproduce {folder} shows it again",)
 
     def _check_targets(self, model: Model) -> None:
         """UserError if a file would be written over one that the model is read from."""

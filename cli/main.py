@@ -57,8 +57,8 @@ def _run(args: list[str], settings: Settings) -> int:
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as end:
         return end.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted", _INTERRUPTED)
+    except (KeyboardInterrupt, click.Abort) as stop:
+        return _fail(" ".join(["interrupted", *map(str, stop.args)]), _INTERRUPTED)
     except click.UsageError as error:
         return _fail(_usage_words(error), UserError.exit_code)
     except BrokenPipeError:

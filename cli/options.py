@@ -50,6 +50,13 @@ def input_options(command: F) -> F:
     return command
 
 
+def samples_option(default: int | None, shown: int) -> Callable[[F], F]:
+    """`--samples N`: how many of the inputs are run; `shown` is what the help calls the default."""
+    return click.option(
+        "--samples", type=click.IntRange(min=1), default=default, metavar="N", help=f"Run N of the inputs ({shown})."
+    )
+
+
 def shape_option(command: F) -> F:
     """`--shape NAME=1x3x48x320`."""
     return click.option(

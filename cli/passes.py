@@ -20,6 +20,7 @@ _CONTRACTS = {
     "LOSSY": "constants are replaced or rounding is inserted; every rewritten value has a stated local bound",
     "LEARNED": "no bound; measured only",
 }
+_INSIDE = "what the passes in its parentheses promise, the weakest of them"
 
 
 @click.command("passes")
@@ -31,12 +32,19 @@ def command(name: str | None, as_json: bool) -> None:
     from ..passes.manager.registry import default_registry
 
     registry = default_registry()
+    if name is not None and name not in registry.names():
+        pipeline = _pipeline(name)
+        if pipeline is not None:
+            _print_json(pipeline) if as_json else _show_pipeline(pipeline)
+            return
     if name is not None:
         one = _described(registry, name)
         _print_json(one) if as_json else _show(one)
         return
     found, problems = _all_of(registry)
-    _print_json(found) if as_json else _list(found)
+    pipelines, more = _all_pipelines(registry)
+    problems += more
+    _print_json([*found, *pipelines]) if as_json else _list(found, pipelines)
     for problem in problems:
         click.echo(f"onnxpress: warning: {problem}", err=True)
 
@@ -54,6 +62,46 @@ def _all_of(registry: Registry) -> tuple[list[dict[str, Any]], list[str]]:
     return found, problems
 
 
+def _all_pipelines(registry: Registry) -> tuple[list[dict[str, Any]], list[str]]:
+    """The named pipelines that can be used, and one line for each that cannot, or that a pass hides."""
+    from ..errors import UserError
+    from ..passes.manager.named import installed_pipelines
+
+    found: list[dict[str, Any]] = []
+    try:
+        names = installed_pipelines().names()
+    except UserError as error:
+        return [], [str(error)]
+    problems = [f"the pass {name!r} hides the pipeline of that name" for name in names if name in registry.names()]
+    for name in names:
+        try:
+            pipeline = None if name in registry.names() else _pipeline(name)
+        except UserError as error:
+            problems.append(str(error))
+        else:
+            found += [pipeline] if pipeline is not None else []
+    return found, problems
+
+
+def _pipeline(name: str) -> dict[str, Any] | None:
+    """A named pipeline as plain data; None if there is none."""
+    from ..passes.manager.named import installed_pipelines
+    from ..passes.manager.text import parse_pipeline
+
+    found = installed_pipelines().get(name)
+    if found is None:
+        return None
+    return {"name": name, "pipeline": found.text, "expanded": str(parse_pipeline(name)), "owner": found.source}
+
+
+def _show_pipeline(one: dict[str, Any]) -> None:
+    from .tables import show_table
+
+    click.echo(f"{one['name']}: a named pipeline")
+    facts = [("text", one["pipeline"]), ("passes", one["expanded"]), ("defined in", one["owner"])]
+    show_table(("", ""), facts, text=(0, 1))
+
+
 def _described(registry: Registry, name: str) -> dict[str, Any]:
     """Everything about a pass as plain data."""
     from ..passes.manager.options import options_of
@@ -64,8 +112,8 @@ def _described(registry: Registry, name: str) -> dict[str, Any]:
         "name": name,
         "summary": summary,
         "description": _body(pass_class) if summary else "",
-        "effect": str(pass_class.effect),
-        "contract": _CONTRACTS[pass_class.effect],
+        "effect": "of those inside" if pass_class.takes_pipeline else str(pass_class.effect),
+        "contract": _INSIDE if pass_class.takes_pipeline else _CONTRACTS[pass_class.effect],
         "scope": pass_class.scope,
         "keeps_interface": pass_class.keeps_interface,
         "idempotent": pass_class.idempotent,
@@ -89,11 +137,14 @@ def _body(pass_class: type[Pass]) -> str:
     return inspect.cleandoc(pass_class.__doc__ or "").partition("\n")[2].strip()
 
 
-def _list(found: list[dict[str, Any]]) -> None:
+def _list(found: list[dict[str, Any]], pipelines: list[dict[str, Any]]) -> None:
     from .tables import show_table
 
     rows = [(one["name"], one["effect"], one["summary"]) for one in found]
     show_table(("pass", "effect", "summary"), rows, text=(0, 1, 2))
+    if pipelines:
+        named = [(one["name"], one["pipeline"], one["owner"]) for one in pipelines]
+        show_table(("named pipeline", "text", "defined in"), named, text=(0, 1, 2))
     click.echo("\n`onnxpress passes NAME` tells the options and the contract of one.")
 
 

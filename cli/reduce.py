@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .options import debug_option, input_options
+from .options import debug_option, input_options, samples_option
 
 _PATH = click.Path(path_type=Path)
 WHEN = (
@@ -21,7 +21,7 @@ WHEN = (
 @click.option("--when", required=True, metavar="CONDITION", help=WHEN)
 @click.option("-o", "--output", required=True, metavar="OUT", type=_PATH, help="Write the smallest model found here.")
 @input_options
-@click.option("--samples", type=click.IntRange(min=1), default=4, metavar="N", help="Inputs to try it on (4).")
+@samples_option(4, 4)
 @click.option("--trials", type=click.IntRange(min=1), default=500, metavar="N", help="Models to try at most (500).")
 @click.option("--synthetic-weights", is_flag=True, help="Replace weights by seeded ones where it still holds.")
 @debug_option

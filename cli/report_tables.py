@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,8 @@ def show_statistics(report: Report) -> None:
         rows += [(name, f"edit {kind}", f"{count:,}") for kind, count in sorted(step.edits.items())]
         if not step.edits:
             rows.append((name, "nothing changed", "0"))
+    counts = Counter((remark.by, f"remark {remark.kind}", remark.rule) for remark in report.remarks)
+    rows += [(by, " ".join(filter(None, what)), f"{count:,}") for (by, *what), count in sorted(counts.items())]
     show_table(("pass", "what", "count"), rows, text=(0, 1), stderr=True)
 
 

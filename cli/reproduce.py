@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from ..passes.manager.instruments import Instrument
 from .options import debug_option
 
 if TYPE_CHECKING:
+    from ..errors import PassError
     from ..ir import Model
     from ..passes.debug.reproducer import Reproducer
     from ..passes.manager.base import Pass
@@ -107,10 +107,12 @@ def _other_versions(kept: Reproducer) -> list[str]:
 
 
 class Witness(Instrument):
-    """Keeps the model that a pass failed on; of nested passes that of the innermost. Costs no weight."""
+    """Keeps the model that a pass failed on, and which pass was interrupted; of nested passes the innermost. Costs no
+    weight."""
 
     def __init__(self) -> None:
         self.seen: tuple[Pass, Model] | None = None
+        self.stopped: Pass | None = None
 
     def failed(self, pass_: Pass, model: Model, error: BaseException) -> None:
         """Keep a copy of the model, which is as it was before the pass."""
@@ -118,8 +120,20 @@ class Witness(Instrument):
         from ..ir import clone_model
 
         is_failure = isinstance(error, OnnxpressError) and error.exit_code not in (1, 2)
+        if isinstance(error, KeyboardInterrupt):
+            self.stopped = self.stopped or pass_
         if self.seen is None and is_failure:
             self.seen = pass_, clone_model(model)
+
+
+def others_owner(error: PassError) -> str:
+    """The distribution, with its version, that a failed pass is of; empty if that is onnxpress itself, or unknown."""
+    from ..passes.debug.reproducer import owner_of
+    from ..passes.manager.base import Pass
+
+    failed = error.failed_pass
+    owners = owner_of(failed) if isinstance(failed, Pass) else {}
+    return ", ".join(f"{name} {version}" for name, version in owners.items() if name != "onnxpress")
 
 
 def leave_reproducer(
@@ -160,5 +174,5 @@ def leave_reproducer(
     try:
         return write_reproducer(parent, case, reduction, measured=measured, seed=asked.seed, versions=facts, save=save)
     except OSError as problem:
-        print(f"onnxpress: no reproducer: {problem}", file=sys.stderr)
+        click.echo(f"onnxpress: no reproducer: {problem}", err=True)
         return None

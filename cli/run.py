@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .ir_printer import EVERY, MOMENTS
-from .options import debug_option, input_options
+from .options import debug_option, input_options, samples_option
 
 if TYPE_CHECKING:
     from ..passes.manager.report import Report
@@ -54,7 +54,7 @@ def _print_options(command: Any) -> Any:
 @click.option("-o", "--output", metavar="OUT", type=_PATH, help="Write the result here; without it this is a dry run.")
 @click.option("--in-place", is_flag=True, help="Replace IN by the result.")
 @input_options
-@click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Measure errors on N samples (4).")
+@samples_option(None, 4)
 @click.option(
     "--budget",
     multiple=True,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ExecutionError
-from ...ir import Backend, Model, Node, Value
+from ...ir import Backend, Model, Node, Session, Value
 from ...ir.analysis.shapes import infer_shapes
 from ...ir.slice import reads_of, slice_of
 from ..manager.context import Progress
@@ -40,11 +40,13 @@ class Birth:
 
 @dataclass(frozen=True)
 class Births:
-    """The places, the worst first, of which `compared` values correspond; `apart` do not, and lie in regions."""
+    """The places, the worst first: `compared` values correspond, `apart` do not and lie in regions, and `unjudged` are
+    those whose region does not run alone."""
 
     places: Sequence[Birth]
     compared: int
     apart: int
+    unjudged: Sequence[str] = ()
 
 
 def births(
@@ -83,7 +85,9 @@ class _Comparison:
         self.backend, self.measure, self.progress = backend, measure, progress
         self.first = {value.name: value for value in original.graph.values() if value.const is None}
         self.common = [v for v in _computed(result) if v.name in self.first and v.const is None]
-        self.types = infer_shapes(result)
+        self.types, self.original_types = infer_shapes(result), infer_shapes(original)
+        self.sessions: dict[Model, Session] = {}
+        self.unjudged: dict[str, None] = {}
 
     def run(self, top: int) -> Births:
         apart: set[Value] = set()
@@ -97,11 +101,13 @@ class _Comparison:
                 self._judge(region, feed, before, after)
         ranked = sorted((r for r in regions if r.value not in apart), key=lambda r: -r.born)
         places = [self._birth(region, explained=rank < top) for rank, region in enumerate(ranked) if region.born > 0]
-        return Births(places, len(regions), sum(1 for _ in _computed(self.result)) - len(regions))
+        inside = sum(1 for _ in _computed(self.result)) - len(regions)
+        return Births(places, len(regions), inside, tuple(self.unjudged))
 
     def _values(self, model: Model, feed: Mapping[str, Any]) -> dict[str, Any]:
-        names = [value.name for value in self.common]
-        session = self.backend.prepare(model, outputs=names)
+        if model not in self.sessions:
+            self.sessions[model] = self.backend.prepare(model, outputs=[value.name for value in self.common])
+        session = self.sessions[model]
         wanted = {port.name for port in session.inputs}
         return {**feed, **session.run({name: value for name, value in feed.items() if name in wanted})}
 
@@ -129,7 +135,8 @@ class _Comparison:
             fed = {port.name: before[port.name] for port in session.inputs if port.name in before}
             (found,) = session.run(fed).values()
         except ExecutionError:
-            return  # a region that cannot run alone, as one with a training part, is not judged
+            self.unjudged[name] = None
+            return
         born = self.measure(before[name], found)["rel-l2"]
         if region.place is None or born > region.born:
             region.born, region.feed = born, feed
@@ -156,7 +163,7 @@ class _Comparison:
         outputs = [value for value in self.original.graph.outputs if value.producer in behind]
         worst: float | None = None
         try:
-            model = slice_of(self.original, behind, infer_shapes(self.original).type, outputs=outputs)
+            model = slice_of(self.original, behind, self.original_types.type, outputs=outputs)
             session = self.backend.prepare(model)
             values = self._values(self.original, feed)
             names = [port.name for port in session.inputs if port.name not in values and port.name != start.name]

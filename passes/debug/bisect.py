@@ -20,7 +20,7 @@ from ...errors import VerifyError
 from ...ir import Application, Model, Node, Rewriter, clone_model, verify
 from ..manager.base import Pass
 from ..manager.context import Context
-from ..manager.judging import Judge, Measurements
+from ..manager.judging import Measurements
 from ..manager.remarks import Remarks
 from ..manager.runner import Runner
 from ..manager.text import pass_text
@@ -156,7 +156,7 @@ class _Scene:
         judge = self._judge if condition.measured or decides_by_measuring(condition.passes) else None
         data = self._feeds if condition.gives_data else None
         rng = np.random.default_rng(lab.seed)
-        measurements = _measurements(judge, model)
+        measurements = None if judge is None or judge.unmeasured else Measurements(judge, model)
         ctx = Context(
             model, Rewriter(model), lab.backend, Remarks(), WeightAccount(model), rng, data, measurements=measurements
         )
@@ -169,15 +169,6 @@ class _Scene:
 
 def _at(places: Sequence[int], states: dict[int, Model], holds: Callable[[Model], bool]) -> Callable[[int], bool]:
     return lambda index: holds(states[places[index]])
-
-
-def _measurements(judge: Judge | None, model: Model) -> Measurements | None:
-    """What measures a run that may begin in the middle of a pipeline: nothing is known of its model yet."""
-    if judge is None or judge.unmeasured:
-        return None
-    measurements = Measurements(judge, model)
-    measurements.forget()
-    return measurements
 
 
 def _is_sound(model: Model) -> bool:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from ml_dtypes import iinfo
 from numpy.typing import NDArray
 
 from ...errors import ExecutionError
 from ...ir import Backend, Model, Node, Value
-from ...ir.dtypes import is_float
+from ...ir.dtypes import is_float, name_of, numpy_dtype
 
 Array = NDArray[Any]
 
@@ -50,24 +51,34 @@ def _activations(place: Place) -> Iterator[str]:
         if node.is_op("QuantizeLinear") and isinstance(fed, np.ndarray):
             yield _saturation(node, fed)
         elif node.is_op("Clip") and isinstance(fed, np.ndarray) and (original is None or not original.is_op("Clip")):
-            low, high = (_constant(node.input(slot)) for slot in (1, 2))
-            outside = np.zeros(fed.shape, bool)
-            outside |= fed < low if low is not None else False
-            outside |= fed > high if high is not None else False
+            low, high = (_limit(node, slot, name) for slot, name in ((1, "min"), (2, "max")))
+            outside = (fed < low) | (fed > high)
             yield f"clipping: {_share(outside.mean())} lie outside of the range"
-        elif node.is_op("Cast") and isinstance(fed, np.ndarray) and fed.dtype == np.float32:
-            yield "rounding: values are cast to a narrower type"
+        elif node.is_op("Cast") and isinstance(fed, np.ndarray) and _is_narrower(node.attr("to", 0), fed):
+            yield f"rounding: values are cast to {name_of(node.attr('to', 0))}"
+
+
+def _limit(node: Node, slot: int, name: str) -> float:
+    """A limit of a Clip: an attribute before opset 11, then an input; infinite where there is none."""
+    found = _constant(node.input(slot))
+    missing = -np.inf if name == "min" else np.inf
+    return float(node.attr(name, missing)) if found is None else float(found.reshape(()))
+
+
+def _is_narrower(to: int, fed: Array) -> bool:
+    return is_float(to) and fed.dtype.kind == "f" and numpy_dtype(to).itemsize < fed.dtype.itemsize
 
 
 def _saturation(node: Node, fed: Array) -> str:
     scale, zero = _constant(node.input(1)), _constant(node.input(2))
-    if scale is None or scale.size != 1:
+    if scale is None or scale.size != 1 or (zero is not None and "int" not in zero.dtype.name):
         return "rounding: values are quantized"
-    levels = np.iinfo(zero.dtype if zero is not None and zero.dtype.kind in "iu" else np.uint8)
+    levels: Any = iinfo(np.dtype(np.uint8) if zero is None else zero.dtype)  # type: ignore[no-untyped-call]
     exact = fed / float(scale.reshape(())) + (0.0 if zero is None else float(zero.reshape(())))
-    outside = (exact < levels.min - 0.5) | (exact > levels.max + 0.5)
+    low, high = int(levels.min), int(levels.max)
+    outside = (exact < low - 0.5) | (exact > high + 0.5)
     if outside.any():
-        excess = max(float(levels.min - exact.min()), float(exact.max() - levels.max))
+        excess = max(float(low - exact.min()), float(exact.max() - high))
         return f"saturation: {_share(outside.mean())} lie outside of the range, by up to {excess:.3g} steps"
     return f"rounding: steps of {float(scale.reshape(())):.3g}"
 

@@ -98,30 +98,6 @@ def write_reproducer(
     save: Callable[[Model, Path], object],
 ) -> Path:
     """Write a new folder below `parent`, whole or not at all, and return it; OSError where that cannot be done."""
-    made = Path(tempfile.mkdtemp(prefix=f".{_NAME}-", dir=parent))
-    try:
-        _fill(made, case, reduction, measured=measured, seed=seed, versions=versions, save=save)
-        return _moved(made, parent)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
-
-
-def _fill(
-    made: Path,
-    case: Case,
-    reduction: Reduction,
-    *,
-    measured: bool,
-    seed: int,
-    versions: Mapping[str, str],
-    save: Callable[[Model, Path], object],
-) -> None:
-    save(reduction.model, made / MODEL)
-    (made / PIPELINE).write_text(f"{pass_text(case.pass_)}\n", encoding="utf-8")
-    inputs = inputs_npz(reduction.feeds)
-    if inputs is not None:
-        (made / INPUTS).write_bytes(inputs)
     facts = {
         "failure": case.failure.as_dict(),
         "gives_data": case.gives_data,
@@ -133,8 +109,19 @@ def _fill(
         "synthetic_weights": reduction.synthetic_weights,
         "versions": {**versions, **owner_of(case.pass_), "python": platform.python_version()},
     }
-    (made / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    (made / README).write_text(_WORDS, encoding="utf-8")
+    inputs = inputs_npz(reduction.feeds)
+    made = Path(tempfile.mkdtemp(prefix=f".{_NAME}-", dir=parent))
+    try:
+        save(reduction.model, made / MODEL)
+        (made / PIPELINE).write_text(f"{pass_text(case.pass_)}\n", encoding="utf-8")
+        if inputs is not None:
+            (made / INPUTS).write_bytes(inputs)
+        (made / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        (made / README).write_text(_WORDS, encoding="utf-8")
+        return _moved(made, parent)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
 
 
 def _moved(made: Path, parent: Path) -> Path:

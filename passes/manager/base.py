@@ -32,16 +32,21 @@ class Pass(ABC):
     """
 
     name: ClassVar[str]
+    """A word of pipeline text, the same in the entry point."""
     effect: ClassVar[Effect]
+    """What it promises of the numbers."""
     scope: ClassVar[Literal["graph", "model"]] = "model"
+    """Whether it runs once, or on every graph."""
     keeps_interface: ClassVar[bool] = True
+    """Whether inputs and outputs keep names, order and types."""
     idempotent: ClassVar[bool] = True
+    """Whether running it again changes nothing."""
     takes_pipeline: ClassVar[bool] = False
     """Whether the pass is a combinator: it then has a field `inside: tuple[Pass, ...]`, written `name{...}(a,b)`.
 
     It promises what the passes inside promise; its own `effect` says what it adds, as a rule EXACT (nothing)."""
     needs_judge: ClassVar[bool] = False
-    """Whether it decides by measuring (`ctx.judge`), so that errors are measured even where nobody asked for them."""
+    """Whether it decides by measuring (`ctx.measurements`): then errors are measured though nobody asked for them."""
 
     @abstractmethod
     def run(self, graph: Graph, ctx: Context) -> None:

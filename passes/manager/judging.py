@@ -51,7 +51,10 @@ class Judge(Protocol):
 
 @dataclass
 class Measurements:
-    """A judge that remembers the outputs of the model as it is now, so that nobody computes them twice."""
+    """A judge that remembers the outputs of the model as it is now, so that nobody computes them twice.
+
+    At first it knows none: who knows that the model is the original says so with `remember`.
+    """
 
     judge: Judge
     model: Model
@@ -59,9 +62,6 @@ class Measurements:
     """What measuring took so far."""
     _version: int = -1
     _outputs: Outputs = Outputs()
-
-    def __post_init__(self) -> None:
-        self.remember(self.judge.original())
 
     def outputs(self) -> Outputs:
         """The outputs of the model as it is now."""
@@ -73,10 +73,6 @@ class Measurements:
     def remember(self, outputs: Outputs) -> None:
         """The model as it is now gives `outputs`: known without running it, as after a rollback."""
         self._version, self._outputs = self.model.version, outputs
-
-    def forget(self) -> None:
-        """The model as it is now is not the original, and was not run yet."""
-        self._version = -1
 
     def since(self, before: Outputs) -> Metrics:
         """The error of the model as it is now against earlier outputs."""

@@ -19,8 +19,8 @@ from .instruments import Instrument
 from .judging import Judge, Measurements, Metrics
 from .provenance import write_provenance
 from .remarks import Remarks
-from .report import Fate, Report, State, Step
-from .runner import Runner, VerifyEach
+from .report import Report, State, Step
+from .runner import Runner, VerifyEach, taken_back
 from .text import Pipeline, parse_pipeline
 from .weights import WeightAccount
 
@@ -48,8 +48,6 @@ class PassManager:
     idle_limit: float | None = IDLE_LIMIT
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Shapes of inputs at which MACs are counted; without any, those of the judge's first feed."""
-    provenance: Mapping[str, Any] | None = None
-    """What a model that was changed is to tell of the run; None to write no provenance."""
 
     def __post_init__(self) -> None:
         self.passes = (
@@ -61,15 +59,28 @@ class PassManager:
         """Whether the run decides by measuring."""
         return bool(self.budget) or any(inner.needs_judge for pass_ in self.passes for inner in walk_passes(pass_))
 
-    def run(self, model: Model, *, data: Iterable[Feed] | None = None, judge: Judge | None = None) -> Report:
+    def run(
+        self,
+        model: Model,
+        *,
+        data: Iterable[Feed] | None = None,
+        judge: Judge | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Report:
         """Run the passes over `model`, which is changed in place, and report.
+
+        With `provenance`, what it says of the run is written into a model that was changed, and what made each node.
 
         `judge` measures the error after each pass, against the original and against the model before the pass; without
         one nothing is measured. Raises PassError if a pass fails, leaves an unsound graph, or breaks its promise of
         being EXACT under the judge's eyes, and LimitError if a limit says stop; the model is then as it was before that
         pass.
         """
-        return _Run(self, model, data, judge).report()
+        run = _Run(self, model, data, judge)
+        report = run.report()
+        if provenance is not None and report.changed:
+            write_provenance(run.rewriter, provenance)
+        return report
 
 
 class _Run:
@@ -79,6 +90,8 @@ class _Run:
         started = time.perf_counter()
         self.manager, self.model, self.judge = manager, model, judge
         self.measurements = None if judge is None or judge.unmeasured else Measurements(judge, model)
+        if judge is not None and self.measurements is not None:
+            self.measurements.remember(judge.original())
         self.rewriter = Rewriter(model)
         self.ctx = Context(
             model,
@@ -105,8 +118,6 @@ class _Run:
         for pass_ in ctx.progress.track(list(manager.passes), "passes"):
             steps.append(self._step(pass_, state))
             state = steps[-1].after or state
-        if manager.provenance is not None and any(step.changed for step in steps):
-            write_provenance(self.rewriter, manager.provenance)
         return Report(
             str(manager.passes),
             manager.seed,
@@ -157,7 +168,7 @@ class _Run:
             raise LimitError(f"pass {step.text!r} is {words}")
         self.ctx.remarks.by = step.name
         self.ctx.remarks.failed("model", f"rolled back, {words}", rule="budget")
-        return replace(step, after=before, fate=Fate.ROLLED_BACK)
+        return replace(taken_back(step), after=before)
 
     def _deployment_error(self, steps: Sequence[Step]) -> Metrics | None:
         if self.judge is None or self.measurements is None or not any(step.changed for step in steps):

@@ -86,8 +86,6 @@ class Pipelines:
 
     @cached_property
     def _project(self) -> dict[str, NamedPipeline]:
-        if self._given == () and self._start is None:
-            return {}
         return {one.name: one for one in _of_project(self._start or Path.cwd())}
 
 
@@ -115,8 +113,6 @@ def _table(file: Path, keys: tuple[str, ...]) -> dict[str, Any] | None:
     try:
         found: Any = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        if file.name == PROJECT_FILE:
-            return None  # another tool's business
         raise UserError(f"{file}: {error}") from None
     for key in keys:
         found = found.get(key) if isinstance(found, dict) else None
@@ -139,7 +135,11 @@ def installed_pipelines() -> Pipelines:
 
 
 def register_pipeline(name: str, text: str) -> None:
-    """Let `name` stand for the pipeline `text` in this process; a pass of that name hides it."""
+    """Let `name` stand for the pipeline `text` in this process; UserError if a pass is called so."""
+    from .registry import default_registry
+
+    if name in default_registry().names():
+        raise UserError(f"{name!r} is the name of a pass, of {default_registry().owner(name)}: choose another")
     installed_pipelines().register(name, text)
 
 

@@ -39,16 +39,29 @@ def write_provenance(rewriter: Rewriter, facts: Facts) -> None:
 def read_runs(model: Model) -> list[dict[str, Any]]:
     """The runs that a model tells of, the last one last; UserError if its entry cannot be read."""
     runs = _entry(model).get("runs", [])
-    if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
+    if not isinstance(runs, list) or not all(map(_is_run, runs)):
         raise UserError("the provenance in the model cannot be read: it has no list of runs")
     return runs
+
+
+_OF_RUN = {"pipeline": str, "seed": int, "versions": dict, "input": str}
+"""What each run tells at least."""
+
+
+def _is_run(run: object) -> bool:
+    return isinstance(run, dict) and all(isinstance(run.get(key), kind) for key, kind in _OF_RUN.items())
+
+
+def _is_chapter(chapter: object) -> bool:
+    return isinstance(chapter, dict) and all(isinstance(chapter.get(key), str) for key in ("by", "did"))
 
 
 def read_story(model: Model, node: Node) -> Story:
     """What became of a node; empty if no pass made or changed it."""
     text = node.metadata.get(KEY)
-    story = _parsed(text) if text is not None else _entry(model).get("nodes", {}).get(place_of(node), [])
-    if not isinstance(story, list):
+    told = _entry(model).get("nodes", {}) if text is None else {}
+    story = told.get(place_of(node), []) if text is None and isinstance(told, dict) else _parsed(text or "[]")
+    if not isinstance(story, list) or not all(map(_is_chapter, story)):
         raise UserError(f"the provenance of node {node.label!r} cannot be read")
     return story
 

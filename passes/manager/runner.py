@@ -98,7 +98,7 @@ class Runner:
             verify_seconds=verifying,
             measure_seconds=self._measuring - measuring,
             step_error=error,
-            children=tuple(children if edits else map(_taken_back, children)),
+            children=tuple(children if edits else map(taken_back, children)),
         )
         for instrument in self.instruments:
             instrument.after(pass_, self.ctx.model, bool(edits))
@@ -204,10 +204,10 @@ class Runner:
             raise _as_failure(pass_, PassError(words))
 
 
-def _taken_back(step: Step) -> Step:
-    """A step inside a combinator that kept nothing."""
+def taken_back(step: Step) -> Step:
+    """A step of which nothing was kept, nor of those inside it."""
     fate = Fate.ROLLED_BACK if step.changed else step.fate
-    return replace(step, fate=fate, children=tuple(map(_taken_back, step.children)))
+    return replace(step, fate=fate, children=tuple(map(taken_back, step.children)))
 
 
 def _as_failure(pass_: Pass, error: Exception) -> Exception:

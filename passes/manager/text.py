@@ -80,7 +80,7 @@ def parse_pipeline(text: str, registry: Registry | None = None) -> Pipeline:
     The grammar is in `specs/pipeline.md`; empty text is the pipeline of no passes. Named pipelines (of the default
     registry alone) stand for their passes. PipelineError for any mistake, with the place in the text.
     """
-    named = installed_pipelines() if registry is None else Pipelines(())
+    named = installed_pipelines() if registry is None else None
     builder = _Builder(text, default_registry() if registry is None else registry, named)
     return Pipeline(tuple(builder.all(read_items(text))))
 
@@ -101,7 +101,7 @@ def _classes(passes: tuple[Pass, ...]) -> Iterator[type[Pass]]:
 class _Builder:
     """Makes passes of items; `text` is there to point at."""
 
-    def __init__(self, text: str, registry: Registry, named: Pipelines, chain: tuple[str, ...] = ()) -> None:
+    def __init__(self, text: str, registry: Registry, named: Pipelines | None, chain: tuple[str, ...] = ()) -> None:
         self.text = text
         self.registry = registry
         self.named = named
@@ -110,12 +110,20 @@ class _Builder:
     def all(self, items: Iterable[Item]) -> Iterator[Pass]:
         """The passes of items, those of a named pipeline in its place."""
         for item in items:
-            name = item.name.text
-            found = self.named.get(name) if name not in self.registry.names() else None
+            found = self._pipeline(item.name)
             if found is None:
                 yield self.build(item)
             else:
                 yield from self._expanded(item, found)
+
+    def _pipeline(self, name: Word) -> NamedPipeline | None:
+        """The pipeline that a name stands for; a pass of that name comes first, and then nothing is read."""
+        if self.named is None or name.text in self.registry.names():
+            return None
+        try:
+            return self.named.get(name.text)
+        except UserError as error:
+            raise mistake(str(error), self.text, name.start, name.end) from error
 
     def _expanded(self, item: Item, found: NamedPipeline) -> Iterator[Pass]:
         name = item.name
@@ -150,7 +158,7 @@ class _Builder:
         try:
             return self.registry.get(name.text)
         except UserError as error:
-            names = (*self.registry.names(), *self.named.names())
+            names = (*self.registry.names(), *(self.named.names() if self.named is not None else ()))
             note = "" if name.text in names else f"passes: {', '.join(names) or 'none are installed'}"
             raise mistake(str(error), self.text, name.start, name.end, note) from error
 

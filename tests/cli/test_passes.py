@@ -68,3 +68,24 @@ def test_a_broken_plugin_takes_nothing_down(cli, monkeypatch):
     assert "fold" in out
     assert err.startswith("onnxpress: warning: pass 'odd'")
     assert err.count("\n") == 1
+
+
+def test_named_pipelines_are_listed_and_told(cli, monkeypatch, tmp_path):
+    from onnxpress.passes.manager import named, text
+
+    (tmp_path / ".onnxpress.toml").write_text('[pipelines]\nsmall = "fold, dce"\nfold = "dce"\nwrong = "fodl"\n')
+    made = named.Pipelines((), tmp_path)
+    monkeypatch.setattr(named, "installed_pipelines", lambda: made)
+    monkeypatch.setattr(text, "installed_pipelines", lambda: made)
+    code, out, err = cli("passes")
+    assert code == 0
+    assert "small" in out
+    assert "fold, dce" in out
+    assert "the pass 'fold' hides the pipeline of that name" in err
+    assert "in the pipeline 'wrong' of" in err
+    assert "fold,dce" in cli("passes", "small").out
+    assert json.loads(cli("passes", "small", "--json").out)["expanded"] == "fold,dce"
+
+
+def test_a_combinator_promises_what_is_inside(cli):
+    assert "of those inside: what the passes in its parentheses promise" in cli("passes", "guard").out

@@ -155,3 +155,18 @@ def test_what_cannot_be_explained_is_said(cli, model, made):
     code, _, err = cli("explain", made, "summ")
     assert (code, err.count("\n")) == (2, 1)
     assert "did you mean 'sum'?" in err
+
+
+WRONG_TYPE = '{"runs": [{"pipeline": 1, "seed": 0, "versions": {}, "input": ""}]}'
+
+
+@pytest.mark.parametrize("entry", ["{", "3", '{"runs": 3}', '{"runs": [{}]}', WRONG_TYPE])
+def test_an_entry_of_somebody_else_is_a_mistake(cli, tmp_path, model, entry):
+    proto = onnx.load(model)
+    proto.metadata_props.add(key=KEY, value=entry)
+    foreign = tmp_path / "foreign.onnx"
+    onnx.save(proto, foreign)
+    for asked in (("explain", foreign, "sum"), ("replay", foreign, "--input", model)):
+        code, _, err = cli(*asked)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "the provenance in the model cannot be read" in err

@@ -294,7 +294,11 @@ def test_a_pass_that_fails_is_three_and_named(cli, tmp_path, model, spoiling):
 def test_an_interrupt_leaves_no_file(cli, tmp_path, model, spoiling):
     before = sorted(tmp_path.iterdir())
     args = ["-o", tmp_path / "out.onnx", "--report", tmp_path / "report.json"]
-    assert cli("run", model, "-p", "spoil{how=interrupt}", *args) == (130, "", "onnxpress: error: interrupted\n")
+    assert cli("run", model, "-p", "spoil{how=interrupt}", *args) == (
+        130,
+        "",
+        "onnxpress: error: interrupted in pass 'spoil{how=interrupt}'\n",
+    )
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -216,3 +216,19 @@ def test_debug_tells_saturation(cli, tmp_path, scales):
     (place,) = json.loads(cli("debug", scales, quantized, "--json").out)["places"]
     assert place["node"] == "scale6"
     assert place["mechanism"].startswith("saturation: ")
+
+
+def test_debug_tells_clipping_by_attributes_too(cli, tmp_path, scales):
+    model = onnx.load(scales)
+    at = next(index for index, node in enumerate(model.graph.node) if node.name == "scale6")
+    model.opset_import[0].version = 10
+    old = tmp_path / "old.onnx"
+    onnx.save(model, old)
+    node = model.graph.node[at]
+    model.graph.node.insert(at, onnx.helper.make_node("Clip", [node.input[0]], ["clipped"], min=0.0, max=1e-3))
+    model.graph.node[at + 1].input[0] = "clipped"
+    clipped = tmp_path / "clipped.onnx"
+    onnx.save(model, clipped)
+    (place,) = json.loads(cli("debug", old, clipped, "--json").out)["places"]
+    assert place["mechanism"].startswith("clipping: ")
+    assert not place["mechanism"].startswith("clipping: 0%")

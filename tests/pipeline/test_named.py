@@ -55,9 +55,24 @@ def test_a_name_stands_for_one_text(found):
         found.register("two words", "dce")
 
 
-def test_a_pass_hides_a_pipeline(found):
-    found.register("fold", "dce")
+def test_a_pass_comes_first_and_nothing_is_read_for_it(found, tmp_path):
+    (tmp_path / "deep" / ".onnxpress.toml").write_text("[broken")
     assert str(parse_pipeline("fold")) == "fold"
+    (tmp_path / "deep" / ".onnxpress.toml").write_text('[pipelines]\nfold = "dce"\n')
+    assert str(parse_pipeline("fold")) == "fold"
+
+
+def test_code_cannot_name_a_pipeline_like_a_pass(found):
+    with pytest.raises(UserError, match="'fold' is the name of a pass, of onnxpress"):
+        op.register_pipeline("fold", "dce")
+    op.register_pipeline("mine", "fold")
+    assert found.get("mine").source == "this session"
+
+
+def test_a_broken_pyproject_is_named(found, tmp_path):
+    (tmp_path / "deep" / "pyproject.toml").write_text("[tool")
+    with pytest.raises(UserError, match=r"pyproject\.toml: "):
+        parse_pipeline("small")
 
 
 def test_the_nearest_file_of_the_project_counts(found, tmp_path):
@@ -138,9 +153,3 @@ def test_text_from_a_file(tmp_path):
     file.write_bytes(b"\xff")
     with pytest.raises(UserError, match="UTF-8"):
         text_of(f"@{file}")
-
-
-def test_the_root_exports_the_decorator(found, monkeypatch):
-    monkeypatch.setattr(op, "register_pipeline", found.register)
-    op.register_pipeline("mine", "fold")
-    assert found.get("mine").source == "this session"

@@ -101,6 +101,7 @@ def test_a_pass_that_fails_is_named_and_leaves_no_file(call, tmp_path, code, wor
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("onnxpress: error: pass 'broken' failed: ")
     assert words in done.stderr
+    assert "(a pass of broken-plugin 1.0)" in done.stderr
     assert not (tmp_path / "out.onnx").exists()
 
 
