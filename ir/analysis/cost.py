@@ -10,9 +10,11 @@ from ..graph import Graph
 from ..journal import Edit
 from ..model import Model
 from ..node import Node
+from ..value import Value
 from .shapes import Shapes, infer_shapes
 
 Dims = tuple[int, ...]
+_Read = tuple[Value | Dims | None, ...]
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,27 @@ class CostMeter:
         self._model = model
         self._pins = pins
         self._macs: dict[Node, int | None] = {}
+        self._read: dict[Node, _Read] = {}
         self._infer()
 
     def update(self, edits: Iterable[Edit], *, same_values: bool) -> None:
         """Take note of changes; `same_values` says that every value that is still there is the same as before, so that
         nodes which no edit touches multiply as much as before."""
-        if not same_values or None in self._macs.values() or any(map(_may_multiply, edits)):
+        if not same_values or None in self._macs.values() or any(map(self._may_multiply, edits)):
             self._infer()
+
+    def _may_multiply(self, edit: Edit) -> bool:
+        """Whether a change is of a node that has MACs, or of more than one node.
+
+        A node that reads other constants of the same shapes multiplies as much as before.
+        """
+        node = edit.subject
+        if not isinstance(node, Node):
+            return edit.kind not in _HARMLESS
+        if edit.kind == "erase" or (edit.kind == "set-input" and self._read.get(node) == _read_by(node)):
+            return False
+        multiplies = node.op_type in _RULES or bool(node.bodies)
+        return multiplies or (edit.kind == "insert" and node.domain != "")
 
     def cost(self) -> Cost:
         """The cost of the model as it is now."""
@@ -68,13 +84,14 @@ class CostMeter:
 
     def _infer(self) -> None:
         shapes = infer_shapes(self._model, self._pins)
-        self._macs = {}
+        self._macs, self._read = {}, {}
         for graph in self._model.graph.walk_graphs():
             for node in graph.nodes:
                 if (node.domain, node.op_type, node.overload) in self._model.functions:
                     self._macs[node] = None
                 elif node.op_type in _RULES:
                     self._macs[node] = node_macs(node, shapes)
+                    self._read[node] = _read_by(node)
 
     def _graph_macs(self, graph: Graph) -> tuple[int, int]:
         total = unknown = 0
@@ -89,12 +106,9 @@ class CostMeter:
         return total, unknown
 
 
-def _may_multiply(edit: Edit) -> bool:
-    """Whether a change is of a node that has MACs, or of more than one node."""
-    if isinstance(edit.subject, Node):
-        multiplies = edit.subject.op_type in _RULES or bool(edit.subject.bodies)
-        return (multiplies and edit.kind != "erase") or (edit.kind == "insert" and edit.subject.domain != "")
-    return edit.kind not in _HARMLESS
+def _read_by(node: Node) -> _Read:
+    """What a node reads: of constants the shapes."""
+    return tuple(v if v is None or v.const is None else v.const.shape for v in node.inputs)
 
 
 _HARMLESS = frozenset({"add-initializer", "remove-initializer", "rename", "set-output", "set-info", "set-ir-version"})

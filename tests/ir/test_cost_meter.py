@@ -1,0 +1,38 @@
+"""The cost meter: what it says after changes is what a fresh one says, though it does not infer after each."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxpress.ir import Model, Rewriter, lower, tensor
+from onnxpress.ir.analysis.cost import CostMeter, cost
+
+
+@pytest.fixture
+def model() -> Model:
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("ReduceSum", ["y"], ["s"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4])],
+        [helper.make_tensor_value_info("s", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.ones((4, 8), np.float32), "w")],
+    )
+    return lower(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+
+
+@pytest.mark.parametrize(("width", "inferred"), [(8, False), (6, True)])
+def test_another_constant_of_the_same_shape_costs_no_inference(
+    model: Model, width: int, inferred: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter, rewriter = CostMeter(model), Rewriter(model)
+    matmul = next(iter(model.graph.nodes))
+    rewriter.set_input(matmul, 1, rewriter.constant(model.graph, tensor(np.zeros((4, width), np.float32)), "v"))
+    calls: list[None] = []
+    infer = CostMeter._infer
+    monkeypatch.setattr(CostMeter, "_infer", lambda self: (calls.append(None), infer(self))[1])
+    meter.update(rewriter.journal, same_values=True)
+    assert bool(calls) is inferred
+    assert meter.cost() == cost(model)
+    assert meter.cost().macs == 2 * 4 * width
