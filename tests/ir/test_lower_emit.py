@@ -165,3 +165,14 @@ def test_external_data_that_are_not_there_are_one_clear_error(
 def test_external_data_need_the_file_of_the_model(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="load it from its file"):
         lower(external_model(tmp_path))
+
+
+@pytest.mark.parametrize("elements", [1 << 14, (1 << 14) - 1, 1 << 19])
+def test_a_large_weight_weighs_what_its_message_does_though_nobody_writes_it(elements: int) -> None:
+    weight = numpy_helper.from_array(np.zeros(elements, np.float32), "w")
+    weight.doc_string = "of some note"
+    weight.metadata_props.add(key="source", value="drawn")
+    graph = helper.make_graph([helper.make_node("Neg", ["w"], ["y"])], "g", [], [], [weight])
+    graph.output.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, [elements]))
+    proto = helper.make_model(graph)
+    assert file_size(lower(proto)) == proto.ByteSize()
