@@ -89,14 +89,9 @@ class ProtoTensor(Tensor):
 
     @property
     def message_size(self) -> int:
-        """Bytes of its source message. Counted once, and for large data without them: protobuf writes a message to
-        count it."""
+        """Bytes of its source message. Counted once: protobuf writes the whole message to count it."""
         if self._message_size is None:
-            proto = self.proto
-            if self.nbytes < _COUNTED_APART or not proto.HasField("raw_data"):
-                self._message_size = int(proto.ByteSize())
-            else:
-                self._message_size = _size_apart(proto, self.nbytes)
+            self._message_size = int(self.proto.ByteSize())
         return self._message_size
 
     def numpy(self) -> Array:
@@ -110,20 +105,6 @@ class ProtoTensor(Tensor):
         if proto.name != name:
             proto.name = name
         return proto
-
-
-_COUNTED_APART = 1 << 16
-_HEAD = ("name", "doc_string", "data_type", "data_location")
-
-
-def _size_apart(proto: TensorProto, nbytes: int) -> int:
-    """Bytes of a message that holds `nbytes` in its field raw_data, and else what a dense tensor has."""
-    head = TensorProto(dims=proto.dims, external_data=proto.external_data, metadata_props=proto.metadata_props)
-    for field in _HEAD:
-        if proto.HasField(field):
-            setattr(head, field, getattr(proto, field))
-    length = max(1, (nbytes.bit_length() + 6) // 7)
-    return int(head.ByteSize()) + 1 + length + nbytes
 
 
 class DataFile:

@@ -55,10 +55,8 @@ class CostMeter:
             self._infer()
 
     def _may_multiply(self, edit: Edit) -> bool:
-        """Whether a change is of a node that has MACs, or of more than one node.
-
-        A node that reads other constants of the same shapes multiplies as much as before.
-        """
+        """Whether a change is of a node that has MACs, or of more than one node: not where it reads constants of the
+        same shapes as before, and else the same values."""
         node = edit.subject
         if not isinstance(node, Node):
             return edit.kind not in _HARMLESS

@@ -5,7 +5,7 @@ Absolute fidelity: an untouched model gives its source message, field by field, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,15 +84,24 @@ def _is_verbatim(tensor: Tensor, tensors: TensorEmitter) -> bool:
 def shell(source: Any, apart: tuple[str, ...]) -> Any:
     """A copy of a message without some fields; what they hold is copied only if fields of a newer format are there."""
     copy = type(source)()
-    if len(UnknownFieldSet(source)) or any(_is_no_text(field, value) for field, value in source.ListFields()):
+    fields = list(_present(source, apart))
+    if len(UnknownFieldSet(source)) or any(_is_no_text(field, value) for field, value in fields):
         copy.CopyFrom(source)
         for name in apart:
             copy.ClearField(name)
         return copy
-    for field, value in source.ListFields():
-        if field.name not in apart:
-            _copy_field(copy, field, value)
+    for field, value in fields:
+        _copy_field(copy, field, value)
     return copy
+
+
+def _present(source: Any, apart: tuple[str, ...]) -> Iterator[tuple[Any, Any]]:
+    """The fields that a message has, without some: those are not even looked into, as they may hold much."""
+    for field in source.DESCRIPTOR.fields:
+        if field.name not in apart and (field.is_repeated or source.HasField(field.name)):
+            value = getattr(source, field.name)
+            if not field.is_repeated or len(value):
+                yield field, value
 
 
 def _is_no_text(field: Any, value: Any) -> bool:

@@ -23,6 +23,7 @@ from .emit import (
 )
 
 _COMPUTED_BELOW = 4096
+_WRITTEN_BELOW = 1 << 16
 
 
 def file_size(model: Model) -> int:
@@ -125,7 +126,7 @@ def _holds_much(attribute: Attribute) -> bool:
 
 def _tensor_size(tensor: Tensor, name: str) -> int:
     if isinstance(tensor, ProtoTensor | ExternalTensor):
-        size = tensor.message_size if isinstance(tensor, ProtoTensor) else int(tensor.proto.ByteSize())
+        size = _source_size(tensor)
         if tensor.proto.name != name:
             size += _text(name) - (_text(tensor.proto.name) if tensor.proto.HasField("name") else 0)
         return size
@@ -133,6 +134,15 @@ def _tensor_size(tensor: Tensor, name: str) -> int:
     if small or tensor.dtype == TensorProto.STRING:
         return int(tensor.to_proto(name).ByteSize())
     return _raw_size(tensor.dtype, tensor.shape, name)
+
+
+def _source_size(tensor: ProtoTensor | ExternalTensor) -> int:
+    """Bytes of a tensor's source message; much of `raw_data` is counted and not read."""
+    if isinstance(tensor, ExternalTensor):
+        return int(tensor.proto.ByteSize())
+    if tensor.nbytes < _WRITTEN_BELOW or not tensor.proto.HasField("raw_data"):
+        return tensor.message_size
+    return int(shell(tensor.proto, ("raw_data",)).ByteSize()) + _framed(tensor.nbytes)
 
 
 def _raw_size(dtype: int, shape: tuple[int, ...], name: str) -> int:

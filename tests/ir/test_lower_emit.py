@@ -167,11 +167,20 @@ def test_external_data_need_the_file_of_the_model(tmp_path: Path) -> None:
         lower(external_model(tmp_path))
 
 
+_NOTES = {
+    "in UTF-8": b"\x62\x05clear",
+    "in no UTF-8": b"\x62\x04\xff\xfe\xfd\xfc",
+    "of a newer format": b"\xfa\x3e\x03new",
+}
+"""Fields of a TensorProto as they lie in a file: two doc strings, and field 1007, which is not known."""
+
+
+@pytest.mark.parametrize("note", _NOTES.values(), ids=_NOTES)
 @pytest.mark.parametrize("elements", [1 << 14, (1 << 14) - 1, 1 << 19])
-def test_a_large_weight_weighs_what_its_message_does_though_nobody_writes_it(elements: int) -> None:
+def test_a_weight_of_any_size_weighs_what_its_message_does(elements: int, note: bytes) -> None:
     weight = numpy_helper.from_array(np.zeros(elements, np.float32), "w")
-    weight.doc_string = "of some note"
     weight.metadata_props.add(key="source", value="drawn")
+    weight.MergeFromString(note)
     graph = helper.make_graph([helper.make_node("Neg", ["w"], ["y"])], "g", [], [], [weight])
     graph.output.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, [elements]))
     proto = helper.make_model(graph)
