@@ -38,7 +38,7 @@ class Links:
         else:
             before._prev = node
         graph._count += 1
-        for value in _all_values(node):
+        for value in all_values(node):
             value._graph = value._graph or graph
             if value.name:
                 self.names.take(graph, value.name)
@@ -53,7 +53,7 @@ class Links:
         if graph is None:
             raise RewriteError(f"node {node.label!r} is erased already")
         inside = dict.fromkeys(node.walk_bodies())
-        links = [(value, use, self.unlink(value, use)) for value, use in _outward_uses(node, inside)]
+        links = [(value, use, self.unlink(value, use)) for value, use in outward_uses(node, inside)]
         if node._prev is None:
             graph._first = node._next
         else:
@@ -64,7 +64,7 @@ class Links:
             node._next._prev = node._prev
         graph._count -= 1
         node._graph = None
-        for value in _all_values(node):
+        for value in all_values(node):
             if value.name:
                 self.names.release(graph, value.name)
         for value in node._outputs:
@@ -93,7 +93,8 @@ def next_alive(node: Node) -> Node | None:
     return following
 
 
-def _outward_uses(node: Node, inside: Mapping[Graph, None]) -> list[tuple[Value, Use]]:
+def outward_uses(node: Node, inside: Mapping[Graph, None]) -> list[tuple[Value, Use]]:
+    """The uses by which a node and its bodies, all of which are `inside`, read values around them."""
     found = [(value, Use(node, slot)) for slot, value in enumerate(node._inputs) if value is not None]
     for graph in inside:
         for inner in graph.nodes:
@@ -104,7 +105,8 @@ def _outward_uses(node: Node, inside: Mapping[Graph, None]) -> list[tuple[Value,
     return found
 
 
-def _all_values(node: Node) -> Iterator[Value]:
+def all_values(node: Node) -> Iterator[Value]:
+    """What a node computes, and the values of its bodies."""
     yield from node._outputs
     for graph in node.walk_bodies():
         yield from graph.values()

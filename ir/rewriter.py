@@ -6,16 +6,18 @@ transactions, provenance and statistics; listeners hear of every edit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from onnx import ValueInfoProto
 
 from ..errors import RewriteError
 from .attribute import Attribute
+from .clone import Mapping as Copies
+from .graft import detached_copy
 from .graph import Function, Graph
 from .journal import Journal
-from .links import Links, next_alive
+from .links import Links, all_values, next_alive
 from .model import Model
 from .names import Names
 from .node import Node
@@ -80,7 +82,7 @@ class Rewriter(Journal):
         )
         for value in values:
             value._producer = node
-        _check_visible(node, graph)
+        _check_visible(node, graph, node.inputs)
         self._links.place(node, graph, before)
 
         def undo() -> None:
@@ -88,6 +90,38 @@ class Rewriter(Journal):
 
         self.record("insert", node, undo)
         return node
+
+    def insert_copy(
+        self,
+        node: Node,
+        copies: Copies,
+        *,
+        before: Node | None = None,
+        graph: Graph | None = None,
+        keep_names: bool = False,
+    ) -> Node:
+        """A copy of `node` and its bodies before `before`, or at the end of `graph`; the node may be of another model.
+
+        `copies` says what stands for the values that it reads, and learns what stands for its outputs. All values of
+        the copy get fresh names, near those of the originals. `keep_names` keeps names of nodes: for an original that
+        will be erased, since they must not clash.
+        """
+        graph = graph if before is None else before.graph
+        if graph is None:
+            raise RewriteError(f"copy of {node.label!r}: neither a graph nor a living node says where")
+        copy, reads = detached_copy(node, copies, keep_names=keep_names)
+        named = [value for value in all_values(copy) if value.name]
+        for value, name in zip(named, self._names.fresh_all(graph, [v.name for v in named]), strict=True):
+            value._name = name
+        copy.made_by = self.by
+        _check_visible(copy, graph, (value for value, _ in reads))
+        self._links.place(copy, graph, before, [(value, use, -1) for value, use in reads])
+
+        def undo() -> None:
+            self._links.take_out(copy)
+
+        self.record("insert", copy, undo)
+        return copy
 
     def erase(self, node: Node) -> None:
         """Remove a node whose outputs nobody uses."""
@@ -351,7 +385,7 @@ class Rewriter(Journal):
         self.record("remove-function", function, undo)
 
 
-def _check_visible(node: Node, graph: Graph) -> None:
-    for value in node.inputs:
+def _check_visible(node: Node, graph: Graph, reads: Iterable[Value | None]) -> None:
+    for value in reads:
         if value is not None and (value.graph is None or not graph.is_inside(value.graph)):
             raise RewriteError(f"new node {node.label!r} cannot read {value.name!r}: it is out of scope")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,6 +79,16 @@ class Editor:
         self.rewriter.insert(
             "Split", [self.choose(reads)], {"axis": 0}, graph=graph, outputs=["v1", "v1"], origin=list(graph.nodes)[:2]
         )
+
+    def do_insert_copy(self) -> None:
+        if (node := self.node()) is not None:
+            place = self.choose((node, None))
+            reads = [v for v in readable(node.graph, node) if v in node.inputs]
+            copies = {value: self.choose(reads) for value in reads}
+            self.rewriter.insert_copy(
+                node, copies, before=place, graph=node.graph, keep_names=self.choose((True, False))
+            )
+            assert all(value in copies for value in node.outputs)
 
     def do_erase_dead(self) -> None:
         dead = [n for g in self.model.walk_graphs() for n in g.nodes if all(v.is_dead for v in n.outputs)]
@@ -270,6 +281,41 @@ def test_fresh_names_differ_from_all_names_under_the_same_root() -> None:
     again = rewriter.insert("Split", [named(model)["a"]], graph=model.graph, outputs=["a", "a", "b"])
     assert len({value.name for value in again.outputs} | {"a_3"}) == 4
     verify(model)
+
+
+def test_a_copy_has_names_of_its_own_inside_its_bodies_too() -> None:
+    model = text_model("""
+        g (bool c, float[2] x) => (float[2] y) {
+            [the_if] y = If (c) <
+                then_branch = t () => (float[2] a) { [the_neg] a = Neg (x) },
+                else_branch = e () => (float[2] b) { b = Abs (x) }
+            >
+        }""")
+    (node,) = model.graph.nodes
+    copies = {model.graph.inputs[1]: model.graph.inputs[1]}
+    copy = Rewriter(model).insert_copy(node, copies, before=node)
+    verify(model)
+    onnx.checker.check_model(emit(model), full_check=True)
+    assert copies[node.outputs[0]] is copy.outputs[0]
+    assert [v.name for body in copy.bodies for v in body.values()] == ["a_1", "b_1"]
+    assert not copy.name
+    assert [n.name for body in copy.bodies for n in body.nodes] == ["", ""]
+    named = Rewriter(model).insert_copy(node, copies, before=node, keep_names=True)
+    assert (named.name, next(named.bodies[0].nodes).name) == ("the_if", "the_neg")
+
+
+def test_a_copy_of_a_node_of_another_model_reads_what_stands_for_its_inputs() -> None:
+    other = text_model("g (float[2] p) => (float[2] q) { q = Relu (p) }")
+    model = text_model("g (float[2] x) => (float[2] y) { y = Neg (x) }")
+    (foreign,), (node,) = other.graph.nodes, model.graph.nodes
+    rewriter = Rewriter(model)
+    with pytest.raises(RewriteError, match="out of scope"):
+        rewriter.insert_copy(foreign, {}, before=node)
+    made = rewriter.insert_copy(foreign, {other.graph.inputs[0]: model.graph.inputs[0]}, before=node)
+    rewriter.set_input(node, 0, made.outputs[0])
+    verify(model)
+    assert [n.op_type for n in lower(emit(model)).graph.nodes] == ["Relu", "Neg"]
+    verify(other)
 
 
 def test_a_constant_is_an_initializer_and_in_a_function_a_node() -> None:
