@@ -7,6 +7,7 @@ Wang et al. 2024), GPTQ and OBS (Frantar et al. 2022).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -41,19 +42,13 @@ class Moments:
 
     def update(self, array: Array) -> None:
         """Take the rows of one sample into account."""
-        rows = self.layer.rows(array)
-        rows = rows[:, :: max(1, -(-rows.shape[1] // self.rows))]
-        for start in range(0, rows.shape[1], _BLOCK):
-            self._add(rows[:, start : start + _BLOCK].astype(np.float64))
-
-    def _add(self, rows: NDArray[np.float64]) -> None:
-        finite = np.isfinite(rows).all(axis=(0, 2))
-        if not finite.all():
+        for rows in blocks(self.layer.rows(array), self.rows):
+            finite = np.isfinite(rows).all(axis=(0, 2))
             self.left_out += int((~finite).sum())
-            rows = rows[:, finite]
-        self.count += rows.shape[1]
-        self.first += rows.sum(axis=1)
-        self.second += rows.swapaxes(1, 2) @ rows
+            kept = rows[:, finite]
+            self.count += kept.shape[1]
+            self.first += kept.sum(axis=1)
+            self.second += kept.swapaxes(1, 2) @ kept
 
     def merge(self, other: Moments) -> None:
         """Take over what another one has seen of the same layer."""
@@ -76,3 +71,10 @@ class Moments:
         """E[(x dW)^2] of every output, of shape [groups, n], for a change dW of the matrices `[groups, k, n]`."""
         wide = np.asarray(change, np.float64)
         return np.asarray(np.einsum("gkn,gkn->gn", wide, self.gram @ wide))
+
+
+def blocks(rows: Array, at_most: int) -> Iterator[NDArray[np.float64]]:
+    """At most so many of the rows `[groups, r, k]`, evenly spaced, in blocks that fit into a cache."""
+    rows = rows[:, :: max(1, -(-rows.shape[1] // at_most))]
+    for start in range(0, rows.shape[1], _BLOCK):
+        yield rows[:, start : start + _BLOCK].astype(np.float64)

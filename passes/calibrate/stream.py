@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...errors import UserError
-from ...ir import Model, Value
+from ...ir import Backend, Model, Session, Value
+from ...ir.analysis.shapes import infer_shapes
 from ...ir.taps import tapped
 from ..manager.context import Context, Feed
 
@@ -32,7 +33,16 @@ class Observer(Protocol):
         ...
 
 
+class PairObserver(Protocol):
+    """Takes note of what a value of one model and a value of another are in the same sample."""
+
+    def update(self, before: Array, after: Array) -> None:
+        """The two values in one sample."""
+        ...
+
+
 Observers = Mapping[Value, Sequence[Observer]]
+PairObservers = Mapping[tuple[Value, Value], Sequence[PairObserver]]
 
 
 def samples_of(ctx: Context, purpose: str) -> Iterable[Feed]:
@@ -49,65 +59,91 @@ def observe(
     purpose: str,
     memory: int = MEMORY,
     samples: Iterable[Feed] | None = None,
-    model: Model | None = None,
 ) -> list[Value]:
-    """Run the model of `ctx` (or another `model`) on the sample data and hand the values to their observers.
+    """Run the model of `ctx` on the sample data (or on `samples`) and hand the values to their observers.
 
     Values inside bodies are handed over where they are computed; an array is empty where the branch is not taken, and
     then not handed over. Returns the values that cannot be observed: those of functions, and what `tapped` leaves out.
     UserError if there are no data, ExecutionError if a sample cannot be run.
     """
     feeds = samples_of(ctx, purpose) if samples is None else samples
-    if ctx.backend is None:
-        raise UserError(f"{purpose} needs an executor")
-    copy, names = tapped(ctx.model if model is None else model, observers, ctx.shapes())
-    stream = _Stream(ctx, copy, {name: observers[value] for value, name in names.items()}, memory)
+    copy, names = tapped(ctx.model, observers, ctx.shapes())
+    stream = _Stream(ctx, [copy], {(name,): observers[value] for value, name in names.items()}, memory)
     stream.run(feeds, purpose)
     return [value for value in observers if value not in names]
 
 
+def observe_pairs(
+    ctx: Context,
+    before: Model,
+    observers: PairObservers,
+    *,
+    purpose: str,
+    memory: int = MEMORY,
+    samples: Iterable[Feed] | None = None,
+) -> list[tuple[Value, Value]]:
+    """Run the model `before` and that of `ctx` side by side, and hand over values of both together.
+
+    Otherwise as `observe`. Both must take the same feeds.
+    """
+    feeds = samples_of(ctx, purpose) if samples is None else samples
+    first, old = tapped(before, (pair[0] for pair in observers), infer_shapes(before))
+    second, new = tapped(ctx.model, (pair[1] for pair in observers), ctx.shapes())
+    seen = {pair: each for pair, each in observers.items() if pair[0] in old and pair[1] in new}
+    stream = _Stream(ctx, [first, second], {(old[a], new[b]): each for (a, b), each in seen.items()}, memory)
+    stream.run(feeds, purpose)
+    return [pair for pair in observers if pair not in seen]
+
+
+_Names = tuple[str, ...]
+"""What is handed over together, by its name in each of the models."""
+
+
 class _Stream:
-    def __init__(self, ctx: Context, model: Model, observers: Mapping[str, Sequence[Observer]], memory: int) -> None:
-        self._ctx, self._model, self._observers, self._memory = ctx, model, observers, memory
-        self._sizes: dict[str, int] = {}
+    def __init__(self, ctx: Context, models: Sequence[Model], observers: Mapping[_Names, Any], memory: int) -> None:
+        self._ctx, self._models, self._observers, self._memory = ctx, models, observers, memory
+        self._sizes: dict[_Names, int] = {}
 
     def run(self, feeds: Iterable[Feed], purpose: str) -> None:
         """The first sample tells the sizes; the others go through the groups that fit."""
-        names = list(self._observers)
-        for start in range(0, len(names), _FIRST):
-            self._walk(names[start : start + _FIRST], islice(iter(feeds), 1))
-        groups = list(self._groups())
-        for group in self._ctx.progress.track(groups, purpose):
-            self._walk(group, islice(iter(feeds), 1, None))
+        if self._ctx.backend is None:
+            raise UserError(f"{purpose} needs an executor")
+        keys = list(self._observers)
+        for start in range(0, len(keys), _FIRST):
+            self._walk(self._ctx.backend, keys[start : start + _FIRST], islice(iter(feeds), 1))
+        for group in self._ctx.progress.track(list(self._groups()), purpose):
+            self._walk(self._ctx.backend, group, islice(iter(feeds), 1, None))
 
-    def _walk(self, names: list[str], feeds: Iterator[Feed]) -> None:
-        assert self._ctx.backend is not None
-        session = self._ctx.backend.prepare(self._model, outputs=names, optimize=True)
-        fed = {port.name for port in session.inputs}
-        for feed in self._counted(feeds):
-            found = session.run({name: value for name, value in feed.items() if name in fed})
-            for name in names:
-                array = np.asarray(found.pop(name))
-                self._sizes[name] = max(array.nbytes, self._sizes.get(name, 0))
-                if array.size:
-                    for observer in self._observers[name]:
-                        observer.update(array)
-
-    def _counted(self, feeds: Iterator[Feed]) -> Iterator[Feed]:
-        """The feeds, each a sign of life."""
+    def _walk(self, backend: Backend, keys: list[_Names], feeds: Iterator[Feed]) -> None:
+        wanted = [list(dict.fromkeys(names)) for names in zip(*keys, strict=True)]
+        sessions = [
+            backend.prepare(model, outputs=names, optimize=True)
+            for model, names in zip(self._models, wanted, strict=True)
+        ]
         for feed in feeds:
-            self._ctx.progress.ticks += 1
-            yield feed
+            self._ctx.progress.ticks += 1  # a sign of life
+            found = [_run(session, feed) for session in sessions]
+            for names in keys:
+                arrays = [np.asarray(values[name]) for values, name in zip(found, names, strict=True)]
+                self._sizes[names] = max(sum(array.nbytes for array in arrays), self._sizes.get(names, 0))
+                if all(array.size for array in arrays):
+                    for observer in self._observers[names]:
+                        observer.update(*arrays)
 
-    def _groups(self) -> Iterator[list[str]]:
+    def _groups(self) -> Iterator[list[_Names]]:
         """The values in as few groups as the memory allows, in order."""
-        group: list[str] = []
+        group: list[_Names] = []
         room = self._memory
-        for name in self._observers:
-            if group and self._sizes[name] > room:
+        for names in self._observers:
+            if group and self._sizes[names] > room:
                 yield group
                 group, room = [], self._memory
-            group.append(name)
-            room -= self._sizes[name]
+            group.append(names)
+            room -= self._sizes[names]
         if group:
             yield group
+
+
+def _run(session: Session, feed: Feed) -> dict[str, Any]:
+    fed = {port.name for port in session.inputs}
+    return session.run({name: value for name, value in feed.items() if name in fed})
