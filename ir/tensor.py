@@ -57,8 +57,12 @@ class Tensor(ABC):
         """SHA-256 of element type, shape and elements."""
         head = f"{name_of(self.dtype)}{list(self.shape)}".encode()
         array = self.numpy()
-        body = repr(array.tolist()).encode() if array.dtype == object else np.ascontiguousarray(array).tobytes()
-        return hashlib.sha256(head + body).hexdigest()
+        found = hashlib.sha256(head)
+        if array.dtype == object:
+            found.update(repr(array.tolist()).encode())
+        else:
+            found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return found.hexdigest()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({name_of(self.dtype)}{list(self.shape)})"
