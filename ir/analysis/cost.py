@@ -39,11 +39,20 @@ def cost(model: Model, pins: Mapping[str, tuple[int, ...]] | None = None) -> Cos
 
 
 class CostMeter:
-    """The cost of a model through its changes: shapes are inferred again only where MACs may have changed."""
+    """The cost of a model through its changes: shapes are inferred again only where MACs may have changed.
 
-    def __init__(self, model: Model, pins: Mapping[str, tuple[int, ...]] | None = None) -> None:
+    Without `pins`, `shapes` may give those of the model as it is now, so that others share the inference.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        pins: Mapping[str, tuple[int, ...]] | None = None,
+        shapes: Callable[[], Shapes] | None = None,
+    ) -> None:
         self._model = model
         self._pins = pins
+        self._shapes = shapes
         self._macs: dict[Node, int | None] = {}
         self._read: dict[Node, _Read] = {}
         self._infer()
@@ -71,7 +80,7 @@ class CostMeter:
         for graph in self._model.walk_graphs():
             tensors = [v._tensor for v in graph.initializers]
             for node in graph.nodes:
-                constant = node.constant
+                constant = node.constant if node.op_type == "Constant" else None
                 nodes += constant is None
                 tensors += [constant] if constant else [a.tensor for a in node._attributes.values()]
             held = [t for t in tensors if t is not None]
@@ -81,7 +90,7 @@ class CostMeter:
         return Cost(nodes, parameters, nbytes, macs, unknown)
 
     def _infer(self) -> None:
-        shapes = infer_shapes(self._model, self._pins)
+        shapes = self._shapes() if self._shapes and not self._pins else infer_shapes(self._model, self._pins)
         self._macs, self._read = {}, {}
         for graph in self._model.graph.walk_graphs():
             for node in graph.nodes:

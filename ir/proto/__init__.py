@@ -5,4 +5,14 @@ from .lower import lower
 from .outline import outline
 from .size import FileMeter, constant_size, file_size, initializer_size, node_size
 
-__all__ = ["FileMeter", "constant_size", "emit", "file_size", "initializer_size", "lower", "node_size", "outline", "strip_weights"]
+__all__ = [
+    "FileMeter",
+    "constant_size",
+    "emit",
+    "file_size",
+    "initializer_size",
+    "lower",
+    "node_size",
+    "outline",
+    "strip_weights",
+]

@@ -105,7 +105,8 @@ class _Run:
             measurements=self.measurements,
         )
         self.runner = Runner(self.ctx, manager.seed, manager.instruments, manager.verify_each, manager.idle_limit)
-        self.meter = CostMeter(model, manager.shapes or (judge.pins if judge is not None else None))
+        pins = manager.shapes or (judge.pins if judge is not None else None)
+        self.meter = CostMeter(model, pins, self.ctx.shapes)
         self.file_meter = FileMeter(model)
         why = judge.unmeasured if judge is not None else "not asked for"
         self.before = self._state(None, why)

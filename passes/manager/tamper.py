@@ -6,11 +6,11 @@ what the journal accounts for is written down anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from operator import attrgetter
 
 from ...errors import VerifyError
-from ...ir import Attribute, Edit, Graph, Model, Node, Tensor, Value
+from ...ir import Attribute, Edit, Function, Graph, Model, Node, Tensor, Value
 
 _identity = attrgetter("op_type", "domain", "overload", "name")
 """What no edit can change of a node."""
@@ -40,6 +40,7 @@ class Snapshot:
         is of no more use."""
         touched = {edit.subject for edit in edits}
         touched.update(edit.partner for edit in edits if edit.partner is not None)
+        self._forget(touched)
         nodes = tensors = names = 0
         for graph in model.walk_graphs():
             for node in graph.nodes:
@@ -53,7 +54,7 @@ class Snapshot:
                 if self._names.get(value) != value._name:
                     self._check_name(value, touched)
         if (nodes, tensors, names) != (len(self._nodes), len(self._tensors), len(self._names)):
-            self._forget_gone(model, touched)
+            self._settle(model, touched)
         self.version = model.version
         return self
 
@@ -84,8 +85,33 @@ class Snapshot:
             raise VerifyError(f"{before!r} was renamed past the rewriter")
         self._names[value] = value._name
 
-    def _forget_gone(self, model: Model, touched: Set[object]) -> None:
-        """Forget what is no longer there; VerifyError for a node that nobody erased."""
+    def _forget(self, touched: Iterable[object]) -> None:
+        """Forget what the journal says is gone."""
+        for part in touched:
+            if isinstance(part, Node) and part.graph is None:
+                self._forget_node(part)
+            elif isinstance(part, Function):
+                for node in part.body.nodes:
+                    self._forget_node(node)
+            elif isinstance(part, Value) and part._tensor is None:
+                self._tensors.pop(part, None)
+                if part.graph is None:
+                    self._names.pop(part, None)
+
+    def _forget_node(self, node: Node) -> None:
+        self._nodes.pop(node, None)
+        for value in node._outputs:
+            self._names.pop(value, None)
+        for graph in node.walk_bodies():
+            for value in graph._initializers:
+                self._tensors.pop(value, None)
+            for value in _values(graph):
+                self._names.pop(value, None)
+            for inner in graph.nodes:
+                self._nodes.pop(inner, None)
+
+    def _settle(self, model: Model, touched: Set[object]) -> None:
+        """Find what else is gone; VerifyError for a node that nobody erased."""
         now = Snapshot(model)
         for node in self._nodes.keys() - now._nodes.keys():
             if not _is_accounted(node, touched):
