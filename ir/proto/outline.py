@@ -1,8 +1,8 @@
 """The outline of a model: the message that shape inference needs, as bytes.
 
 It holds nodes, small constants, and what graph inputs declare; weights are placeholders, and the claims of the file
-about other values are left out. Inference is asked for again after every round of rewriting, so the message is not
-built as objects but joined from bytes: attributes and tensors never change and keep theirs, only names are written anew.
+about other values are left out. Inference is asked for again after every round of rewriting, so the message is joined
+from bytes and not built of objects: attributes and tensors never change and keep theirs, only names are written anew.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is kept through changes says the same as what is made anew: sizes, shapes, costs, the guard against tampering."""
+"""What is kept through changes says the same as what is made anew: sizes, shapes, costs, what tampering shows by."""
 
 from __future__ import annotations
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import ModelProto, parser, printer
 
 from onnxpress.errors import RewriteError
-from onnxpress.ir import Edit, Graph, Model, Node, Rewriter, Value, emit, lower, tensor, verify
+from onnxpress.ir import Edit, Model, Rewriter, Value, emit, lower, tensor, verify
 from onnxpress.specs import models
 
 from .editing import Editor
