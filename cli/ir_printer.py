@@ -24,8 +24,8 @@ MOMENTS = ("before", "after", "changed", "failed")
 class IrPrinter(Instrument):
     """Prints the model at some moments of some passes: `wanted` maps moments to names of passes.
 
-    Into `folder`, one numbered file each, or to stdout; `as_diff` prints what changed since the last print, or since the
-    start where nothing is printed before a pass.
+    Into `folder`, one numbered file each, or to stdout; `as_diff` prints what changed since the last print, or since
+    the start where nothing is printed before a pass.
     """
 
     def __init__(

@@ -63,7 +63,7 @@ class _Writer:
     def node(self, node: Node) -> bytes:
         """The fields of a node, but for its own name and what people wrote about it."""
         names = self._names
-        parts = []
+        parts: list[bytes] = []
         for tag, values in ((b"\x0a", node._inputs), (b"\x12", node._outputs)):
             for value in values:
                 parts += (tag, names.get(value) or self._name(value))

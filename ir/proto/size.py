@@ -183,9 +183,9 @@ def _graph_header_size(graph: Graph) -> int:
         proto = GraphProto()
         emit_graph_header(graph, proto)
         return int(proto.ByteSize())
-    infos = [(value, value._info) for value in graph.inputs]
+    infos: list[tuple[Value | None, ValueInfoProto | None]] = [(value, value._info) for value in graph.inputs]
     infos += zip(graph.outputs, graph.output_infos, strict=True)
-    infos += [(value, info) for value, info in graph.value_infos if value is None or value.graph is not None]
+    infos += ((value, info) for value, info in graph.value_infos if value is None or value.graph is not None)
     return int(shell(source, GRAPH_FIELDS).ByteSize()) + sum(_framed(_info_size(info, value)) for value, info in infos)
 
 
