@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from onnx import FunctionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto
+from google.protobuf.unknown_fields import UnknownFieldSet
+from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto
 
 from ..attribute import Attribute
 from ..dtypes import packed_nbytes
@@ -148,17 +149,44 @@ class _Scale:
         if source is not None and not (node.is_touched or node._metadata or node.bodies or _holds_much(node)):
             renamed = _names_size(node._inputs, source.input) + _names_size(node._outputs, source.output)
             return int(source.ByteSize()) + renamed
-        proto = NodeProto()
-        emit_node_header(node, proto)
-        return int(proto.ByteSize()) + sum(_framed(self._attribute(one)) for one in node.attributes.values())
+        return _node_header_size(node) + sum(_framed(self._attribute(one)) for one in node.attributes.values())
 
     def _attribute(self, attribute: Attribute) -> int:
         if attribute.tensor is None and not attribute.graphs:
             return int(attribute.proto.ByteSize())
-        size = int(shell(attribute.proto, ("t", "g", "graphs")).ByteSize())
+        size = _attribute_header_size(attribute.proto)
         if attribute.tensor is not None:
             size += _framed(self.tensor(attribute.tensor, attribute.proto.t.name))
         return size + sum(_framed(self.graph(graph)) for graph in attribute.graphs)
+
+
+def _node_header_size(node: Node) -> int:
+    """Bytes of a node without its attributes."""
+    source = node.source
+    if source is None or node._metadata or len(UnknownFieldSet(source)):
+        return _written_header_size(node)
+    size = sum(_text("" if value is None else value._name) for value in (*node._inputs, *node._outputs))
+    for field, text in source.ListFields():
+        if field.name in ("input", "output", "attribute"):
+            continue
+        if not isinstance(text, str):
+            return _written_header_size(node)
+        size += _text(text)
+    return size
+
+
+def _written_header_size(node: Node) -> int:
+    proto = NodeProto()
+    emit_node_header(node, proto)
+    return int(proto.ByteSize())
+
+
+def _attribute_header_size(proto: AttributeProto) -> int:
+    """Bytes of an attribute without its tensor and graphs: as a rule a name and a type."""
+    fields = {field.name for field, _ in proto.ListFields()} - {"t", "g", "graphs"}
+    if fields != {"name", "type"} or not isinstance(proto.name, str) or len(UnknownFieldSet(proto)):
+        return int(shell(proto, ("t", "g", "graphs")).ByteSize())
+    return _text(proto.name) + 3
 
 
 def _holds_much(node: Node) -> bool:
