@@ -26,10 +26,12 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class Tensor(ABC):
     """A constant with an element type (`onnx.TensorProto.DataType`) and a shape."""
 
-    __slots__ = ("dtype", "shape")
+    __slots__ = ("_outline", "dtype", "shape")
 
     dtype: int
     shape: tuple[int, ...]
+    _outline: bytes
+    """What `proto.outline` once wrote of it."""
 
     @property
     def size(self) -> int:

@@ -159,8 +159,11 @@ class _Builder:
             return self.registry.get(name.text)
         except UserError as error:
             names = (*self.registry.names(), *(self.named.names() if self.named is not None else ()))
-            note = "" if name.text in names else f"passes: {', '.join(names) or 'none are installed'}"
-            raise mistake(str(error), self.text, name.start, name.end, note) from error
+            if name.text in names:
+                raise mistake(str(error), self.text, name.start, name.end) from error
+            problem = f"unknown pass {quoted(name.text)}{did_you_mean(name.text, names)}"
+            note = f"passes: {', '.join(names) or 'none are installed'}"
+            raise mistake(problem, self.text, name.start, name.end, note) from error
 
     def _arguments(self, item: Item, pass_class: type[Pass]) -> dict[str, Any]:
         specs = {spec.name: spec for spec in options_of(pass_class)}

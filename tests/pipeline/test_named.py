@@ -139,7 +139,7 @@ def test_pipelines_of_distributions():
 
 def test_did_you_mean_knows_pipelines_too(found):
     found.register("simplest", "fold")
-    with pytest.raises(UserError, match="simplest"):
+    with pytest.raises(UserError, match="unknown pass 'simplst'; did you mean 'simplest'"):
         parse_pipeline("simplst")
 
 
