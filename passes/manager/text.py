@@ -8,6 +8,7 @@ from typing import Any, overload
 
 from ...errors import UserError, did_you_mean
 from .base import Pass
+from .foreign import foreign_code
 from .kinds import BadValueError
 from .mistakes import PipelineError, mistake, one_line, quoted
 from .named import NamedPipeline, Pipelines, installed_pipelines
@@ -149,7 +150,8 @@ class _Builder:
             raise mistake(problem, self.text, item.opening, item.opening + 1)
         construct: Callable[..., Pass] = pass_class
         try:
-            return construct(**arguments)
+            with foreign_code():
+                return construct(**arguments)
         except Exception as error:  # a pass may refuse a combination of options in any way it likes
             problem = f"{item.name.text} does not accept these options: {one_line(error)}"
             raise mistake(problem, self.text, item.name.start, item.name.end) from error
