@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..errors import ExecutionError
 from ..ir import Model, Port
 from ..ir.analysis.shapes import infer_shapes, shape_of
 from .excerpt import excerpt
-from .messages import walk_tensors
+from .messages import walk_inside, walk_tensors
 from .ort_words import plain
 from .skeleton import Skeleton, data_of
 
@@ -45,6 +46,7 @@ class ReferenceBackend:
             weight = skeleton.weight_of(held.tensor)
             if weight is not None:
                 held.tensor.raw_data = bytes(data_of(weight))
+        name_omitted_outputs(skeleton.proto)
         try:
             evaluator = ReferenceEvaluator(skeleton.proto)
         except Exception as error:
@@ -96,6 +98,20 @@ class ReferenceSession:
         except Exception as error:
             raise ExecutionError(f"the reference evaluator refuses the feed: {_line(error)}") from error
         return {name: _plain(value) for name, value in zip(names, values, strict=True)}
+
+
+def name_omitted_outputs(proto: ModelProto) -> None:
+    """Give every output that a node leaves out a name that nobody reads.
+
+    The evaluator keeps such an output under the empty name, and would hand it to the nodes that leave out an input.
+    """
+    nodes = [node for graph in walk_inside(proto.graph, *proto.functions) for node in graph.node]
+    taken = {name for node in nodes for name in (*node.input, *node.output)}
+    fresh = (name for number in count() if (name := f"omitted_{number}") not in taken)
+    for node in nodes:
+        for slot, name in enumerate(node.output):
+            if not name:
+                node.output[slot] = next(fresh)
 
 
 def _declare_outputs(proto: ModelProto, model: Model) -> None:

@@ -90,7 +90,7 @@ def models(
     families += [_BODIES] * (bodies and opset >= 9) + [_FUNCTIONS] * (functions and opset >= 9)
     families += [IMPURE_BLOCKS] * 2 * impure
     real = draw(st.sampled_from((FLOAT, FLOAT, FLOAT16, FLOAT, FLOAT)))
-    world = World(draw, opset, ir_version, families, (control.by_attribute,), real, draw(st.booleans()), large)
+    world = World(draw, opset, ir_version, families, (control.by_attribute,), real, large)
     scope = Scope(world, Names())
     for dtype, shape in draw(st.lists(st.sampled_from(_INPUTS), min_size=1, max_size=3)):
         scope.input(real if dtype == FLOAT else dtype, shape)

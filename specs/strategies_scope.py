@@ -78,9 +78,6 @@ class World:
     """Blocks for the bodies of functions that have attributes."""
     real: int = FLOAT
     """The floating-point type that most of the model computes in."""
-    omits_inputs: bool = True
-    """Whether optional inputs are left out, else outputs are: never both, as onnx's reference evaluator (1.23) reads
-    the output without a name where an input is left out."""
     large: bool = False
     """Whether layers have weights above a kilobyte."""
     functions: list[Signature] = field(default_factory=list)

@@ -10,6 +10,7 @@ from onnxpress.backends.ort import OrtBackend
 from onnxpress.backends.reference import ReferenceBackend
 from onnxpress.errors import ExecutionError
 from onnxpress.ir import Backend, Model, Port
+from onnxpress.specs import model_of
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
@@ -91,6 +92,25 @@ def test_refusals_are_one_line() -> None:
     )  # fmt: skip
     with pytest.raises(ExecutionError, match=r"the reference evaluator refuses the model: .*NoSuchOperator"):
         ReferenceBackend().prepare(model_from(unknown))
+
+
+OMITTING = {
+    "main": "{ , h = Split (x) y = Clip (h, , high) }",
+    "body": """{ y = If (b) <
+        then_branch = one () => (float[1] y1) { , h1 = Split (x) y1 = Clip (h1, , high) },
+        else_branch = two () => (float[1] y2) { y2 = Identity (high) }> }""",
+    "function": """{ y = local.f (x, high) }
+        <domain: "local", opset_import: ["" : 17]> f (x, high) => (y) { , h = Split (x) y = Clip (h, , high) }""",
+}
+
+
+@pytest.mark.parametrize("place", OMITTING)
+def test_an_omitted_output_is_not_read_as_an_omitted_input(place: str) -> None:
+    """The evaluator keeps both under the empty name: the lower limit would be 5."""
+    model = model_from(model_of(f"g (float[2] x, float high, bool b) => (float[1] y) {OMITTING[place]}"))
+    feed = {"x": np.float32([5, -1]), "high": np.float32(9), "b": np.array(True)}
+    session = ReferenceBackend().prepare(model)
+    assert session.run({port.name: feed[port.name] for port in session.inputs})["y"].tolist() == [-1]
 
 
 def test_one_configuration() -> None:

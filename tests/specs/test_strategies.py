@@ -133,6 +133,9 @@ KINDS: dict[str, Callable[[ModelProto], bool]] = {
     "value_info": lambda m: bool(m.graph.value_info),
     "omitted outputs": lambda m: any("" in n.output for n in nodes_of(m.graph)),
     "omitted inputs": lambda m: any("" in n.input for n in nodes_of(m.graph)),
+    "omitted outputs and inputs": lambda m: (
+        any("" in n.output for n in nodes_of(m.graph)) and any("" in n.input for n in nodes_of(m.graph))
+    ),
     "sequences": has("SequenceConstruct"),
     "constant regions of three steps": lambda m: constant_depth(m, 3),
     "the other name of the standard domain": lambda m: m.opset_import[0].domain == "ai.onnx",
