@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .impure import impure_nodes as impure_nodes
     from .strategies import models as models
     from .strategies_feeds import feeds as feeds
+    from .strategies_options import passes as passes
 
 _LAZY = {
     "BrokenPromiseError": "check",
@@ -24,6 +25,7 @@ _LAZY = {
     "impure_nodes": "impure",
     "model_of": "golden",
     "models": "strategies",
+    "passes": "strategies_options",
 }
 __all__ = sorted(_LAZY)
 
