@@ -55,10 +55,12 @@ class Stated:
         return along * largest if np.isfinite(largest) else np.full(value.shape, np.inf)
 
     def _largest(self, bound: LocalBound, key: Key) -> float:
-        """max abs(x) over the operand that is not the weight."""
+        """max abs(x) over the operand that is not the weight: the one that varies, or the other than the named one."""
         node = self._nodes.get((bound.graph, bound.value))
         operands = [value for value in (node.inputs[:2] if node is not None else ()) if value is not None]
-        free = [value for value in operands if not _reads(value, bound.weight)] or operands
+        free = [value for value in operands if self._record.varies(key[0], value.name)]
+        if len(free) != 1:
+            free = [value for value in operands if not _reads(value, bound.weight)] or operands
         arrays = [np.asarray(self._record.find(key[0], value.name)) for value in free]
         sizes = [float(np.abs(array.astype(np.float64)).max(initial=0)) for array in arrays]
         return max((np.inf if np.isnan(size) else size for size in sizes), default=np.inf)

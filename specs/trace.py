@@ -65,6 +65,11 @@ class Record:
                 return self.values[scope[:depth], name]
         return None
 
+    def varies(self, scope: Scope, name: str) -> bool:
+        """Whether a value, as a run of a graph sees it, depends on an input."""
+        path = slot_of((scope, name))[0]
+        return any((path[:depth], name) in self.varying for depth in range(len(path) + 1))
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -179,8 +184,10 @@ class Tracer:
         mode, noise = self.mode, self.mode.noise
         rounds = node.op_type not in MOVES and (node.domain, node.op_type) not in self._evaluator.functions_
         unit = self._unit(node) if noise and rounds else 0.0
-        if unit:
-            inputs = [self._shaken(value, unit) for value in inputs]
+        if unit:  # constants are exact, or shaken where they were computed: a square is no power of 2.0000001
+            varying = self._around[-1][2]
+            read = zip(node.input, inputs, strict=True)
+            inputs = [self._shaken(value, unit) if name in varying else value for name, value in read]
         kwargs = {"linked_attributes": attributes} if node.has_linked_attribute and attributes else {}
 
         def run(values: Sequence[Any]) -> list[Any]:
