@@ -46,7 +46,7 @@ class ReferenceBackend:
             weight = skeleton.weight_of(held.tensor)
             if weight is not None:
                 held.tensor.raw_data = bytes(data_of(weight))
-        name_omitted_outputs(skeleton.proto)
+        adapt(skeleton.proto)
         try:
             evaluator = ReferenceEvaluator(skeleton.proto)
         except Exception as error:
@@ -100,7 +100,21 @@ class ReferenceSession:
         return {name: _plain(value) for name, value in zip(names, values, strict=True)}
 
 
-def name_omitted_outputs(proto: ModelProto) -> None:
+def adapt(proto: ModelProto) -> None:
+    """Say in a message, in place, what the evaluator takes amiss in other words: outputs that a node leaves out, and
+    `ai.onnx`, the other name of the standard domain."""
+    _name_omitted_outputs(proto)
+    for owner in (proto, *proto.functions):
+        for entry in owner.opset_import:
+            if entry.domain == "ai.onnx":
+                entry.domain = ""
+    for graph in walk_inside(proto.graph, *proto.functions):
+        for node in graph.node:
+            if node.domain == "ai.onnx":
+                node.domain = ""
+
+
+def _name_omitted_outputs(proto: ModelProto) -> None:
     """Give every output that a node leaves out a name that nobody reads.
 
     The evaluator keeps such an output under the empty name, and would hand it to the nodes that leave out an input.

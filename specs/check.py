@@ -19,8 +19,8 @@ from ..passes.manager.base import Effect, Pass, effect_of, is_idempotent, keeps_
 from ..passes.manager.manager import PassManager
 from ..passes.manager.report import Report
 from .bits import differing
-from .nearness import Nearness
 from .impure import impure_nodes
+from .nearness import Nearness
 from .strategies import models as drawn_models
 from .strategies_feeds import feeds
 from .strategies_options import passes
@@ -58,7 +58,7 @@ Bound = Callable[[Trial], float]
 
 @dataclass
 class Checked:
-    """What a check has seen: drawn models, those that the pass changed, and runs whose outputs were there to compare."""
+    """What a check has seen: drawn models, those that the pass changed, and runs with outputs to compare."""
 
     examples: int = 0
     changed: int = 0
@@ -138,9 +138,12 @@ def _default_models() -> st.SearchStrategy[ModelProto]:
 def _passes(source: PassSource) -> st.SearchStrategy[Pass]:
     if isinstance(source, st.SearchStrategy):
         return source
-    if isinstance(source, type) and issubclass(source, Pass):
+    if isinstance(source, Pass):
+        return st.just(source)
+    if isinstance(source, type):
+        assert issubclass(source, Pass)
         return passes(source)
-    return st.just(source) if isinstance(source, Pass) else st.builds(source)
+    return st.builds(source)
 
 
 @dataclass

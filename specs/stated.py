@@ -39,7 +39,7 @@ class Stated:
         """Where bounds are stated."""
 
     def bound(self, key: Key, value: Any) -> Any:
-        """How far the elements of a value may move; None if nothing is stated, infinity where its inputs are not finite."""
+        """How far a value may move: None if nothing is stated, infinity if its inputs are not finite."""
         place = (self._record.labels[key], key[1])
         if place not in self._bounds:
             return None

@@ -83,6 +83,8 @@ class World:
     functions: list[Signature] = field(default_factory=list)
     domains: set[str] = field(default_factory=set)
     symbols: int = 0
+    arrays: list[Any] = field(default_factory=list)
+    """The elements of every constant so far."""
 
     def symbol(self) -> str:
         """A dimension that nobody else has."""
@@ -226,6 +228,7 @@ class Scope:
     def store(self, array: Any, *, forms: Sequence[str] = ()) -> Var:
         """A constant of these elements, in one of `forms` (in functions always as a Constant node); default: any."""
         array = np.asarray(array)
+        self.world.arrays.append(array)
         made = to_tensor(array, raw=self.names.count % 3 != 0)
         dtype, shape = made.data_type, tuple(made.dims)
         form = self.choose(forms or self._forms(array))

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, helper
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from ..backends.reference import name_omitted_outputs
+from ..backends.reference import adapt
 from ..errors import ExecutionError
 
 Scope = tuple[tuple[str, int], ...]
@@ -26,8 +26,37 @@ Slot = tuple[tuple[str, ...], str]
 """A value of its graph, whatever the run."""
 
 MOVES = frozenset(
-    "Identity Transpose Reshape Flatten Squeeze Unsqueeze Slice Concat Split Gather Expand Pad Tile Constant "
-    "ConstantOfShape Cast Neg Abs Relu Max Min Clip Where Dropout Shape If Loop Scan MaxPool".split()
+    [
+        "Identity",
+        "Transpose",
+        "Reshape",
+        "Flatten",
+        "Squeeze",
+        "Unsqueeze",
+        "Slice",
+        "Concat",
+        "Split",
+        "Gather",
+        "Expand",
+        "Pad",
+        "Tile",
+        "Constant",
+        "ConstantOfShape",
+        "Cast",
+        "Neg",
+        "Abs",
+        "Relu",
+        "Max",
+        "Min",
+        "Clip",
+        "Where",
+        "Dropout",
+        "Shape",
+        "If",
+        "Loop",
+        "Scan",
+        "MaxPool",
+    ]
 )
 """Operators that round nothing: they pick, move or negate, or hold others that round."""
 
@@ -100,7 +129,7 @@ class Tracer:
     def __init__(self, proto: ModelProto) -> None:
         copy = ModelProto()
         copy.CopyFrom(proto)
-        name_omitted_outputs(copy)
+        adapt(copy)
         self.outputs = [info.name for info in copy.graph.output]
         self.dtypes: dict[Slot, np.dtype[Any]] = {}
         """The types that the model computes in, known once it has run without a twin."""
@@ -210,7 +239,7 @@ class Tracer:
         return made
 
     def _in_twin(self, node: Any, inputs: list[Any], run: Callable[[Sequence[Any]], list[Any]]) -> list[Any]:
-        """The results in float64, or in the types of the model where the evaluator knows the operator in those alone."""
+        """The results in float64, or in the types of the model if the evaluator knows the operator in those alone."""
         if not _holds(node):
             try:
                 return run(inputs)
@@ -282,13 +311,13 @@ class Tracer:
             for node in graph.rt_nodes_:
                 bodies = [getattr(node, a.name) for a in node.onnx_node.attribute if _has_body(a)]
                 todo += bodies
-                if node.op_type == "Constant" and not node.has_linked_attribute:
-                    values += [_array(value) for value in node.run()]
+                if node.op_type == "Constant":
+                    values += [np.asarray(_held(a)) for a in node.onnx_node.attribute if a.type in _HELD]
             found |= {content_of(value) for value in values if is_real(value)}
         return found
 
 
-class _Traced(ReferenceEvaluator):  # type: ignore[misc]
+class _Traced(ReferenceEvaluator):
     """An evaluator that leaves its nodes to a tracer; bodies and functions are of the same class."""
 
     tracer: ClassVar[Tracer]
@@ -302,14 +331,33 @@ class _Traced(ReferenceEvaluator):  # type: ignore[misc]
                 if attribute.type == AttributeProto.GRAPH:
                     getattr(node, attribute.name).place = attribute.name
 
-    def run(self, output_names: Any, feed_inputs: Any, attributes: Any = None, **_: Any) -> Any:
+    def run(
+        self,
+        output_names: Any,
+        feed_inputs: dict[str, Any],
+        attributes: dict[str, Any] | None = None,
+        intermediate: bool = False,
+        check_shape_annotations: bool | None = None,
+        _bindings: Any = None,
+    ) -> list[Any]:
         results = self.tracer.graph(self, feed_inputs, attributes)
         return [results[name] for name in (self.output_names if output_names is None else output_names)]
 
 
 def content_of(array: Any) -> bytes:
     """What tells one constant from another."""
-    return repr((array.dtype.str, array.shape)).encode() + array.tobytes()
+    data: bytes = array.tobytes()
+    return repr((array.dtype.str, array.shape)).encode() + data
+
+
+_HELD = (AttributeProto.TENSOR, AttributeProto.FLOAT, AttributeProto.FLOATS)
+
+
+def _held(attribute: AttributeProto) -> Any:
+    """The elements of a Constant, if it is not sparse."""
+    if attribute.type == AttributeProto.TENSOR:
+        return numpy_helper.to_array(attribute.t)
+    return np.array(attribute.floats if attribute.type == AttributeProto.FLOATS else attribute.f, np.float32)
 
 
 def _array(value: Any) -> Any:
@@ -329,6 +377,6 @@ def _has_body(attribute: AttributeProto) -> bool:
 
 def _holds(node: Any) -> bool:
     """Whether a node runs other nodes of the model."""
-    return bool(node.has_subgraph) or isinstance(getattr(node, "impl_", None), _Traced) and isinstance(
-        node.impl_.proto_, FunctionProto
+    return bool(node.has_subgraph) or (
+        isinstance(getattr(node, "impl_", None), _Traced) and isinstance(node.impl_.proto_, FunctionProto)
     )

@@ -113,6 +113,12 @@ def test_an_omitted_output_is_not_read_as_an_omitted_input(place: str) -> None:
     assert session.run({port.name: feed[port.name] for port in session.inputs})["y"].tolist() == [-1]
 
 
+def test_the_standard_domain_has_two_names() -> None:
+    proto = model_of("g (float[2] x) => (float[2] y) { z = Neg (x) y = Abs (z) }")
+    proto.opset_import[0].domain = proto.graph.node[1].domain = "ai.onnx"
+    assert ReferenceBackend().prepare(model_from(proto)).run({"x": np.float32([1, -2])})["y"].tolist() == [1, 2]
+
+
 def test_one_configuration() -> None:
     for options in ({"optimize": True}, {"threads": 2}):
         with pytest.raises(ValueError, match="no deployment session"):

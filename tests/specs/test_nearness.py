@@ -1,4 +1,4 @@
-"""The generic judge: right rewrites that round or lose pass, and every kind of wrong one is caught for its own reason."""
+"""The generic judge lets right rewrites through and catches every kind of wrong one for its own reason."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_a_normalization_may_be_recognized() -> None:
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-5, 0.00101])
 def test_a_lost_epsilon_is_caught(epsilon: float) -> None:
-    with pytest.raises(BrokenPromiseError, match="times as far off as rounding allows|is finite in one model and NaN"):
+    with pytest.raises(BrokenPromiseError, match=r"times as far off as rounding allows|is finite in one model and NaN"):
         check(recognized(epsilon), NORM)
 
 
@@ -213,7 +213,8 @@ def test_an_exact_pass_must_not_round() -> None:
 
 
 SIZES = model_of("""g (float[n,2,2] x) => (float[n,4] y) <int64 zero = {0}, int64[1] four = {4}, int64[1] at = {0}> {
-    s = Shape(x)  n0 = Gather(s, zero)  n1 = Unsqueeze(n0, at)  t = Concat <axis = 0> (n1, four)  y = Reshape(x, t) }""")
+    s = Shape(x)  n0 = Gather(s, zero)  n1 = Unsqueeze(n0, at)
+    t = Concat <axis = 0> (n1, four)  y = Reshape(x, t) }""")
 
 
 def size_is_baked_in(graph: Graph, ctx: Context) -> None:
@@ -256,7 +257,7 @@ def test_a_bound_that_holds(place: str) -> None:
 
 @pytest.mark.parametrize("place", SCALED)
 def test_a_bound_that_is_too_small_is_caught(place: str) -> None:
-    with pytest.raises(BrokenPromiseError, match="'m2?'.* times as far off as its bound allows"):
+    with pytest.raises(BrokenPromiseError, match=r"'m2?'.* times as far off as its bound allows"):
         check_pass(doing(rounded(0.3), Effect.LOSSY), models=st.just(SCALED[place]), max_examples=100)
 
 
@@ -267,7 +268,7 @@ def test_numbers_that_change_without_a_bound_are_caught(place: str) -> None:
 
 
 def test_a_form_that_nobody_knows_needs_a_bound_of_the_author() -> None:
-    with pytest.raises(UserError, match="nobody knows bounds of the form 'cubic' .*: give bound="):
+    with pytest.raises(UserError, match=r"nobody knows bounds of the form 'cubic' .*: give bound="):
         check(rounded(1, form="cubic"), SCALED["main"], Effect.LOSSY)
 
 
@@ -279,7 +280,5 @@ def test_models_of_every_kind_stand_being_judged() -> None:
             put(ctx, node, "Identity", [node.inputs[0]])
 
     for effect in (Effect.ROUNDING, Effect.LOSSY):
-        checked = check_pass(doing(renames, effect), max_examples=40)
+        checked = check_pass(doing(renames, effect), max_examples=60)
         assert checked.judged > 10
-
-
