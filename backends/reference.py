@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, TypeProto, ValueInfoProto
+from onnx import ModelProto, NodeProto, TypeProto, ValueInfoProto
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
 from ..errors import ExecutionError
 from ..ir import Model, Port
@@ -18,6 +19,38 @@ from .excerpt import excerpt
 from .messages import walk_inside, walk_tensors
 from .ort_words import plain
 from .skeleton import Skeleton, data_of
+
+
+class BatchNormalization(OpRun):
+    """What opsets 7 to 13 define at inference, where the evaluator (1.23) mixes in the statistics of the input."""
+
+    op_schema = onnx.defs.get_schema("BatchNormalization", 9, "")
+
+    def _run(
+        self,
+        x: Any,
+        scale: Any,
+        bias: Any,
+        mean: Any,
+        var: Any,
+        *,
+        epsilon: float,
+        momentum: float,
+        spatial: int = 1,
+    ) -> tuple[Any]:
+        if not spatial:
+            raise NotImplementedError("statistics of every place, not of every channel")
+        scale, bias, mean, var = (v.reshape(-1, *[1] * (x.ndim - 2)) for v in (scale, bias, mean, var))
+        return ((scale * (x - mean) / np.sqrt(var + epsilon) + bias).astype(x.dtype),)
+
+
+class Evaluator(ReferenceEvaluator):
+    """onnx's evaluator with that operator mended, in bodies and functions too."""
+
+    def _load_impl(self, node: NodeProto, input_types: TypeProto | None = None) -> Any:
+        if (node.domain, node.op_type) == ("", "BatchNormalization") and 7 <= self.opsets.get("", 0) < 14:
+            return BatchNormalization
+        return super()._load_impl(node, input_types)
 
 
 class ReferenceBackend:
@@ -48,7 +81,7 @@ class ReferenceBackend:
                 held.tensor.raw_data = bytes(data_of(weight))
         adapt(skeleton.proto)
         try:
-            evaluator = ReferenceEvaluator(skeleton.proto)
+            evaluator = Evaluator(skeleton.proto)
         except Exception as error:
             raise ExecutionError(f"the reference evaluator refuses the model: {_line(error)}") from error
         unused = {value.name for value in model.graph.inputs} - {info.name for info in skeleton.proto.graph.input}

@@ -13,9 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
-from ..backends.reference import adapt
+from ..backends.reference import Evaluator, adapt
 from ..errors import ExecutionError
 
 Scope = tuple[tuple[str, int], ...]
@@ -317,7 +316,7 @@ class Tracer:
         return found
 
 
-class _Traced(ReferenceEvaluator):
+class _Traced(Evaluator):
     """An evaluator that leaves its nodes to a tracer; bodies and functions are of the same class."""
 
     tracer: ClassVar[Tracer]

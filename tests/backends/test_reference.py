@@ -119,6 +119,18 @@ def test_the_standard_domain_has_two_names() -> None:
     assert ReferenceBackend().prepare(model_from(proto)).run({"x": np.float32([1, -2])})["y"].tolist() == [1, 2]
 
 
+@pytest.mark.parametrize("opset", [7, 9, 13, 15])
+def test_batch_normalization_is_at_inference_in_every_opset(opset: int) -> None:
+    """Within a rounding of what onnxruntime gives: the statistics of the input play no part."""
+    text = "g (float[2,3,4] x, float[3] s, float[3] b, float[3] m, float[3] v) => (float[2,3,4] y) {"
+    model = model_from(model_of(text + " y = BatchNormalization (x, s, b, m, v) }", opset=opset))
+    rng = np.random.default_rng(0)
+    feed = {port: rng.uniform(1, 2, 3).astype(np.float32) for port in "sbmv"}
+    feed["x"] = rng.standard_normal((2, 3, 4)).astype(np.float32)
+    found, expected = (backend.prepare(model).run(feed)["y"] for backend in (ReferenceBackend(), OrtBackend()))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_one_configuration() -> None:
     for options in ({"optimize": True}, {"threads": 2}):
         with pytest.raises(ValueError, match="no deployment session"):
