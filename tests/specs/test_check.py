@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import ClassVar, Literal
@@ -22,7 +22,7 @@ from onnxpress.passes.manager.base import Effect, Pass
 from onnxpress.passes.manager.context import Context
 from onnxpress.passes.manager.options import option
 from onnxpress.passes.manager.units import Size
-from onnxpress.specs import BrokenPromiseError, Trial, check_pass, model_of, passes
+from onnxpress.specs import BrokenPromiseError, Trial, check_pass, model_of, models, passes
 
 EXAMPLES = 400
 CALLS = count()
@@ -208,18 +208,6 @@ WRONG = {
 }
 
 
-@pytest.fixture
-def _unshrunk() -> Iterator[None]:
-    """No time is spent on making failures small."""
-    before = settings.get_current_profile_name()
-    settings.register_profile(
-        "unshrunk", settings.get_profile(before), phases=[Phase.generate], report_multiple_bugs=False
-    )
-    settings.load_profile("unshrunk")
-    yield
-    settings.load_profile(before)
-
-
 @pytest.mark.usefixtures("_unshrunk")
 @pytest.mark.parametrize("rewrite", WRONG, ids=lambda rewrite: rewrite.__name__)
 def test_a_wrong_pass_is_caught(rewrite: Callable[[Graph, Context], None]) -> None:
@@ -242,7 +230,7 @@ def test_the_sign_of_a_zero_counts() -> None:
 
 
 def test_a_right_pass_is_let_through() -> None:
-    checked = check_pass(Nothing, max_examples=20)
+    checked = check_pass(Nothing, models=models(), max_examples=20)
     assert (checked.examples, checked.changed) == (20, 0)
     assert checked.compared > 20
 

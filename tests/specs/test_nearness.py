@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from onnx import ModelProto
 
@@ -19,6 +18,7 @@ from onnxpress.passes.manager.bounds import LocalBound
 from onnxpress.passes.manager.context import Context
 from onnxpress.specs import BrokenPromiseError, Checked, check_pass, model_of
 
+pytestmark = pytest.mark.usefixtures("_unshrunk")
 Rewrite = Callable[[Graph, Context], None]
 
 
@@ -39,18 +39,6 @@ def doing(rewrite: Rewrite, effect: Effect = Effect.ROUNDING) -> type[Pass]:
             rewrite(graph, ctx)
 
     return Doing
-
-
-@pytest.fixture(autouse=True)
-def _unshrunk() -> Iterator[None]:
-    """No time is spent on making failures small."""
-    before = settings.get_current_profile_name()
-    settings.register_profile(
-        "unshrunk", settings.get_profile(before), phases=[Phase.generate], report_multiple_bugs=False
-    )
-    settings.load_profile("unshrunk")
-    yield
-    settings.load_profile(before)
 
 
 def check(rewrite: Rewrite, model: ModelProto, effect: Effect = Effect.ROUNDING) -> Checked:
