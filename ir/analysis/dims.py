@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from math import gcd
 
 Monomial = tuple[int, ...]
 """Atoms in order, each as often as its power; the empty one is the constant term."""
@@ -126,14 +127,73 @@ def is_dimension(size: Dim) -> bool:
     return bounds(size)[0] >= 0
 
 
+def common_factor_removed(a: Dim, b: Dim, nonzero: Dim) -> tuple[Dim, Dim]:
+    """Two products without the factors that they share, as far as `nonzero`, a product that is not 0, has them too."""
+    sides = [_terms(a), _terms(b), _terms(nonzero)]
+    if any(len(side) != 1 for side in sides):
+        return a, b
+    (left, x), (right, y), (free, _) = (next(iter(side.items())) for side in sides)
+    spare = list(free)
+    for atom in free:
+        if atom in left and atom in right and atom in spare:
+            left, right = _without(left, atom), _without(right, atom)
+            spare.remove(atom)
+    shared = gcd(x, y)
+    return _made({left: x // shared}), _made({right: y // shared})
+
+
+def _without(monomial: Monomial, atom: int) -> Monomial:
+    place = monomial.index(atom)
+    return monomial[:place] + monomial[place + 1 :]
+
+
 @dataclass
 class Atoms:
-    """Unknown sizes by what they stand for: the same key is the same number in every run."""
+    """Unknown sizes by what they stand for: the same key is the same number in every run that does not fail."""
 
     _known: dict[Hashable, Dim] = field(default_factory=dict)
+    _keys: list[Hashable] = field(default_factory=list)
 
     def of(self, *key: Hashable) -> Dim:
-        """The unknown size of that key."""
+        """The unknown size of that key, or what was learned of it."""
         if key not in self._known:
-            self._known[key] = Poly((((len(self._known),), 1),))
+            self._known[key] = Poly((((len(self._keys),), 1),))
+            self._keys.append(key)
         return self._known[key]
+
+    def learn(self, a: Dim, b: Dim) -> bool:
+        """Note that two sizes are equal, if that tells what an unknown is; whether it does."""
+        for one, other in sorted(((a, b), (b, a)), key=lambda pair: _newest(pair[0]), reverse=True):
+            atom = _only_atom(one)
+            if atom is not None and atom not in _atoms(other) and is_dimension(other):
+                for key, size in self._known.items():
+                    if atom in _atoms(size):
+                        self._known[key] = _substituted(size, atom, other)
+                return True
+        return False
+
+
+def _only_atom(size: Dim) -> int | None:
+    if isinstance(size, Poly) and len(size.terms) == 1:
+        (atoms, factor), *_ = size.terms
+        return atoms[0] if factor == 1 and len(atoms) == 1 else None
+    return None
+
+
+def _newest(size: Dim) -> int:
+    atom = _only_atom(size)
+    return -1 if atom is None else atom
+
+
+def _atoms(size: Dim) -> set[int]:
+    return {atom for atoms, _ in size.terms for atom in atoms} if isinstance(size, Poly) else set()
+
+
+def _substituted(size: Dim, atom: int, by: Dim) -> Dim:
+    result: Dim = 0
+    for atoms, factor in _terms(size).items():
+        part: Dim = factor
+        for one in atoms:
+            part = times(part, by if one == atom else Poly((((one,), 1),)))
+        result = plus(result, part)
+    return result

@@ -19,12 +19,14 @@ from ..graph import Graph
 from ..model import Model
 from ..node import Node
 from ..value import Value
-from .dims import Atoms
+from .dims import Atoms, Dim
 from .elements import DECIDE, MAX_ELEMENTS, RANGES, RULES, Elements, Shape, array, elements_of, numbers
+from .equalities import equalities
 from .shape_rules import ImpossibleError, Open, shapes_of
 from .shapes import Shapes
 
 MAX_TRIALS = 24
+MAX_WALKS = 4
 _CLAIMING = ("Loop", "Scan", "SequenceMap")
 
 
@@ -34,7 +36,9 @@ class Facts:
     `assumed` says for Ifs which branch (0 then, 1 else) they take.
     """
 
-    def __init__(self, model: Model, shapes: Shapes, assumed: Mapping[Node, int] | None = None) -> None:
+    def __init__(
+        self, model: Model, shapes: Shapes, assumed: Mapping[Node, int] | None = None, atoms: Atoms | None = None
+    ) -> None:
         self.model = model
         self.taken: dict[Node, int] = {}
         """The branch that an If takes in every run that does not fail: 0 then, 1 else."""
@@ -44,7 +48,9 @@ class Facts:
         """Graphs in which a node fails in every run, so that whatever runs them fails."""
         self._assumed = dict(assumed or {})
         self._inferred = shapes
-        self._atoms = Atoms()
+        self._atoms = Atoms() if atoms is None else atoms
+        self.equal: list[tuple[Dim, Dim]] = []
+        """Sizes that are equal in every run that does not fail."""
         self._shapes: dict[Value, Shape | None] = {}
         self._elements: dict[Value, Elements | None] = {}
         self._claims: set[Value] = set()
@@ -130,6 +136,8 @@ class Facts:
                 self._claims.add(value)
             own = found[slot] if slot < len(found) else None
             self._shapes[value] = self._settled(value, own, trusted)
+        if standard and scope is self.model.graph:
+            self.equal += equalities(node, self)
         if standard and node.outputs:
             self._elements[node.outputs[0]] = elements_of(node, self)
 
@@ -216,7 +224,8 @@ def find_facts(model: Model, shapes: Shapes) -> Facts:
     What follows such an If may hold only for the rank that one branch gives: the other one is never taken by a run
     that succeeds.
     """
-    facts, assumed, tried = Facts(model, shapes), dict[Node, int](), set[Node]()
+    atoms, assumed, tried = Atoms(), dict[Node, int](), set[Node]()
+    facts = _learned(model, shapes, assumed, atoms)
     while len(tried) < MAX_TRIALS:
         node = next((node for node in facts.undecided if node not in tried), None)
         if node is None:
@@ -228,8 +237,18 @@ def find_facts(model: Model, shapes: Shapes) -> Facts:
         for index in (0, 1):
             if _fails(Facts(model, shapes, {**assumed, node: index}), scope):
                 assumed[node] = 1 - index
-                facts = Facts(model, shapes, assumed)
+                facts = _learned(model, shapes, assumed, atoms)
                 break
+    return facts
+
+
+def _learned(model: Model, shapes: Shapes, assumed: Mapping[Node, int], atoms: Atoms) -> Facts:
+    """Facts that use what the operators force sizes to be: each walk may learn what the next one needs."""
+    facts = Facts(model, shapes, assumed, atoms)
+    for _ in range(MAX_WALKS):
+        if facts.impossible or not sum(a != b and atoms.learn(a, b) for a, b in facts.equal):
+            break
+        facts = Facts(model, shapes, assumed, atoms)
     return facts
 
 

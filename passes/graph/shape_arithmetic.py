@@ -125,27 +125,26 @@ def _give_target(target: Value, spelled: Target, home: Graph, group: list[Node],
 def spelled_target(node: Node, facts: Facts) -> Target | None:
     """A constant target that gives the same shape wherever the Reshape does not fail, sizes of 0 included.
 
-    A size that the input has at the same place is written 0. One size may be left to infer: where the others are
+    What counts is the shape of the result: a size that the input has at the same place is written 0. One size may be left to infer: where the others are
     numbers above 0, since then it is determined, or where the original infers it too (and fails where others are 0).
     """
     source, target, result = facts.shape(node.input(0)), blank(node.input(1), facts), facts.shape(node.outputs[0])
     if source is None or target is None or target.ndim != 1:
         return None
-    if node.attr("allowzero", 0) and 0 in target:
+    if result is None:
         return None
     spelled: list[int] = []
     open_places: list[int] = []
-    for place, size in enumerate(target):
-        here = None if result is None else result[place]
-        if isinstance(size, int) and size != -1:
+    for place, size in enumerate(result):
+        if isinstance(size, int):
             spelled.append(size)
-        elif size == -1 and isinstance(here, int) and here > 0:
-            spelled.append(here)
-        elif size is not None and size != -1 and place < len(source) and source[place] == size:
+        elif place < len(source) and source[place] == size:
             spelled.append(0)
         else:
             open_places.append(place)
             spelled.append(-1)
+    if 0 in result:
+        return None  # 0 stands for the size of the input
     if len(open_places) > 1:
         return None
     others = [size for place, size in enumerate(spelled) if place not in open_places]

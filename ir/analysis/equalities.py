@@ -1,0 +1,79 @@
+"""Sizes that an operator forces to be equal: a run in which they differ fails.
+
+Two inputs of a model may have dimensions of one name, and nobody checks that they agree; but where a MatMul, say,
+stands between them, what is said of the runs that succeed may rest on it.
+"""
+
+from __future__ import annotations
+
+from ..node import Node
+from .dims import Dim, Poly, common_factor_removed, product, times
+from .elements import Known, blank
+
+Equal = list[tuple[Dim, Dim]]
+
+
+def equalities(node: Node, known: Known) -> Equal:
+    """Pairs of sizes that are equal if a node of the standard domain does not fail."""
+    match node.op_type:
+        case "MatMul":
+            return _matmul(node, known)
+        case "Gemm":
+            return _gemm(node, known)
+        case "Conv":
+            return _conv(node, known)
+        case "Concat":
+            return _concat(node, known)
+        case "Reshape":
+            return _reshape(node, known)
+    return []
+
+
+def _matmul(node: Node, known: Known) -> Equal:
+    a, b = known.shape(node.input(0)), known.shape(node.input(1))
+    return [(a[-1], b[-2] if len(b) > 1 else b[0])] if a and b else []
+
+
+def _gemm(node: Node, known: Known) -> Equal:
+    a, b = known.shape(node.input(0)), known.shape(node.input(1))
+    if a is None or b is None or len(a) != 2 or len(b) != 2:
+        return []
+    return [(a[0 if node.attr("transA", 0) else 1], b[1 if node.attr("transB", 0) else 0])]
+
+
+def _conv(node: Node, known: Known) -> Equal:
+    shape, weight = known.shape(node.input(0)), known.shape(node.input(1))
+    if shape is None or weight is None or len(shape) != len(weight):
+        return []
+    return [(shape[1], times(weight[1], node.attr("group", 1)))]
+
+
+def _concat(node: Node, known: Known) -> Equal:
+    shapes = [known.shape(value) for value in node.inputs]
+    first, *rest = shapes
+    if first is None or any(shape is None or len(shape) != len(first) for shape in rest):
+        return []
+    axis = node.attr("axis", 1) % max(len(first), 1)
+    return [
+        (first[place], shape[place])
+        for shape in rest
+        if shape is not None
+        for place in range(len(first))
+        if place != axis
+    ]
+
+
+def _reshape(node: Node, known: Known) -> Equal:
+    """As many elements as before. Where a size is inferred, the product of the others is not 0."""
+    source, result = known.shape(node.input(0)), known.shape(node.outputs[0])
+    target = blank(node.input(1), known)
+    if source is None or result is None or target is None or len(target.flat) != len(result):
+        return []
+    sizes = list(target.flat)
+    if sizes.count(-1) != 1:
+        return []
+    others = product([size for place, size in enumerate(result) if place != sizes.index(-1)])
+    a, b = product(source), product(result)
+    if isinstance(others, Poly) and a != b:
+        a, b = common_factor_removed(a, b, others)
+    return [] if a == b else [(a, b)]
