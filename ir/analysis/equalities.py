@@ -1,7 +1,8 @@
 """Sizes that an operator forces to be equal: a run in which they differ fails.
 
 Two inputs of a model may have dimensions of one name, and nobody checks that they agree; but where a MatMul, say,
-stands between them, what is said of the runs that succeed may rest on it.
+stands between them, what is said of the runs that succeed may rest on it. Concat forces nothing: onnxruntime lets an
+empty input have other sizes.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ def equalities(node: Node, known: Known) -> Equal:
             return _gemm(node, known)
         case "Conv":
             return _conv(node, known)
-        case "Concat":
-            return _concat(node, known)
         case "Reshape":
             return _reshape(node, known)
     return []
@@ -46,21 +45,6 @@ def _conv(node: Node, known: Known) -> Equal:
     if shape is None or weight is None or len(shape) != len(weight):
         return []
     return [(shape[1], times(weight[1], node.attr("group", 1)))]
-
-
-def _concat(node: Node, known: Known) -> Equal:
-    shapes = [known.shape(value) for value in node.inputs]
-    first, *rest = shapes
-    if first is None or any(shape is None or len(shape) != len(first) for shape in rest):
-        return []
-    axis = node.attr("axis", 1) % max(len(first), 1)
-    return [
-        (first[place], shape[place])
-        for shape in rest
-        if shape is not None
-        for place in range(len(first))
-        if place != axis
-    ]
 
 
 def _reshape(node: Node, known: Known) -> Equal:

@@ -158,7 +158,9 @@ class Facts:
             return None
         if theirs is None or len(theirs) != len(own):
             theirs = (None,) * len(own)
-        sizes = (other if isinstance(other, int) and not isinstance(mine, int) else mine for mine, other in zip(own, theirs))
+        sizes = (
+            other if isinstance(other, int) and not isinstance(mine, int) else mine for mine, other in zip(own, theirs)
+        )
         return tuple(self._atoms.of(value, place) if size is None else size for place, size in enumerate(sizes))
 
     def _if(self, node: Node, scope: Graph, inferred: bool) -> None:
@@ -190,8 +192,7 @@ class Facts:
             return None
         columns = zip(*(shape for shape in shapes if shape is not None), strict=True)
         return tuple(
-            column[0] if len(set(column)) == 1 else self._atoms.of(value, place)
-            for place, column in enumerate(columns)
+            column[0] if len(set(column)) == 1 else self._atoms.of(value, place) for place, column in enumerate(columns)
         )
 
 

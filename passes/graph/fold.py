@@ -106,7 +106,7 @@ def _use_shapes(ctx: Context, counts: Counter[str], left: dict[Node, str]) -> in
             sweep(ctx.rewriter, mark)
         known = store_known(facts, ctx)
         ifs = [(node, taken) for node, taken in facts.taken.items() if ctx.selects(node) and node not in left]
-        left |= inline_all(ifs, ctx.rewriter, Purity(ctx.model))
+        left |= inline_all(ifs, ctx.rewriter, Purity(ctx.model), facts.dtype)
         inlined = sum(node.graph is None for node, _ in ifs)
         if not ctx.is_narrowed:
             sweep(ctx.rewriter, mark)

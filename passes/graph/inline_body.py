@@ -6,25 +6,49 @@ bodies. Names of values and nodes stay what they were; outputs of the node keep 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from ...errors import RewriteError
 from ...ir import Graph, Node, Rewriter, Value
 from ...ir.analysis.facts import branches_of
 from ...ir.analysis.purity import Purity
+from .evaluate import HALF
 
 
-def inline_branch(node: Node, taken: int, rewriter: Rewriter, purity: Purity) -> str | None:
-    """Replace an If by its branch `taken` (0 then, 1 else); returns why it cannot be, if it cannot."""
+def inline_branch(
+    node: Node, taken: int, rewriter: Rewriter, purity: Purity, dtype: Callable[[Value], int | None]
+) -> str | None:
+    """Replace an If by its branch `taken` (0 then, 1 else); returns why it cannot be, if it cannot.
+
+    `dtype` knows the types of values: in half precision it matters where a body begins and ends, since onnxruntime
+    computes it in float and rounds at least there.
+    """
     branches = branches_of(node)
     if branches is None:
         return "it lacks a branch"
     other = branches[1 - taken]
     if not all(purity.is_pure(inner) for graph in other.walk_graphs() for inner in graph.nodes):
         return "the branch that is never taken holds random or unknown operators, which no pass removes"
+    across = [*(value for value in node.outputs if value.name), *captured_by(branches[taken])]
+    kinds = {dtype(value) for value in across if value.const is None}
+    if kinds & set(HALF):
+        return "half precision is rounded where the branch ends, and might not be without it"
+    if None in kinds and node.graph is not None and node.graph.is_function:
+        return "types in functions are unknown (inline them first), and half precision is rounded where the branch ends"
     inline_body(node, branches[taken], {}, rewriter)
     return None
+
+
+def captured_by(body: Graph) -> list[Value]:
+    """The values around a body that it reads, each once."""
+    inside = dict.fromkeys(body.walk_graphs())
+    reads: dict[Value, None] = {}
+    for graph in inside:
+        for node in graph.nodes:
+            reads |= dict.fromkeys(value for value in node.inputs if value is not None)
+        reads |= dict.fromkeys(graph.outputs)
+    return [value for value in reads if value.graph not in inside]
 
 
 def inline_body(node: Node, body: Graph, inputs: dict[Value, Value], rewriter: Rewriter) -> None:
@@ -72,14 +96,16 @@ def _restore_names(copies: dict[Value, Value], changed: set[Value], rewriter: Re
                 rewriter.rename(copy, original.name)
 
 
-def inline_all(nodes: Sequence[tuple[Node, int]], rewriter: Rewriter, purity: Purity) -> dict[Node, str]:
+def inline_all(
+    nodes: Sequence[tuple[Node, int]], rewriter: Rewriter, purity: Purity, dtype: Callable[[Value], int | None]
+) -> dict[Node, str]:
     """Inline the taken branches of Ifs, inner ones first; returns why some were left."""
     left: dict[Node, str] = {}
     for node, taken in reversed(nodes):
         if node.graph is None:
             continue
         with rewriter.apply("inline-branch", node):
-            problem = inline_branch(node, taken, rewriter, purity)
+            problem = inline_branch(node, taken, rewriter, purity, dtype)
         if problem is not None:
             left[node] = problem
     return left

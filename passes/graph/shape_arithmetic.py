@@ -2,7 +2,8 @@
 
 - a value all of whose elements are known becomes a constant;
 - a Reshape to sizes that its input has already, or of which one is left to infer, gets a constant target;
-- a Reshape, Expand, Slice, Tile or Pad that changes nothing goes.
+- a Reshape, Expand, Slice, Tile or Pad that changes nothing goes, but not in half precision: onnxruntime computes that
+  in float, and whether it rounds between two operators depends on what stands between them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ...ir.analysis.shape_rules import is_everything
 from ...ir.dtypes import numpy_dtype
 from ...ir.proto import constant_size, initializer_size, node_size
 from ..manager.context import Context
+from .evaluate import HALF
 
 Target = tuple[int, ...]
 
@@ -39,7 +41,7 @@ def _drop_unneeded(nodes: list[Node], facts: Facts, ctx: Context) -> int:
         if node.is_op(*_UNNEEDED) and source is not None and node.graph is not None and not node.outputs[0].is_dead:
             if any(isinstance(use.user, Graph) for use in node.outputs[0].uses) or node.outputs[0].pinned:
                 continue  # an Identity would have to take its place
-            if _changes_nothing(node, facts):
+            if facts.dtype(node.outputs[0]) not in (None, *HALF) and _changes_nothing(node, facts):
                 with ctx.rewriter.apply("no-change", node):
                     ctx.rewriter.replace(node.outputs[0], source)
                     ctx.rewriter.erase(node)
@@ -90,7 +92,9 @@ def _retarget(nodes: list[Node], facts: Facts, ctx: Context) -> int:
         if node.is_op("Reshape") and node.graph is not None and target is not None and target.const is None:
             spelled = spelled_target(node, facts)
             if spelled is not None:
-                home = target.graph if all(_same_target(use.user, target, spelled, facts) for use in target.uses) else None
+                home = (
+                    target.graph if all(_same_target(use.user, target, spelled, facts) for use in target.uses) else None
+                )
                 groups[target, spelled, home or node.graph].append(node)
     return sum(_give_target(target, spelled, home, group, ctx) for (target, spelled, home), group in groups.items())
 
@@ -112,7 +116,9 @@ def _give_target(target: Value, spelled: Target, home: Graph, group: list[Node],
     if size > freed_bytes(target, set(group)):
         return 0
     with rewriter.apply("constant-target", *group):
-        made = rewriter.constant(home, stored, target.name, before=target.producer if home is target.graph else group[0])
+        made = rewriter.constant(
+            home, stored, target.name, before=target.producer if home is target.graph else group[0]
+        )
         for node in group:
             rewriter.set_input(node, 1, made)
             if node.attr("allowzero", 0):
@@ -125,8 +131,9 @@ def _give_target(target: Value, spelled: Target, home: Graph, group: list[Node],
 def spelled_target(node: Node, facts: Facts) -> Target | None:
     """A constant target that gives the same shape wherever the Reshape does not fail, sizes of 0 included.
 
-    What counts is the shape of the result: a size that the input has at the same place is written 0. One size may be left to infer: where the others are
-    numbers above 0, since then it is determined, or where the original infers it too (and fails where others are 0).
+    What counts is the shape of the result: a size that the input has at the same place is written 0. One size may be
+    left to infer: where the others are numbers above 0, since then it is determined, or where the original infers it
+    too (and fails where others are 0).
     """
     source, target, result = facts.shape(node.input(0)), blank(node.input(1), facts), facts.shape(node.outputs[0])
     if source is None or target is None or target.ndim != 1:
@@ -243,5 +250,3 @@ def _cast_like(nodes: list[Node], facts: Facts, ctx: Context) -> int:
             ctx.rewriter.erase(node)
         count += 1
     return count
-
-
