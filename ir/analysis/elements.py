@@ -20,7 +20,7 @@ from .dims import Dim, Unwieldy, bounds, divided, minus, plus, product, times
 Elements = np.ndarray[Any, np.dtype[np.object_]]
 Shape = tuple[Dim, ...]
 MAX_ELEMENTS = 128
-RANGES = {
+RANGES: dict[int, tuple[int, int]] = {
     TensorProto.INT64: (-(2**63), 2**63 - 1),
     TensorProto.INT32: (-(2**31), 2**31 - 1),
     TensorProto.BOOL: (0, 1),
@@ -58,6 +58,12 @@ def blank(value: Value | None, known: Known) -> Elements | None:
         return None
     sizes = tuple(int(dim) for dim in shape if isinstance(dim, int))
     return np.full(sizes, None, object) if int(np.prod(sizes)) <= MAX_ELEMENTS else None
+
+
+def items(elements: Elements) -> list[Dim | None]:
+    """The elements in order."""
+    found: list[Dim | None] = elements.reshape(-1).tolist()
+    return found
 
 
 def numbers(elements: Elements | None) -> list[int] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..node import Node
 from .dims import Dim, Poly, common_factor_removed, product, times
-from .elements import Known, blank
+from .elements import Known, blank, items
 
 Equal = list[tuple[Dim, Dim]]
 
@@ -51,9 +51,9 @@ def _reshape(node: Node, known: Known) -> Equal:
     """As many elements as before. Where a size is inferred, the product of the others is not 0."""
     source, result = known.shape(node.input(0)), known.shape(node.outputs[0])
     target = blank(node.input(1), known)
-    if source is None or result is None or target is None or len(target.flat) != len(result):
+    if source is None or result is None or target is None or target.size != len(result):
         return []
-    sizes = list(target.flat)
+    sizes = items(target)
     if sizes.count(-1) != 1:
         return []
     others = product([size for place, size in enumerate(result) if place != sizes.index(-1)])

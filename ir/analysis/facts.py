@@ -158,9 +158,7 @@ class Facts:
             return None
         if theirs is None or len(theirs) != len(own):
             theirs = (None,) * len(own)
-        sizes = (
-            other if isinstance(other, int) and not isinstance(mine, int) else mine for mine, other in zip(own, theirs)
-        )
+        sizes = map(_narrower, own, theirs)
         return tuple(self._atoms.of(value, place) if size is None else size for place, size in enumerate(sizes))
 
     def _if(self, node: Node, scope: Graph, inferred: bool) -> None:
@@ -194,6 +192,10 @@ class Facts:
         return tuple(
             column[0] if len(set(column)) == 1 else self._atoms.of(value, place) for place, column in enumerate(columns)
         )
+
+
+def _narrower(mine: Dim | None, theirs: int | str | None) -> Dim | None:
+    return theirs if isinstance(theirs, int) and not isinstance(mine, int) else mine
 
 
 def _stored(value: Value) -> Elements | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from ..node import Node
 from .dims import Dim, Unwieldy, bounds, divided, is_dimension, minus, plus, product, times
-from .elements import Known, Shape, blank, numbers, slice_bounds
+from .elements import Known, Shape, blank, items, numbers, slice_bounds
 
 Open = tuple[Dim | None, ...]
 """A shape whose rank is known; None for a dimension that is not."""
@@ -121,7 +121,7 @@ def _reshape(node: Node, known: Known) -> Found:
         return ()
     keeps_zero = bool(node.attr("allowzero", 0))
     result: list[Dim | None] = []
-    for place, size in enumerate(target.flat):
+    for place, size in enumerate(items(target)):
         if size is None or size == -1:
             result.append(None)
         elif size == 0 and not keeps_zero:
@@ -133,7 +133,7 @@ def _reshape(node: Node, known: Known) -> Found:
     if result.count(None) == 1 and source is not None:
         place = result.index(None)
         others = [size for size in result if size is not None]
-        if target.flat[place] == -1 or all(isinstance(size, int) and size > 0 for size in others):
+        if items(target)[place] == -1 or all(isinstance(size, int) and size > 0 for size in others):
             result[place] = divided(product(source), product(others))
     return [tuple(result)]
 
@@ -241,7 +241,7 @@ def _split(node: Node, known: Known) -> Found:
     sizes: Sequence[Dim | None] | None = node.attr("split")
     if node.input(1) is not None:
         given = blank(node.input(1), known)
-        sizes = None if given is None else list(given.flat)
+        sizes = None if given is None else items(given)
     elif sizes is None:
         total = shape[axis]
         count = node.attr("num_outputs", len(node.outputs))
@@ -254,7 +254,7 @@ def _split(node: Node, known: Known) -> Found:
 def _from_elements(slot: int) -> Callable[[Node, Known], Found]:
     def rule(node: Node, known: Known) -> Found:
         target = blank(node.input(slot), known)
-        return () if target is None else [tuple(target.flat)]
+        return () if target is None else [tuple(items(target))]
 
     return rule
 
@@ -263,7 +263,7 @@ def _expand(node: Node, known: Known) -> Found:
     target = blank(node.input(1), known)
     if target is None:
         return ()
-    sizes = tuple(None if isinstance(size, int) and size < 0 else size for size in target.flat)
+    sizes = tuple(None if isinstance(size, int) and size < 0 else size for size in items(target))
     return [broadcast([known.shape(node.input(0)), sizes])]
 
 
@@ -274,7 +274,7 @@ def _tile(node: Node, known: Known) -> Found:
     if repeats is None or repeats.size != len(shape):
         return [(None,) * len(shape)]
     return [
-        tuple(None if count is None else times(size, count) for size, count in zip(shape, repeats.flat, strict=True))
+        tuple(None if count is None else times(size, count) for size, count in zip(shape, items(repeats), strict=True))
     ]
 
 
@@ -283,7 +283,7 @@ def _pad(node: Node, known: Known) -> Found:
     if shape is None:
         return ()
     given = blank(node.input(1), known) if node.input(1) is not None else None
-    pads = list(given.flat) if given is not None else node.attr("pads", node.attr("paddings"))
+    pads = items(given) if given is not None else node.attr("pads", node.attr("paddings"))
     if pads is None or len(pads) != 2 * len(shape) or node.input(3) is not None:
         return [(None,) * len(shape)]
     rank = len(shape)
@@ -297,8 +297,7 @@ def _pad(node: Node, known: Known) -> Found:
 
 def _range(node: Node, known: Known) -> Found:
     parts = [known.elements(value) for value in node.inputs]
-    items = [part.reshape(-1)[0] if part is not None and part.size == 1 else None for part in parts]
-    start, stop, step = items
+    start, stop, step = (part.reshape(-1)[0] if part is not None and part.size == 1 else None for part in parts)
     if start is None or stop is None or step is None:
         return [(None,)]
     if isinstance(start, int) and isinstance(stop, int) and isinstance(step, int):

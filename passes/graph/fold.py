@@ -102,15 +102,17 @@ def _use_shapes(ctx: Context, counts: Counter[str], left: dict[Node, str]) -> in
         mark = ctx.rewriter.mark()
         facts = find_facts(ctx.model, ctx.shapes())
         simpler = simplify(facts, ctx)
-        if simpler and not ctx.is_narrowed:
-            sweep(ctx.rewriter, mark)
-        known = store_known(facts, ctx)
         ifs = [(node, taken) for node, taken in facts.taken.items() if ctx.selects(node) and node not in left]
         left |= inline_all(ifs, ctx.rewriter, Purity(ctx.model), facts.dtype)
         inlined = sum(node.graph is None for node, _ in ifs)
         if not ctx.is_narrowed:
             sweep(ctx.rewriter, mark)
-        counts.update(simpler=simpler, known=known, inlined=inlined)
+        # What was inlined has other facts, and its Constant nodes may be initializers now.
+        lifted = _lift_constants(ctx) if inlined else 0
+        known = 0 if inlined else store_known(facts, ctx)
+        if known and not ctx.is_narrowed:
+            sweep(ctx.rewriter, mark)
+        counts.update(simpler=simpler, known=known, inlined=inlined, lifted=lifted)
         total += simpler + known + inlined
         if not simpler + known + inlined:
             break
