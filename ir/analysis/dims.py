@@ -7,9 +7,9 @@ whose coefficients are none below 0 is at least its constant term; that is all t
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from math import gcd
+from math import gcd, prod
 
 Monomial = tuple[int, ...]
 """Atoms in order, each as often as its power; the empty one is the constant term."""
@@ -151,8 +151,8 @@ def _without(monomial: Monomial, atom: int) -> Monomial:
 class Atoms:
     """Unknown sizes by what they stand for: the same key is the same number in every run that does not fail."""
 
-    _known: dict[Hashable, Dim] = field(default_factory=dict)
-    _keys: list[Hashable] = field(default_factory=list)
+    _known: dict[tuple[Hashable, ...], Dim] = field(default_factory=dict)
+    _keys: list[tuple[Hashable, ...]] = field(default_factory=list)
 
     def of(self, *key: Hashable) -> Dim:
         """The unknown size of that key, or what was learned of it."""
@@ -160,6 +160,19 @@ class Atoms:
             self._known[key] = Poly((((len(self._keys),), 1),))
             self._keys.append(key)
         return self._known[key]
+
+    def keys(self) -> dict[int, tuple[Hashable, ...]]:
+        """What each atom stands for."""
+        return dict(enumerate(self._keys))
+
+    @staticmethod
+    def value(size: Dim, known: Mapping[int, int]) -> int | None:
+        """The number that a size is if atoms have these numbers; None if one of them is not given."""
+        if isinstance(size, int):
+            return size
+        if not _atoms(size) <= known.keys():
+            return None
+        return sum(factor * prod(known[atom] for atom in atoms) for atoms, factor in size.terms)
 
     def learn(self, a: Dim, b: Dim) -> bool:
         """Note that two sizes are equal, if that tells what an unknown is; whether it does."""

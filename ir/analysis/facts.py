@@ -48,7 +48,7 @@ class Facts:
         """Graphs in which a node fails in every run, so that whatever runs them fails."""
         self._assumed = dict(assumed or {})
         self._inferred = shapes
-        self._atoms = Atoms() if atoms is None else atoms
+        self.atoms = Atoms() if atoms is None else atoms
         self.equal: list[tuple[Dim, Dim]] = []
         """Sizes that are equal in every run that does not fail."""
         self._shapes: dict[Value, Shape | None] = {}
@@ -107,7 +107,7 @@ class Facts:
         shape = self._inferred.shape(value)
         if shape is None:
             return None
-        return tuple(dim if isinstance(dim, int) else self._atoms.of(value, place) for place, dim in enumerate(shape))
+        return tuple(dim if isinstance(dim, int) else self.atoms.of(value, place) for place, dim in enumerate(shape))
 
     def _walk(self, graph: Graph, scope: Graph, *, inferred: bool) -> None:
         """Follow the nodes of a graph; all of `scope` that is followed is run whenever this graph is."""
@@ -159,7 +159,7 @@ class Facts:
         if theirs is None or len(theirs) != len(own):
             theirs = (None,) * len(own)
         sizes = map(_narrower, own, theirs)
-        return tuple(self._atoms.of(value, place) if size is None else size for place, size in enumerate(sizes))
+        return tuple(self.atoms.of(value, place) if size is None else size for place, size in enumerate(sizes))
 
     def _if(self, node: Node, scope: Graph, inferred: bool) -> None:
         branches, condition = branches_of(node), self.numbers(node.input(0))
@@ -190,7 +190,7 @@ class Facts:
             return None
         columns = zip(*(shape for shape in shapes if shape is not None), strict=True)
         return tuple(
-            column[0] if len(set(column)) == 1 else self._atoms.of(value, place) for place, column in enumerate(columns)
+            column[0] if len(set(column)) == 1 else self.atoms.of(value, place) for place, column in enumerate(columns)
         )
 
 
