@@ -59,7 +59,8 @@ def test_what_is_learned_of_an_unknown_holds_everywhere() -> None:
     atoms = Atoms()
     a, b, c = (atoms.of(name) for name in "abc")
     assert atoms.learn(b, a)
-    assert atoms.learn(c, plus(b, 1)) and atoms.of("b") == a
+    assert atoms.learn(c, plus(b, 1))
+    assert atoms.of("b") == a
     assert atoms.learn(a, 3)
     assert (atoms.of("a"), atoms.of("b")) == (3, 3)
     assert not Atoms().learn(2, 3)

@@ -91,7 +91,8 @@ def test_facts_hold_in_every_run(proto: ModelProto, sizes: tuple[int, int, int])
 
 def test_a_reshape_to_sizes_of_its_input_gets_a_constant_target() -> None:
     before = """
-        g (float[B,S,24] x) => (float[B,S,4,6] y) <int64 zero = {0}, int64 one = {1}, int64[1] at = {0}, int64[2] rest = {4,6}> {
+        g (float[B,S,24] x) => (float[B,S,4,6] y)
+        <int64 zero = {0}, int64 one = {1}, int64[1] at = {0}, int64[2] rest = {4,6}> {
             s = Shape(x)
             b0 = Gather(s, zero)
             b = Unsqueeze(b0, at)
@@ -109,7 +110,8 @@ def test_a_reshape_to_sizes_of_its_input_gets_a_constant_target() -> None:
 
 def test_one_size_is_inferred_where_the_others_are_numbers() -> None:
     before = """
-        g (float[B,S,24] x) => (float[N,24] y) <int64 zero = {0}, int64 one = {1}, int64[1] at = {0}, int64[1] rest = {24}> {
+        g (float[B,S,24] x) => (float[N,24] y)
+        <int64 zero = {0}, int64 one = {1}, int64[1] at = {0}, int64[1] rest = {24}> {
             s = Shape(x)
             b0 = Gather(s, zero)
             t0 = Gather(s, one)
@@ -167,7 +169,8 @@ def test_what_a_matmul_forces_is_known_before_it() -> None:
 
 KEPT = {
     "a size that could be 0 beside an inferred one": """
-        g (float[B,H,W,8] x) => (float[B,N,8] y) <int64 i0 = {0}, int64 i1 = {1}, int64 i2 = {2}, int64[1] at = {0}, int64[1] c = {8}> {
+        g (float[B,H,W,8] x) => (float[B,N,8] y)
+        <int64 i0 = {0}, int64 i1 = {1}, int64 i2 = {2}, int64[1] at = {0}, int64[1] c = {8}> {
             s = Shape(x)
             b0 = Gather(s, i0)
             b = Unsqueeze(b0, at)
