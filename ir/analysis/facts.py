@@ -81,6 +81,10 @@ class Facts:
         """The elements of a value if all of them are known numbers."""
         return numbers(self.elements(value))
 
+    def fails(self, scope: Graph) -> bool:
+        """Whether every run of a graph fails, or of one around it."""
+        return any(scope.is_inside(graph) for graph in self.impossible)
+
     def dtype(self, value: Value) -> int | None:
         """The element type of a tensor, if known."""
         found = self._inferred.dtype(value)
@@ -235,10 +239,10 @@ def find_facts(model: Model, shapes: Shapes) -> Facts:
             break
         tried.add(node)
         scope = facts.undecided[node]
-        if _fails(facts, scope):
+        if facts.fails(scope):
             continue
         for index in (0, 1):
-            if _fails(Facts(model, shapes, {**assumed, node: index}), scope):
+            if Facts(model, shapes, {**assumed, node: index}).fails(scope):
                 assumed[node] = 1 - index
                 facts = _learned(model, shapes, assumed, atoms)
                 break
@@ -253,8 +257,3 @@ def _learned(model: Model, shapes: Shapes, assumed: Mapping[Node, int], atoms: A
             break
         facts = Facts(model, shapes, assumed, atoms)
     return facts
-
-
-def _fails(facts: Facts, scope: Graph) -> bool:
-    """Whether every run of `scope` fails, or of a graph around it."""
-    return any(scope.is_inside(graph) for graph in facts.impossible)

@@ -87,8 +87,10 @@ def _joint(sizes: Sequence[Dim | None]) -> Dim | None:
     others = [size for size in dict.fromkeys(sizes) if size != 1]
     if not others:
         return 1
-    decided = next((size for size in others if isinstance(size, int)), None)
-    return decided if decided is not None else others[0] if len(others) == 1 else None
+    decided = [size for size in others if isinstance(size, int)]
+    if len(decided) > 1:
+        raise ImpossibleError(f"{decided} do not broadcast")
+    return decided[0] if decided else others[0] if len(others) == 1 else None
 
 
 def _axis(axis: int, rank: int) -> int:

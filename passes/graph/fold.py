@@ -102,7 +102,11 @@ def _use_shapes(ctx: Context, counts: Counter[str], left: dict[Node, str]) -> in
         mark = ctx.rewriter.mark()
         facts = find_facts(ctx.model, ctx.shapes())
         simpler = simplify(facts, ctx)
-        ifs = [(node, taken) for node, taken in facts.taken.items() if ctx.selects(node) and node not in left]
+        ifs = [
+            (node, taken)
+            for node, taken in facts.taken.items()
+            if ctx.selects(node) and node not in left and node.graph is not None and not facts.fails(node.graph)
+        ]
         left |= inline_all(ifs, ctx.rewriter, Purity(ctx.model), facts.dtype)
         inlined = sum(node.graph is None for node, _ in ifs)
         if not ctx.is_narrowed:

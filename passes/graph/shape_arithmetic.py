@@ -9,11 +9,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 import numpy as np
 from onnx import TensorProto
 
-from ...ir import Graph, Node, Value, tensor
+from ...ir import Graph, Node, Use, Value, tensor
 from ...ir.analysis.elements import RANGES, Shape, blank, slice_bounds
 from ...ir.analysis.facts import Facts
 from ...ir.analysis.shape_rules import is_everything
@@ -26,8 +27,10 @@ Target = tuple[int, ...]
 
 
 def simplify(facts: Facts, ctx: Context) -> int:
-    """Apply all that the facts allow; returns how many rewrites were made."""
-    nodes = [node for graph in ctx.model.walk_graphs() for node in graph.nodes if ctx.selects(node)]
+    """Apply all that the facts allow; returns how many rewrites were made. What fails in every run is left as it is: an
+    executor that saw it coming would refuse the model, though it may never be run."""
+    graphs = [graph for graph in ctx.model.walk_graphs() if not facts.fails(graph)]
+    nodes = [node for graph in graphs for node in graph.nodes if ctx.selects(node)]
     return _drop_unneeded(nodes, facts, ctx) + _retarget(nodes, facts, ctx) + _cast_like(nodes, facts, ctx)
 
 
@@ -113,7 +116,7 @@ def _give_target(target: Value, spelled: Target, home: Graph, group: list[Node],
     rewriter = ctx.rewriter
     stored = tensor(np.array(spelled, np.int64))
     size = constant_size(stored.dtype, stored.shape, target.name + "_1", home, as_node=home.is_function)
-    if size > freed_bytes(target, set(group)):
+    if size > freed_bytes(target, [Use(node, 1) for node in group]):
         return 0
     with rewriter.apply("constant-target", *group):
         made = rewriter.constant(
@@ -166,7 +169,8 @@ def spelled_target(node: Node, facts: Facts) -> Target | None:
 def store_known(facts: Facts, ctx: Context) -> int:
     """Store values all of whose elements are known, where something reads them that is not known itself."""
     count = 0
-    for node in [node for graph in ctx.model.walk_graphs() for node in graph.nodes if ctx.selects(node)]:
+    graphs = [graph for graph in ctx.model.walk_graphs() if not facts.fails(graph)]
+    for node in [node for graph in graphs for node in graph.nodes if ctx.selects(node)]:
         if node.graph is None or node.op_type in ("If", "Constant") or len(node.outputs) != 1:
             continue
         value = node.outputs[0]
@@ -191,7 +195,7 @@ def _store(value: Value, known: list[int], facts: Facts, ctx: Context) -> bool:
         return False
     as_node = value.needs_constant_node
     size = constant_size(dtype, elements.shape, value.name, value.graph, as_node=as_node)
-    if size > freed_bytes(value, {use.user for use in value.uses if isinstance(use.user, Node)}, gone=True):
+    if size > freed_bytes(value, value.uses):
         return False
     made = tensor(np.array(known, numpy_dtype(dtype)).reshape(elements.shape))
     with ctx.rewriter.apply("known-elements", node):
@@ -200,12 +204,12 @@ def _store(value: Value, known: list[int], facts: Facts, ctx: Context) -> bool:
     return True
 
 
-def freed_bytes(value: Value, readers: set[Node], *, gone: bool = False) -> int:
-    """Bytes that the file loses when `readers` no longer read a value, or nobody does (`gone`)."""
-    lost = set(readers)
+def freed_bytes(value: Value, uses: Iterable[Use]) -> int:
+    """Bytes that the file loses when these uses of a value are no more, with what only it was computed from."""
+    gone, lost = set(uses), set[Node]()
 
     def unread(value: Value) -> bool:
-        return not value.pinned and all(use.user in lost for use in value.uses)
+        return not value.pinned and all(use in gone or use.user in lost for use in value.uses)
 
     def free(value: Value) -> int:
         producer = value.producer
@@ -218,14 +222,7 @@ def freed_bytes(value: Value, readers: set[Node], *, gone: bool = False) -> int:
         reads = dict.fromkeys(read for read in producer.inputs if read is not None)
         return node_size(producer) + sum(free(read) for read in reads if unread(read))
 
-    if not gone:
-        return free(value) if unread(value) else 0
-    producer = value.producer
-    if producer is None:
-        return 0
-    lost.add(producer)
-    reads = dict.fromkeys(read for read in producer.inputs if read is not None)
-    return node_size(producer) + sum(free(read) for read in reads if unread(read))
+    return free(value) if unread(value) else 0
 
 
 # ---- types

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from onnxpress.errors import ExecutionError
 from onnxpress.ir import emit, lower
 from onnxpress.ir.analysis.facts import find_facts
 from onnxpress.ir.analysis.shapes import infer_shapes
+from onnxpress.ir.backend import Session
 from onnxpress.ir.proto import file_size
 from onnxpress.passes.manager.manager import PassManager
 from onnxpress.specs import check_golden, model_of
@@ -48,16 +50,23 @@ def feed(a: int, b: int, c: int) -> dict[str, Any]:
 @pytest.mark.parametrize("backend", [OrtBackend(), ReferenceBackend()], ids=lambda backend: type(backend).__name__)
 @given(proto=shape_chains())
 def test_chains_keep_their_bits_at_every_size(backend: OrtBackend, proto: ModelProto) -> None:
+    old = backend.prepare(lower(proto))
+    expected = {sizes: outputs for sizes in SIZES if (outputs := outputs_of(old, sizes)) is not None}
+    if not expected:
+        return  # it fails whatever it is fed: then so may the result
     after = folded(proto)
     checker.check_model(after, full_check=True)
     assert file_size(lower(after)) <= file_size(lower(proto))
-    old, new = backend.prepare(lower(proto)), backend.prepare(lower(after))
-    for sizes in SIZES:
-        try:
-            expected = old.run(feed(*sizes))
-        except ExecutionError:
-            continue
-        assert not differing(expected, new.run(feed(*sizes))), sizes
+    new = backend.prepare(lower(after))
+    for sizes, outputs in expected.items():
+        assert not differing(outputs, new.run(feed(*sizes))), sizes
+
+
+def outputs_of(session: Session, sizes: tuple[int, int, int]) -> Mapping[str, Any] | None:
+    try:
+        return session.run(feed(*sizes))
+    except ExecutionError:
+        return None
 
 
 @given(shape_chains(), st.sampled_from(SIZES))
