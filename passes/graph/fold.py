@@ -52,7 +52,7 @@ class Fold(Pass):
                 break
         rounds.region.explain(rounds.sizes, ctx.remarks)
         for node, reason in left.items():
-            ctx.remarks.missed(node.label, f"always takes one branch, but {reason}", rule="inline-branch")
+            ctx.remarks.missed(node.label, f"one body is always run, once or never, but {reason}", rule="inline-branch")
         if not counts.total():
             ctx.remarks.missed("model", "nothing is constant that is not stored as a constant already")
             return
@@ -61,7 +61,11 @@ class Fold(Pass):
         if counts["simpler"]:
             ctx.remarks.applied("model", f"{counts['simpler']} nodes need no computed shape any more", rule="shapes")
         if counts["inlined"]:
-            ctx.remarks.applied("model", f"{counts['inlined']} Ifs that always take one branch are inlined", rule="if")
+            ctx.remarks.applied(
+                "model",
+                f"{counts['inlined']} Ifs that always take one branch, or Loops of one turn or none, are gone",
+                rule="body",
+            )
 
 
 class _Rounds:
@@ -102,13 +106,9 @@ def _use_shapes(ctx: Context, counts: Counter[str], left: dict[Node, str]) -> in
         mark = ctx.rewriter.mark()
         facts = find_facts(ctx.model, ctx.shapes())
         simpler = simplify(facts, ctx)
-        ifs = [
-            (node, taken)
-            for node, taken in facts.taken.items()
-            if ctx.selects(node) and node not in left and node.graph is not None and not facts.fails(node.graph)
-        ]
-        left |= inline_all(ifs, ctx.rewriter, Purity(ctx.model), facts.dtype)
-        inlined = sum(node.graph is None for node, _ in ifs)
+        before = _holders(ctx)
+        left |= inline_all(facts, ctx.selects, left, ctx.rewriter, Purity(ctx.model))
+        inlined = before - _holders(ctx)
         if not ctx.is_narrowed:
             sweep(ctx.rewriter, mark)
         # What was inlined has other facts, and its Constant nodes may be initializers now.
@@ -123,7 +123,11 @@ def _use_shapes(ctx: Context, counts: Counter[str], left: dict[Node, str]) -> in
     return total
 
 
-_SHAPED = ("CastLike", "Expand", "If", "Pad", "Reshape", "Shape", "Size", "Slice", "Tile")
+def _holders(ctx: Context) -> int:
+    return sum(node.is_op("If", "Loop") for graph in ctx.model.walk_graphs() for node in graph.nodes)
+
+
+_SHAPED = ("CastLike", "Expand", "If", "Loop", "Pad", "Reshape", "Shape", "Size", "Slice", "Tile")
 """Operators without which shapes have nothing to say."""
 
 

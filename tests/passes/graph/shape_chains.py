@@ -80,10 +80,11 @@ class Chain:
 
     def to_shape(self) -> None:
         """Back to the shape of some tensor."""
-        name, _ = self.pick(self.data)  # type: ignore[misc]
+        name, old = self.pick(self.data)  # type: ignore[misc]
         other, rank = self.pick(self.data)  # type: ignore[misc]
         op = self.pick(("Reshape", "Expand"))
-        self.add(self.node(str(op), [name, self.node("Shape", [other])]), rank)
+        made = self.node(str(op), [name, self.node("Shape", [other])])
+        self.add(made, rank if op == "Reshape" else max(rank, old))
 
     def cut(self) -> None:
         name, rank = self.pick(self.data)  # type: ignore[misc]

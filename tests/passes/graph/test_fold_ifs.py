@@ -115,6 +115,65 @@ def test_the_branch_that_makes_the_model_fail_is_never_taken() -> None:
                     session.run(feed)
 
 
+# ---- loops
+
+LOOP = """
+    g (float[2] x, {inputs}) => (float[2] y{declared}) <{constants}> {{
+        y{outputs} = Loop({trips}, {go}, x) <
+            body = b (int64 i, bool k, float[2] s) => (bool k2, float[2] s2{stacked}) {{
+            k2 = Identity(k)
+            f = CastLike(i, s)
+            a = Exp(s)
+            s2 = Add(a, f){stack}
+        }}>
+    }}"""
+PLAIN = {"declared": "", "outputs": "", "stacked": "", "stack": "", "inputs": "bool free"}
+
+
+def loop(constants: str, trips: str, go: str, **changes: str) -> ModelProto:
+    return model_of(LOOP.format(constants=constants, trips=trips, go=go, **{**PLAIN, **changes}))
+
+
+def test_a_loop_of_one_turn_is_its_body() -> None:
+    after, _ = fold(loop("int64 n = {1}, bool c = {1}", "n", "c"))
+    assert ops(after) == ["Exp", "Add"]
+    x = np.array([0.5, -2], np.float32)
+    old = OrtBackend().prepare(lower(loop("int64 n = {1}, bool c = {1}", "n", "c")))
+    feed = {"x": x, "free": np.array(True)}
+    assert old.run(feed)["y"].tobytes() == OrtBackend().prepare(lower(after)).run(feed)["y"].tobytes()
+
+
+@pytest.mark.parametrize(
+    "start", [("int64 n = {0}, bool c = {1}", "n", "c"), ("int64 n = {3}, bool c = {0}", "n", "c")]
+)
+def test_a_loop_of_no_turn_gives_its_initial_values(start: tuple[str, str, str]) -> None:
+    after, _ = fold(loop(*start))
+    assert ops(after) == ["Identity"]
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        loop("int64 n = {2}, bool c = {1}", "n", "c"),
+        loop("int64 n = {1}", "n", "free"),
+        loop("bool c = {1}", "m", "c", inputs="bool free, int64 m"),
+        loop(
+            "int64 n = {1}, bool c = {1}",
+            "n",
+            "c",
+            declared=", float[N,2] z",
+            outputs=", z",
+            stacked=", float[2] t",
+            stack=" t = Neg(s2)",
+        ),
+    ],
+    ids=["two turns", "a condition that is fed", "a limit that is fed", "stacked results"],
+)
+def test_a_loop_stays(kept: ModelProto) -> None:
+    after, _ = fold(kept)
+    assert "Loop" in ops(after)
+
+
 # ---- what stays
 
 STAY = {
