@@ -9,19 +9,25 @@ ROUNDING elsewhere.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ...ir import Graph, Node, SparseTensor, Tensor, Value
+from ...ir.analysis.facts import find_facts
+from ...ir.analysis.purity import Purity
 from ...ir.proto import initializer_size, node_size
 from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.options import option
+from ..manager.sweep import sweep
 from ..manager.units import Size
 from ..manager.weights import Outcome
 from .evaluate import evaluate, region_sizes
-from .region import Choice, find_region
+from .inline_body import inline_all
+from .region import Choice, Region, Sizes, find_region
+from .shape_arithmetic import simplify, store_known
 
 
 @dataclass(frozen=True)
@@ -34,30 +40,95 @@ class Fold(Pass):
     limit: Size = option(0, "bytes that the file may grow by", low=0)
 
     def run(self, graph: Graph, ctx: Context) -> None:
-        """Fold in rounds: one makes sizes known that the next one needs; most models need one."""
-        done = _lift_constants(ctx)
-        room, blocked = int(self.limit), set[Node]()
+        """Fold in rounds: one makes known what the next one needs."""
+        counts = Counter(lifted=_lift_constants(ctx))
+        rounds = _Rounds(ctx, int(self.limit))
+        left: dict[Node, str] = {}
         while True:
-            region = find_region(ctx.model, ctx.selects, blocked)
-            sizes = region_sizes(region, ctx.model)
-            choice = region.choose(sizes, room)
+            simpler = _use_shapes(ctx, counts, left)
+            evaluated = rounds.run()
+            counts["evaluated"] += evaluated
+            if not (simpler or evaluated):
+                break
+        rounds.region.explain(rounds.sizes, ctx.remarks)
+        for node, reason in left.items():
+            ctx.remarks.missed(node.label, f"one body is always run, once or never, but {reason}", rule="inline-branch")
+        if not counts.total():
+            ctx.remarks.missed("model", "nothing is constant that is not stored as a constant already")
+            return
+        if stored := counts["lifted"] + counts["evaluated"] + counts["known"]:
+            ctx.remarks.applied("model", f"{stored} values are now stored constants", rule="fold")
+        if counts["simpler"]:
+            ctx.remarks.applied("model", f"{counts['simpler']} nodes need no computed shape any more", rule="shapes")
+        if counts["inlined"]:
+            ctx.remarks.applied(
+                "model",
+                f"{counts['inlined']} Ifs that always take one branch, or Loops of one turn or none, are gone",
+                rule="body",
+            )
+
+
+class _Rounds:
+    """Evaluation of constant regions, until nothing is left to evaluate."""
+
+    def __init__(self, ctx: Context, room: int) -> None:
+        self._ctx = ctx
+        self._room = room
+        self._blocked = set[Node]()
+        self.region = Region([])
+        self.sizes: Sizes = {}
+
+    def run(self) -> int:
+        """Evaluate what is constant now; returns how many values were stored."""
+        done, ctx = 0, self._ctx
+        while True:
+            self.region = find_region(ctx.model, ctx.selects, self._blocked)
+            self.sizes = region_sizes(self.region, ctx.model)
+            choice = self.region.choose(self.sizes, self._room)
             values = choice.values
             if not values:
-                break
-            room -= choice.grown
-            tensors, faults = evaluate(region.nodes, values, ctx)
-            blocked |= faults
+                return done
+            self._room -= choice.grown
+            tensors, faults = evaluate(self.region.nodes, values, ctx)
+            self._blocked |= faults
             _account(choice, tensors, ctx)
             for value, tensor in tensors.items():
                 with ctx.rewriter.apply("evaluate", *filter(None, [value.producer])):
                     ctx.rewriter.replace_by_constant(value, tensor)
             done += len(tensors)
             _erase_dead(choice, ctx)
-        region.explain(sizes, ctx.remarks)
-        if not done:
-            ctx.remarks.missed("model", "nothing is constant that is not stored as a constant already")
-        else:
-            ctx.remarks.applied("model", f"{done} values are now stored constants", rule="fold")
+
+
+def _use_shapes(ctx: Context, counts: Counter[str], left: dict[Node, str]) -> int:
+    """Do what symbolic shapes allow, until nothing is left to do; returns how many changes were made."""
+    total = 0
+    while any(node.is_op(*_SHAPED) for graph in ctx.model.walk_graphs() for node in graph.nodes):
+        mark = ctx.rewriter.mark()
+        facts = find_facts(ctx.model, ctx.shapes())
+        simpler = simplify(facts, ctx)
+        before = _holders(ctx)
+        left |= inline_all(facts, ctx.selects, left, ctx.rewriter, Purity(ctx.model))
+        inlined = before - _holders(ctx)
+        if not ctx.is_narrowed:
+            sweep(ctx.rewriter, mark)
+        # What was inlined has other facts, and its Constant nodes may be initializers now.
+        lifted = _lift_constants(ctx) if inlined else 0
+        known = 0 if inlined else store_known(facts, ctx)
+        if known and not ctx.is_narrowed:
+            sweep(ctx.rewriter, mark)
+        counts.update(simpler=simpler, known=known, inlined=inlined, lifted=lifted)
+        total += simpler + known + inlined
+        if not simpler + known + inlined:
+            break
+    return total
+
+
+def _holders(ctx: Context) -> int:
+    return sum(node.is_op("If", "Loop") for graph in ctx.model.walk_graphs() for node in graph.nodes)
+
+
+_SHAPED = ("CastLike", "Expand", "If", "Loop", "Pad", "Reshape", "Shape", "Size", "Slice", "Tile")
+"""Operators without which shapes have nothing to say."""
 
 
 def _account(choice: Choice, tensors: Mapping[Value, Tensor], ctx: Context) -> None:
