@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ....ir import Node, Value
+from ....ir import Node
 from ...rewriting.driver import QUIET
 from ...rewriting.pattern import const, op, var
 from ...rewriting.rule import Match, Rule, Types
+from .absorbing import LayerPlan, absorb_after, absorb_before
 from .affine import Affine, affine_of, keeps_shape, slots_of
+from .kernels import is_part_of_a_kernel
 from .layer import LAYERS, Layer, layer_of
-from .plan import Plan, absorb_after, absorb_before, rule_parts
+from .plan import rule_parts
 from .room import Room
 
 _LAYER = op[LAYERS](var(), var(), ...).named("layer")
@@ -33,7 +35,7 @@ def absorb_rules(room: Room) -> Iterator[Rule]:
         yield Rule(name, pattern, build, guard, since=7, exclusive=False)
 
 
-def _after(match: Match) -> Plan | str:
+def _after(match: Match) -> LayerPlan | str:
     layer = layer_of(match.node("layer"), match.types)
     if isinstance(layer, str):
         return layer
@@ -43,7 +45,7 @@ def _after(match: Match) -> Plan | str:
     return affine if isinstance(affine, str) else absorb_after(layer, affine)
 
 
-def _before(match: Match) -> Plan | str:
+def _before(match: Match) -> LayerPlan | str:
     inner = match.node("map")
     plan = plan_before(match.root, inner, match.types)
     if isinstance(plan, str):
@@ -59,7 +61,7 @@ def _before(match: Match) -> Plan | str:
     return plan
 
 
-def plan_before(node: Node, inner: Node, types: Types) -> Plan | str:
+def plan_before(node: Node, inner: Node, types: Types) -> LayerPlan | str:
     """What becomes of the layer `node` that reads what `inner` computes."""
     if not node.is_op(*LAYERS) or node.graph is not inner.graph or node.inputs.count(inner.outputs[0]) != 1:
         return QUIET
@@ -79,36 +81,3 @@ def map_before(layer: Layer, inner: Node, types: Types) -> Affine | str:
             widens = not keeps_shape(found, layer.x, types)
             return f"{QUIET} the constant may widen the input" if widens else found
     return found
-
-
-def is_part_of_a_kernel(node: Node) -> bool:
-    """Whether a node ends a normalization or a Gelu written as single operators, which runtimes put together again:
-    without it they would not find it."""
-    return _ends_normalization(node) or _ends_gelu(node)
-
-
-def _ends_normalization(node: Node) -> bool:
-    """Mul by a gain, or Add of a bias after it, where a Div by a Sqrt comes before."""
-    for value in node.inputs:
-        producer = None if value is None else value.producer
-        if producer is not None and producer.is_op("Mul") and node.is_op("Add"):
-            return _ends_normalization(producer)
-        if producer is not None and producer.is_op("Div") and _made_by(producer.input(1), "Sqrt"):
-            return True
-    return False
-
-
-def _ends_gelu(node: Node) -> bool:
-    """Mul by 0.5 of x (1 + Erf(...)) or x (1 + Tanh(...))."""
-    for value in node.inputs:
-        producer = None if value is None else value.producer
-        if producer is not None and producer.is_op("Mul"):
-            for factor in producer.inputs:
-                sum_ = None if factor is None else factor.producer
-                if sum_ is not None and sum_.is_op("Add") and any(_made_by(v, "Erf", "Tanh") for v in sum_.inputs):
-                    return True
-    return False
-
-
-def _made_by(value: Value | None, *op_types: str) -> bool:
-    return value is not None and value.producer is not None and value.producer.is_op(*op_types)

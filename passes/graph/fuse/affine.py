@@ -28,8 +28,8 @@ class Channels:
     rank: int | None
 
     def of(self, tensor: Tensor) -> Array | None:
-        """A constant that broadcasts to the tensor as float64 of shape (count,) or (1,), if it varies along the channels
-        alone and does not widen the tensor; else None."""
+        """A constant that broadcasts to the tensor, as float64 of shape (count,) or (1,); None if it varies along
+        another axis than the channels, or widens the tensor."""
         shape = tensor.shape
         if len(shape) > (max(1, -self.axis) if self.rank is None else self.rank):
             return None

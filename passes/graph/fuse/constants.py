@@ -1,8 +1,8 @@
 """Constants in float64 that are rounded once, however many rewrites they go through.
 
 A constant that a rule computes is a `DerivedTensor` that keeps its exact source: for weights the factors to scale the
-original with, for small constants the float64 numbers. The next rule goes on from there, so that a weight which takes in
-three scales is rounded to its type once, not three times.
+original with, for small constants the float64 numbers. The next rule goes on from there, so that a weight which takes
+in three scales is rounded to its type once, not three times.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
 from onnx import TensorProto
 
 from ....ir import DerivedTensor, SparseTensor, Tensor

@@ -10,6 +10,11 @@ from ...manager.base import Effect, Pass
 from ...manager.context import Context
 from ...rewriting.driver import apply_rules
 from .absorb import absorb_rules
+from .convolutions import convolution_rules
+from .maps import map_rules
+from .normalizations import normalization_rules
+from .pads import pad_rules
+from .past import past_rules
 from .room import Room
 
 
@@ -23,5 +28,6 @@ class Fuse(Pass):
     def run(self, graph: Graph, ctx: Context) -> None:
         """Apply all rules until none fits."""
         room = Room()
-        if not apply_rules(ctx, [*absorb_rules(room)]):
+        families = (map_rules, absorb_rules, past_rules, normalization_rules, pad_rules, convolution_rules)
+        if not apply_rules(ctx, [rule for family in families for rule in family(room)]):
             ctx.remarks.missed("model", "nothing can be fused")

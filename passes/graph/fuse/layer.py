@@ -1,8 +1,8 @@
 """Layers as fusing sees them: Conv, ConvTranspose, Gemm and MatMul by a constant weight, and BatchNormalization.
 
 A layer computes y = W x + b. Its weight is seen in a shape `view` in which both the channels of y and those of x are
-whole axes: [groups, y, x, *kernel] for Conv, [groups, x, y, *kernel] for ConvTranspose. So W' = scale W and W' = W scale
-are products with factors that broadcast.
+whole axes: [groups, y, x, *kernel] for Conv, [groups, x, y, *kernel] for ConvTranspose. So W' = scale W and
+W' = W scale are products with factors that broadcast.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ class Layer:
         weight = exact(self.tensor).reshape(self.view)
         rest = tuple(axis for axis in range(len(self.view)) if axis not in self.out)
         found: Array = (weight * self._factor(shift, self.into)).sum(axis=rest).reshape(-1)
-        return found * float(self.node.attr("alpha", 1.0))
+        found *= float(self.node.attr("alpha", 1.0))
+        return found
 
     @property
     def pads(self) -> bool:
