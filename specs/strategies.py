@@ -78,17 +78,19 @@ def models(
     functions: bool = True,
     impure: bool = False,
     large: bool = False,
+    maps: bool = False,
 ) -> ModelProto:
     """Models of one to `max_steps` blocks, in an opset of the window `opsets` (ends included).
 
     `bodies` admits If, Loop and Scan, `functions` model-local functions, `impure` random and unknown operators: such a
-    model cannot be compared by its outputs. `large` gives layers weights above a kilobyte, and makes them frequent.
+    model cannot be compared by its outputs. `large` gives layers weights above a kilobyte, and makes them frequent;
+    `maps` adds scales and shifts by constants.
     """
     opset = draw(st.integers(*opsets))
     ir_version = draw(st.sampled_from((10, 8, 3) if opset > 20 else (8, 10, 3, 4, 7)))
     families = [_LAYERS] * 4 + [_MATH, _SHAPES] if large else [_MATH, _SHAPES, _MATH, _SHAPES, _LAYERS]
     families += [_BODIES] * (bodies and opset >= 9) + [_FUNCTIONS] * (functions and opset >= 9)
-    families += [IMPURE_BLOCKS] * 2 * impure
+    families += [IMPURE_BLOCKS] * 2 * impure + [(math.maps,)] * 3 * maps
     real = draw(st.sampled_from((FLOAT, FLOAT, FLOAT16, FLOAT, FLOAT)))
     world = World(draw, opset, ir_version, families, (control.by_attribute,), real, draw(st.booleans()), large)
     scope = Scope(world, Names())

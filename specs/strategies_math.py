@@ -46,6 +46,19 @@ def binary(scope: Scope) -> None:
     scope.node(scope.choose(ops), [a, b], [(x.dtype, x.shape)])
 
 
+def maps(scope: Scope) -> None:
+    """Two scales or shifts in a row by new constants: one number, or one for each channel."""
+    x = scope.pick(lambda v: v.dtype in _FLOATS and len(v.shape) > 1)
+    for _ in range(2):
+        if x is None:
+            return
+        channels = x.shape[1]
+        per_channel = (channels, *(1,) * (len(x.shape) - 2)) if isinstance(channels, int) else (1,)
+        c = scope.constant(x.dtype, scope.choose(((), per_channel)))
+        op = scope.choose(("Mul", "Add", "Sub", "Div"))
+        (x,) = scope.node(op, [x, c], [(x.dtype, x.shape)])
+
+
 def _partner(scope: Scope, x: Var) -> Var | None:
     """An operand that broadcasts to the shape of `x` and no further."""
     shapes: list[Shape] = [x.shape, (), x.shape[-1:], (1,) * len(x.shape)]

@@ -54,7 +54,7 @@ def test_every_pass_keeps_its_promises(name: str) -> None:
     pass_class = default_registry().get(name)
     bounded = pass_class.effect in (Effect.ROUNDING, Effect.LOSSY)
     if bounded:
-        checked = check_pass(pass_class, models=models(large=True), bound=held_elsewhere)
+        checked = check_pass(pass_class, models=models(large=True, maps=True), bound=held_elsewhere)
     else:
         checked = check_pass(pass_class)
     assert checked.changed > 0

@@ -57,12 +57,12 @@ class LayerPlan(Plan):
     def build(self, match: Match, b: Builder) -> Value:
         """Make the layer."""
         layer, node = self.layer, self.layer.node
-        weight, bias = layer.weight, layer.bias
+        weight, bias, bias_name = layer.weight, layer.bias, self._bias_name
         if self.weight is not None:
             weight = swapped(match, b, weight, self.weight, weight.name)
             match.ctx.weights.became(layer.tensor, [self.weight], Outcome.FOLDED)
         if self.bias is not None:
-            bias = swapped(match, b, bias, self.bias, self._bias_name)
+            bias = swapped(match, b, bias, self.bias, bias_name)
         inputs = [self.x, weight] + ([bias] if bias is not None else [])
         if self.op_type != node.op_type:
             return b(self.op_type, *inputs)

@@ -87,7 +87,7 @@ class _Compose:
         m1 = first.shape[0]
         a = first.reshape(m1, first.shape[1], -1).astype(np.float64)
         b = second.reshape(second.shape[0], m1, -1).astype(np.float64)
-        found = np.einsum("mck,nml->ncl" if b.shape[2] > 1 else "mck,nml->nck", a, b)
+        found: Array = np.einsum("mck,nml->ncl" if b.shape[2] > 1 else "mck,nml->nck", a, b, optimize=True)
         return found.reshape(self.shape).astype(second.dtype)
 
 
@@ -116,9 +116,10 @@ class _Composed(Plan):
         return self.second.bias.name if self.second.bias is not None else f"{self.second.weight.name}_bias"
 
     def build(self, match: Match, b: Builder) -> Results:
+        bias_name = self._bias_name
         inputs = [match["x"], swapped(match, b, self.second.weight, self.weight, self.second.weight.name)]
         if self.bias is not None:
-            inputs.append(swapped(match, b, self.second.bias, self.bias, self._bias_name))
+            inputs.append(swapped(match, b, self.second.bias, self.bias, bias_name))
         for source in (self.first.tensor, self.second.tensor):
             match.ctx.weights.became(source, [self.weight], Outcome.FOLDED)
         return b.copy(self.node, *inputs)

@@ -92,7 +92,8 @@ class Layer:
     def _sizes(self, axes: tuple[int, ...]) -> Array:
         weight = np.abs(self.tensor.numpy()).reshape(self.view)
         rest = tuple(axis for axis in range(len(self.view)) if axis not in axes)
-        return weight.max(axis=rest, initial=0).reshape(-1).astype(np.float64)
+        found: Array = weight.max(axis=rest, initial=0).reshape(-1).astype(np.float64)
+        return found
 
     def applied_to(self, shift: Array) -> Array:
         """W times an x that is `shift` everywhere, of shape (channels of y,): right where nothing is padded."""

@@ -45,6 +45,8 @@ def _plan(match: Match) -> Planned:
     if node.is_op("AveragePool") and any(added):
         if node.attr("ceil_mode", 0):
             return f"{QUIET} where windows reach beyond the padding they are counted otherwise"
+        if any(pad >= size for pad, size in zip(pads, [*kernel, *kernel], strict=True)):
+            return f"{QUIET} a pooling pads less than its window"
         if any(own or ()) and not node.attr("count_include_pad", 0):
             return f"{QUIET} {node.label} does not count what it pads itself"
         attributes["count_include_pad"] = 1
@@ -95,8 +97,8 @@ class _Padded(Plan):
     def cost(self, nodes: Sequence[Node]) -> int:
         if any(use.user is not self.node for use in self.pad.outputs[0].uses):
             return 0  # nothing goes, and attributes are small
-        longer = 24 if "count_include_pad" in self.attributes else 0
-        longer += 8 + 2 * len(self.attributes["pads"]) if "pads" not in self.node.attributes else 0
+        longer = 28 if "count_include_pad" in self.attributes else 0
+        longer += 12 + 2 * len(self.attributes["pads"]) if "pads" not in self.node.attributes else 0
         return longer - node_size(self.pad) - released_bytes(self.pad.inputs[1:], nodes)
 
     def build(self, match: Match, b: Builder) -> Results:
