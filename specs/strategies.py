@@ -90,7 +90,8 @@ def models(
     ir_version = draw(st.sampled_from((10, 8, 3) if opset > 20 else (8, 10, 3, 4, 7)))
     families = [_LAYERS] * 4 + [_MATH, _SHAPES] if large else [_MATH, _SHAPES, _MATH, _SHAPES, _LAYERS]
     families += [_BODIES] * (bodies and opset >= 9) + [_FUNCTIONS] * (functions and opset >= 9)
-    families += [IMPURE_BLOCKS] * 2 * impure + [(math.maps,)] * 3 * maps
+    families += [IMPURE_BLOCKS] * 2 * impure
+    families += [(math.maps,)] * 3 * maps
     real = draw(st.sampled_from((FLOAT, FLOAT, FLOAT16, FLOAT, FLOAT)))
     world = World(draw, opset, ir_version, families, (control.by_attribute,), real, draw(st.booleans()), large)
     scope = Scope(world, Names())
