@@ -14,7 +14,7 @@ import numpy as np
 
 from ....ir import Node, Tensor, Value
 from ...rewriting.driver import QUIET, can_stand_for
-from ...rewriting.pattern import const, op, var
+from ...rewriting.pattern import Pattern, any_of, const, op, var
 from ...rewriting.rule import Builder, Match, Results, Rule
 from .constants import Array, exact, fault, is_usable, overflows, rounded
 from .kernels import is_part_of_a_kernel
@@ -49,11 +49,12 @@ class _Map:
 def map_rules(room: Room) -> Iterator[Rule]:
     """The rules for chains."""
     build, guard = rule_parts(_merge, room)
-    for first in (_MAPS(var(), const()), op.Sub(const(), var())):
-        for second in (_MAPS(first, const()), op.Sub(const(), first)):
-            yield Rule("merge-maps", second, build, guard, since=7)
-            yield Rule("merge-three-maps", _MAPS(second, const()), build, guard, since=7)
-            yield Rule("merge-three-maps", op.Sub(const(), second), build, guard, since=7)
+    chain: Pattern = any_of(_MAPS(var(), const()), op.Sub(const(), var()))
+    for name in ("merge-maps", "merge-three-maps"):
+        longer = (_MAPS(chain, const()), op.Sub(const(), chain))
+        for pattern in longer:
+            yield Rule(name, pattern, build, guard, since=7)
+        chain = any_of(*longer)
     yield Rule("drop-zero", op["Add", "Sub"](var("x"), const("c")), lambda m, b: m["x"], _adds_nothing, since=7)
 
 
