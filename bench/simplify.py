@@ -1,0 +1,235 @@
+"""Simplifying side by side: onnxpress and other tools on the same models, each in a process of its own.
+
+    python bench/simplify.py MODEL.onnx ... [-p PIPELINE ...] [--python PYTHON] [--extended] [--rounds 3]
+                             [--shape NAME=1x3x48x320] [--value NAME=16000]
+
+`--python` names the interpreter that has the other tools (onnxsim, onnxslim, onnxscript; onnxruntime); onnxpress runs
+in this one. Shown are, of the whole process from start to written file, CPU seconds (user and system, the least of the
+rounds) and peak memory; of the result the nodes (without Constants, bodies and functions counted), the bytes, whether
+it passes onnx's full check, its largest error against the original over generated inputs of several sizes in the
+reference configuration, and how long a run takes against one of the original (one thread, optimizations on,
+interleaved). Below stands which of the limits hold that onnxpress sets itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import onnx
+from real_models import pins_for
+
+import onnxpress
+from onnxpress.backends.interface import Pins
+from onnxpress.cli.timing import time_models
+from onnxpress.specs.validity import fault_of
+
+IMPORTS = "import numpy, onnx, onnxruntime"
+OURS = """
+import sys, onnxpress
+model = onnxpress.load(sys.argv[1])
+onnxpress.PassManager(sys.argv[3], measure=False).run(model)
+onnxpress.save(model, sys.argv[2])
+"""
+LAUNCH = """
+import os, sys
+child = os.fork()
+if not child:
+    os.dup2(2, 1)
+    os.execvp(sys.argv[1], sys.argv[1:])
+_, status, usage = os.wait4(child, 0)
+print(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+"""
+"""A process's peak memory is at least that of the one that it was forked from, so a small one starts each."""
+UNMEASURED = "--no-measure"
+"""The flag by which `onnxpress run` measures no errors."""
+ORT = """
+import sys, onnxruntime as ort
+options = ort.SessionOptions()
+options.log_severity_level = 4
+options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_{level}
+options.optimized_model_filepath = sys.argv[2]
+ort.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+"""
+LOADED = "import sys, onnx, {module}\nmodel = onnx.load(sys.argv[1])\nonnx.save({call}, sys.argv[2])\n"
+PEERS = {
+    "onnxsim": LOADED.format(module="onnxsim", call="onnxsim.simplify(model)[0]"),
+    "onnxslim": LOADED.format(module="onnxslim", call="onnxslim.slim(model)"),
+    "onnxscript": LOADED.format(module="onnxscript.optimizer", call="onnxscript.optimizer.optimize(model)"),
+    "ort basic": ORT.format(level="BASIC"),
+}
+EXTENDED = {"ort extended": ORT.format(level="EXTENDED")}
+NEAR = {"rel-l2": 1e-3, "max-abs": 1e-4}
+"""A result is right if one of the two holds for every output."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """What a process took, and what it said if it failed."""
+
+    cpu: float
+    peak: float
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a tool made of a model, and what that took."""
+
+    tool: str
+    process: Process
+    nodes: int = 0
+    size: int = 0
+    fault: str = ""
+    error: str = ""
+    right: bool = False
+    latency: str = ""
+
+    @property
+    def usable(self) -> bool:
+        return not self.process.failure and not self.fault and self.right
+
+
+def run(command: list[str], folder: Path) -> Process:
+    """Run a process to its end; CPU seconds and MB, what it starts itself included."""
+    launched = [sys.executable, "-S", "-E", "-c", LAUNCH, *command]
+    done = subprocess.run(launched, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+    code, cpu, peak = done.stdout.split()[-3:]
+    said = [line for line in done.stderr.splitlines() if line.strip()]
+    failure = (said[-1].strip() if said else f"exit code {code}") if int(code) else ""
+    return Process(float(cpu), float(peak) / 1024, failure)
+
+
+def least(command: list[str], folder: Path, rounds: int) -> Process:
+    """The least of several runs; the first failure ends them."""
+    runs: list[Process] = []
+    for _ in range(rounds):
+        runs.append(run(command, folder))
+        if runs[-1].failure:
+            return runs[-1]
+    return Process(min(r.cpu for r in runs), min(r.peak for r in runs))
+
+
+@cache
+def our_command() -> tuple[str, ...]:
+    """How onnxpress is run without measuring errors: by its command if that can, else from Python."""
+    tool = [sys.executable, "-m", "onnxpress.cli.main"]
+    help_text = subprocess.run([*tool, "run", "--help"], capture_output=True, text=True, check=False).stdout
+    return tuple(tool) if UNMEASURED in help_text else (sys.executable, "-c", OURS)
+
+
+def ours(source: Path, target: Path, pipeline: str) -> list[str]:
+    command = list(our_command())
+    if command[1] == "-c":
+        return [*command, str(source), str(target), pipeline]
+    return [*command, "run", str(source), "-p", pipeline, "-o", str(target), UNMEASURED, "--quiet"]
+
+
+def nodes_of(path: Path) -> int:
+    model = onnxpress.load(path)
+    return sum(not node.is_op("Constant") for graph in model.walk_graphs() for node in graph.nodes)
+
+
+def judged(tool: str, process: Process, source: Path, target: Path, pins: Pins) -> Result:
+    """Look at what a tool wrote."""
+    if process.failure:
+        return Result(tool, process)
+    comparison = onnxpress.compare(source, target, pins=pins)
+    errors = {m: max((v[m] for s in comparison.samples for v in s.values()), default=0.0) for m in NEAR}
+    near = any(errors[metric] <= limit for metric, limit in NEAR.items())
+    words = f"{errors['max-abs']:.1e}" if comparison.samples else "not checked"
+    latency = time_models(onnxpress.load(source), onnxpress.load(target), data=None, pins=pins, seed=0)
+    return Result(
+        tool,
+        process,
+        nodes_of(target),
+        target.stat().st_size,
+        fault_of(onnx.load(target)),
+        comparison.mismatches[0] if comparison.mismatches else words,
+        bool(comparison.samples) and not comparison.mismatches and near,
+        latency if isinstance(latency, str) else f"{latency.ratio:.2f}",
+    )
+
+
+def line(result: Result) -> str:
+    process = result.process
+    if "ModuleNotFoundError" in process.failure:
+        return f"  {result.tool:24} skipped: {process.failure.split(':', 1)[1].strip()}"
+    if process.failure:
+        return f"  {result.tool:24} failed after {process.cpu:.2f} s: {process.failure[:80]}"
+    valid = "valid" if not result.fault else f"INVALID: {' '.join(result.fault.split())[:60]}"
+    right = "" if result.right else " WRONG"
+    return (
+        f"  {result.tool:24} {result.nodes:6} nodes {result.size:11} bytes {process.cpu:6.2f} s {process.peak:6.0f} MB"
+        f"  {result.latency:>5} x  error {result.error}{right}  {valid}"
+    )
+
+
+def limits(mine: Result, peers: dict[str, Result], imports: Process, size: int) -> list[str]:
+    """Each limit with the numbers on both sides, and whether it holds."""
+    if mine.process.failure:
+        return []
+    best = min((peer.nodes for peer in peers.values() if peer.usable), default=None)
+    sim, basic = peers["onnxsim"].process, peers["ort basic"].process
+    cpu = mine.process.cpu
+    found: list[tuple[str, float, float]] = [("bytes, those of the input", mine.size, size)]
+    if best is not None:
+        found.append(("nodes, those of the best peer", mine.nodes, best))
+    if not sim.failure:
+        found.append(("CPU s, a third of onnxsim's", cpu, sim.cpu / 3))
+    if not basic.failure:
+        found.append(("CPU s without imports, 0.5 + 1.5 x ort basic", cpu - imports.cpu, 0.5 + 1.5 * basic.cpu))
+        found.append(("MB, 1.5 x ort basic", mine.process.peak, 1.5 * basic.peak))
+    said = {True: "holds ", False: "BROKEN"}
+    return [f"    {said[value <= most]} {value:.6g} <= {most:.6g}  {words}" for words, value, most in found]
+
+
+def bench(path: Path, asked: argparse.Namespace, imports: Process, pins: Pins) -> None:
+    """One block of lines for a model."""
+    path, pins = path.resolve(), pins_for(path, pins)
+    size = path.stat().st_size
+    print(f"{path.stem}: {nodes_of(path)} nodes, {size} bytes")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        peers: dict[str, Result] = {}
+        for tool, code in {**PEERS, **(EXTENDED if asked.extended else {})}.items():
+            target = folder / f"{tool}.onnx"
+            process = least([asked.python, "-c", code, str(path), str(target)], folder, asked.rounds)
+            peers[tool] = judged(tool, process, path, target, pins)
+            print(line(peers[tool]), flush=True)
+        for number, pipeline in enumerate(asked.pipeline):
+            target = folder / f"ours{number}.onnx"
+            process = least(ours(path, target, pipeline), folder, asked.rounds)
+            mine = judged(f"onnxpress {pipeline}"[:24], process, path, target, pins)
+            print(line(mine))
+            compared = {tool: peer for tool, peer in peers.items() if tool not in EXTENDED}
+            print("\n".join(limits(mine, compared, imports, size)), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", type=Path)
+    parser.add_argument("-p", "--pipeline", action="append", help="may be repeated (simplify)")
+    parser.add_argument("--python", default=sys.executable, help="the interpreter that has the other tools")
+    parser.add_argument("--extended", action="store_true", help="show onnxruntime's extended optimizations, too")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--shape", action="append", default=[], metavar="NAME=AxB")
+    parser.add_argument("--value", action="append", default=[], metavar="NAME=V")
+    asked = parser.parse_args()
+    asked.pipeline = asked.pipeline or ["simplify"]
+    with tempfile.TemporaryDirectory() as folder:
+        imports = least([sys.executable, "-c", IMPORTS], Path(folder), asked.rounds)
+    print(f"{IMPORTS}: {imports.cpu:.2f} s, {imports.peak:.0f} MB")
+    how = "python -c" if our_command()[1] == "-c" else f"onnxpress run {UNMEASURED}"
+    print(f"onnxpress runs as: {how}, without measuring errors")
+    for path in asked.models:
+        bench(path, asked, imports, Pins.parse(asked.shape, asked.value))
+
+
+if __name__ == "__main__":
+    main()

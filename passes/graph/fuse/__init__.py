@@ -1,0 +1,1 @@
+"""Fusing: linear layers absorb the constants around them. The pass is in `fuse`, each family of rules in a file."""
