@@ -18,8 +18,8 @@ from ...manager.context import Context
 from ...manager.options import option
 from ...rewriting.driver import QUIET, apply_rules
 from ...rewriting.rule import Guard, Match, Rule
+from ..executor import why_not_run
 from ..opset import raise_opset
-from .executor import why_not_run
 from .operators import NAMES, OPERATORS, Operator
 
 

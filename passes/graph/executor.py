@@ -1,15 +1,15 @@
-"""Whether the executor runs an operator: asked of it, with a model of one node."""
+"""Whether the executor runs an operator, or takes an opset at all: asked of it, with a model of one node."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onnx import ModelProto, helper
+from onnx import ModelProto, TensorProto, helper
 
-from ....errors import ExecutionError
-from ....ir import Backend, lower
-from ....ir.dtypes import name_of
+from ...errors import ExecutionError
+from ...ir import Backend, lower
+from ...ir.dtypes import name_of
 
 
 def why_not_run(
@@ -21,6 +21,16 @@ def why_not_run(
         backend.prepare(lower(model))
     except ExecutionError as error:
         return f"{backend.name} does not run {op_type} of {name_of(dtypes[0])} in opset {opset}: {_first_line(error)}"
+    return ""
+
+
+def why_not_load(backend: Backend, opset: int, ir_version: int) -> str:
+    """Why an executor takes no model of an opset and version of the file format; empty if it does."""
+    model = _model("Identity", [TensorProto.FLOAT], {}, opset, ir_version)
+    try:
+        backend.prepare(lower(model))
+    except ExecutionError as error:
+        return f"{backend.name} takes no model of opset {opset} and IR version {ir_version}: {_first_line(error)}"
     return ""
 
 
