@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .golden import check_golden as check_golden
     from .golden import model_of as model_of
     from .impure import impure_nodes as impure_nodes
+    from .negatives import check_variants as check_variants
     from .strategies import models as models
     from .strategies_feeds import feeds as feeds
 
@@ -20,6 +21,7 @@ _LAZY = {
     "Trial": "check",
     "check_golden": "golden",
     "check_pass": "check",
+    "check_variants": "negatives",
     "feeds": "strategies_feeds",
     "impure_nodes": "impure",
     "model_of": "golden",
