@@ -36,7 +36,8 @@ OPERATORS = (
     Operator("HardSwish", HARD_SWISH_SINCE, HARD_SWISH),
     Operator("HardSigmoid", HARD_SIGMOID_SINCE, HARD_SIGMOID),
     Operator("Mish", MISH_SINCE, MISH),
-    Operator("Swish", SWISH_SINCE, SWISH),
-    Operator("Softplus", SOFTPLUS_SINCE, SOFTPLUS),
+    Operator("Swish", SWISH_SINCE, SWISH, by_default=False),
+    Operator("Softplus", SOFTPLUS_SINCE, SOFTPLUS, by_default=False),
 )
 NAMES = tuple(operator.name for operator in OPERATORS)
+ALL = "all"

@@ -20,7 +20,7 @@ from ...rewriting.driver import QUIET, apply_rules
 from ...rewriting.rule import Guard, Match, Rule
 from ..executor import why_not_run
 from ..opset import raise_opset
-from .operators import NAMES, OPERATORS, Operator
+from .operators import ALL, NAMES, OPERATORS, Operator
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Recognize(Pass):
         None, "the opset up to which the model may be raised, as far as what is recognized needs it", low=1
     )
     ops: tuple[str, ...] = option(
-        (), "the operators to make, instead of all that are not slower in onnxruntime", choices=NAMES
+        (), "the operators to make, instead of those that are not slower in onnxruntime", choices=(*NAMES, ALL)
     )
 
     def run(self, graph: Graph, ctx: Context) -> None:
@@ -42,7 +42,8 @@ class Recognize(Pass):
         _Recognition(ctx, self._operators(), self.opset).run()
 
     def _operators(self) -> tuple[Operator, ...]:
-        return tuple(one for one in OPERATORS if (one.name in self.ops if self.ops else one.by_default))
+        wanted = [one for one in OPERATORS if (one.name in self.ops if self.ops else one.by_default)]
+        return OPERATORS if ALL in self.ops else tuple(wanted)
 
 
 @dataclass
