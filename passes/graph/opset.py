@@ -15,7 +15,7 @@ from ...ir.graph import Function
 from ..manager.context import Context
 from .convert_node import convert, input_names
 from .executor import why_not_load
-from .same_operator import means_the_same
+from .same_operator import means_the_same, superfluous
 
 _LEAST_IR_VERSION = 3
 LOWEST = 7
@@ -61,7 +61,9 @@ def _why_not_loaded(ctx: Context, target: int) -> str:
     newest = defs.onnx_opset_version()
     if target > newest:
         return f"opset {target} is not known: the newest is {newest}"
-    return "" if ctx.backend is None else why_not_load(ctx.backend, target, max(ctx.model.ir_version, _LEAST_IR_VERSION))
+    return (
+        "" if ctx.backend is None else why_not_load(ctx.backend, target, max(ctx.model.ir_version, _LEAST_IR_VERSION))
+    )
 
 
 def _convert_owner(ctx: Context, owner: Model | Function, now: int, target: int) -> str:
@@ -70,16 +72,22 @@ def _convert_owner(ctx: Context, owner: Model | Function, now: int, target: int)
     root = owner.graph if isinstance(owner, Model) else owner.body
     nodes = [node for graph in root.walk_graphs() for node in graph.nodes if not node.domain]
     found: list[tuple[Node, Model]] = []
+    shortened: list[tuple[Node, tuple[str, ...]]] = []
     dtype_of = ctx.shapes().dtype
     for node in nodes:
         if (node.domain, node.op_type, node.overload) in ctx.model.functions:
             continue
-        if means_the_same(node, now, target, dtype_of):
+        extra = superfluous(node, now, target)
+        if means_the_same(node, now, target, dtype_of, without=extra):
+            shortened.append((node, extra))
             continue
         conversion = convert(ctx, node, now, target)
         if isinstance(conversion, str):
             return f"{node.op_type} {node.label!r} cannot be taken from opset {now} to {target}: {conversion}"
         found.append((node, conversion))
+    for node, names in shortened:
+        for name in names:
+            ctx.rewriter.set_attribute(node, name, None)
     for node, conversion in found:
         _splice(ctx, node, conversion)
     ctx.rewriter.set_opset(owner, "", target)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from collections.abc import Set as AbstractSet
 
-from onnx import TensorProto, defs
+from onnx import TensorProto, defs, helper
 
 from ...ir import Node, Value
 
@@ -14,7 +15,24 @@ _VARIADIC = defs.OpSchema.FormalParameterOption.Variadic
 _OPTIONAL = defs.OpSchema.FormalParameterOption.Optional
 
 
-def means_the_same(node: Node, old: int, new: int, dtype_of: DtypeOf | None = None) -> bool:
+def superfluous(node: Node, old: int, new: int) -> tuple[str, ...]:
+    """The attributes of a node that spell out their default of opset `old` and that opset `new` does not have."""
+    if not defs.has(node.op_type, old) or not defs.has(node.op_type, new):
+        return ()
+    before, after = defs.get_schema(node.op_type, old), defs.get_schema(node.op_type, new)
+    return tuple(
+        name
+        for name, attribute in node.attributes.items()
+        if name in before.attributes and name not in after.attributes and not attribute.ref
+        if before.attributes[name].default_value.name
+        and helper.get_attribute_value(before.attributes[name].default_value)
+        == helper.get_attribute_value(attribute.proto)
+    )
+
+
+def means_the_same(
+    node: Node, old: int, new: int, dtype_of: DtypeOf | None = None, *, without: Collection[str] = ()
+) -> bool:
     """Whether a node of the standard domain keeps its meaning from opset `old` to `new`, both 7 or above.
 
     It does if the operator has the same inputs and outputs, by name, in types that the new version takes too, and the
@@ -22,7 +40,7 @@ def means_the_same(node: Node, old: int, new: int, dtype_of: DtypeOf | None = No
     optional attribute stands for the old behaviour where it is left out: that is how onnx extends operators. Where it
     is not, `_REVIEWED` says so. Downwards it does if the node uses nothing that the older version lacks.
 
-    `dtype_of` tells element types, for versions that take fewer of them.
+    `dtype_of` tells element types, for versions that take fewer of them; attributes named in `without` do not count.
     """
     if not defs.has(node.op_type, old) or not defs.has(node.op_type, new):
         return False
@@ -36,7 +54,7 @@ def means_the_same(node: Node, old: int, new: int, dtype_of: DtypeOf | None = No
         and (_same_ports(low, high) or _is_renamed(node, low.since_version))
         and all(_takes(node, schema) for schema in (low, high))
         and _same_types(node, *((low, high) if old < new else (high, low)), dtype_of)
-        and _same_attributes(node, low, high)
+        and _same_attributes(node.attributes.keys() - set(without), low, high)
     )
 
 
@@ -92,8 +110,7 @@ def _same_ports(low: defs.OpSchema, high: defs.OpSchema) -> bool:
     return all(
         len(old) <= len(new)
         and all(
-            a.name == b.name and (a.option == b.option or b.option == _OPTIONAL)
-            for a, b in zip(old, new, strict=False)
+            a.name == b.name and (a.option == b.option or b.option == _OPTIONAL) for a, b in zip(old, new, strict=False)
         )
         for old, new in ((low.inputs, high.inputs), (low.outputs, high.outputs))
     )
@@ -136,9 +153,7 @@ def _same_types(node: Node, before: defs.OpSchema, after: defs.OpSchema, dtype_o
     return True
 
 
-def _port(
-    ports: Sequence[defs.OpSchema.FormalParameter], slot: int
-) -> defs.OpSchema.FormalParameter | None:
+def _port(ports: Sequence[defs.OpSchema.FormalParameter], slot: int) -> defs.OpSchema.FormalParameter | None:
     if slot < len(ports):
         return ports[slot]
     return ports[-1] if ports and ports[-1].option == _VARIADIC else None
@@ -154,19 +169,16 @@ def _types(schema: defs.OpSchema, type_str: str) -> set[str]:
     return {type_str} if constraint is None else set(constraint.allowed_type_strs)
 
 
-def _same_attributes(node: Node, low: defs.OpSchema, high: defs.OpSchema) -> bool:
+def _same_attributes(given: AbstractSet[str], low: defs.OpSchema, high: defs.OpSchema) -> bool:
     """A changed default is a warning even where the node sets the attribute: Softmax changed its meaning with it."""
     for name, old in low.attributes.items():
         new = high.attributes.get(name)
-        if new is None and (name in node.attributes or _default(old)):
+        if new is None and (name in given or _default(old)):
             return False
         if new is not None and (new.type != old.type or _default(new) != _default(old)):
             return False
     added = high.attributes.keys() - low.attributes.keys()
-    return (
-        not any(high.attributes[name].required for name in added)
-        and node.attributes.keys() <= low.attributes.keys()
-    )
+    return not any(high.attributes[name].required for name in added) and given <= low.attributes.keys()
 
 
 def _default(attribute: defs.OpSchema.Attribute) -> bytes:

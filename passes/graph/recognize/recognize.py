@@ -122,9 +122,7 @@ class _Recognition:
         key = (operator.name, dtype, opset)
         if key not in self.probed and self.ctx.backend is not None:
             dtypes, version = [dtype] * operator.inputs, max(self.ctx.model.ir_version, 8)
-            self.probed[key] = why_not_run(
-                self.ctx.backend, operator.name, dtypes, operator.attributes, opset, version
-            )
+            self.probed[key] = why_not_run(self.ctx.backend, operator.name, dtypes, operator.attributes, opset, version)
         return self.probed.get(key, "")
 
     def explain(self, places: dict[Node, list[Operator]], limit: int) -> None:

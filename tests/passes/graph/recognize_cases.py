@@ -25,7 +25,9 @@ SPREAD = "m = ReduceMean<axes = [-1]>(x) d = Sub(x, m) p = Pow(d, two) v = Reduc
 LAYER = "LayerNormalization<axis = -1, epsilon = 0.00001>"
 
 ERF = "float root = {1.4142135623730951}, float one = {1.0}, float half = {0.5}"
-TANH = "float c = {0.044715}, float k = {0.7978845608028654}, float three = {3.0}, float one = {1.0}, float half = {0.5}"
+TANH = (
+    "float c = {0.044715}, float k = {0.7978845608028654}, float three = {3.0}, float one = {1.0}, float half = {0.5}"
+)
 VECTOR = "(float[N,8] x) => (float[N,8] y)"
 ERF_SUM = "d = Div(x, root) e = Erf(d) s = Add(e, one)"
 TANH_SUM = "q = Pow(x, three) r = Mul(q, c) t = Add(x, r) u = Mul(t, k) h = Tanh(u) s = Add(h, one)"
@@ -53,13 +55,12 @@ CASES = {
         TWO_NODES,
     ),
     "HardSwish, the gate first": Case(
-        "recognize", 12, f"g {IO} <{SIX}> {{ {CLIPPED} g = Div(c, six) y = Mul(x, g) }}", TWO_NODES.replace(
-            "HardSigmoid =", "g ="
-        ).replace("(x, HardSigmoid)", "(x, g)")
+        "recognize",
+        12,
+        f"g {IO} <{SIX}> {{ {CLIPPED} g = Div(c, six) y = Mul(x, g) }}",
+        TWO_NODES.replace("HardSigmoid =", "g =").replace("(x, HardSigmoid)", "(x, g)"),
     ),
-    "HardSigmoid": Case(
-        "recognize", 12, f"g {IO} <{SIX}> {{ {CLIPPED} y = Div(c, six) }}", f"g {IO} {{ y = {GATE} }}"
-    ),
+    "HardSigmoid": Case("recognize", 12, f"g {IO} <{SIX}> {{ {CLIPPED} y = Div(c, six) }}", f"g {IO} {{ y = {GATE} }}"),
     "HardSigmoid, times a sixth": Case(
         "recognize", 12, f"g {IO} <{SIXTH}> {{ {CLIPPED} y = Mul(sixth, c) }}", f"g {IO} {{ y = {GATE} }}"
     ),
@@ -215,7 +216,10 @@ NEAR_MISSES = {
         f"g {VECTOR} <{ERF}> {{ {ERF_SUM.replace('Div', 'Mul')} m = Mul(x, s) y = Mul(m, half) }}",
     ),
     "not halved": (20, f"g {VECTOR} <{ERF.replace('0.5', '0.25')}> {{ {ERF_SUM} m = Mul(x, s) y = Mul(m, half) }}"),
-    "erf of another": (20, f"g {VECTOR} <{ERF}> {{ n = Abs(x) {ERF_SUM.replace('(x,', '(n,')} m = Mul(x, s) y = Mul(m, half) }}"),
+    "erf of another": (
+        20,
+        f"g {VECTOR} <{ERF}> {{ n = Abs(x) {ERF_SUM.replace('(x,', '(n,')} m = Mul(x, s) y = Mul(m, half) }}",
+    ),
     "the cube has a short factor": (
         20,
         f"g {VECTOR} <{TANH.replace('0.044715', '0.0447')}> {{ {TANH_SUM} m = Mul(x, s) y = Mul(m, half) }}",
