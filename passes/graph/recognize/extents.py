@@ -9,13 +9,13 @@ from __future__ import annotations
 from ....ir import Value
 from ...rewriting.rule import Match, Types
 
-_UNARY = frozenset(
+UNARY = frozenset(
     {"Abs", "Cast", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log"}
     | {"LayerNormalization", "Mish", "Neg", "Reciprocal", "Relu", "RMSNormalization", "Sigmoid", "Softmax", "Softplus"}
     | {"Sqrt", "Swish", "Tanh"}
 )
 """Operators whose first output has the shape of their first input."""
-_BROADCAST = frozenset({"Add", "Div", "Max", "Min", "Mul", "Pow", "Sub", "Where"})
+BROADCAST = frozenset({"Add", "Div", "Max", "Min", "Mul", "Pow", "Sub", "Where"})
 _DEPTH = 40
 """Operators looked back through."""
 
@@ -28,11 +28,11 @@ def last_dim(types: Types, value: Value | None, depth: int = _DEPTH) -> int | No
     node = None if value is None else value.producer
     if node is None or node.domain or depth == 0 or node.outputs[0] is not value or shape == ():
         return None
-    if node.op_type in _UNARY:
+    if node.op_type in UNARY:
         return last_dim(types, node.inputs[0], depth - 1)
     if node.op_type == "MatMul" and (types.rank(_known(node.inputs[1])) or 0) >= 2:
         return last_dim(types, node.inputs[1], depth - 1)
-    if node.op_type in _BROADCAST:
+    if node.op_type in BROADCAST:
         dims = [last_dim(types, one, depth - 1) for one in node.inputs]
         return next((dim for dim in dims if dim is not None and dim > 1), None)  # of two sizes one is 1, or both equal
     return None
@@ -46,9 +46,9 @@ def least_rank(types: Types, value: Value | None, depth: int = _DEPTH) -> int:
     node = None if value is None else value.producer
     if node is None or node.domain or depth == 0 or node.outputs[0] is not value:
         return 0
-    if node.op_type in _UNARY:
+    if node.op_type in UNARY:
         return least_rank(types, node.inputs[0], depth - 1)
-    if node.op_type in _BROADCAST:
+    if node.op_type in BROADCAST:
         return max(least_rank(types, one, depth - 1) for one in node.inputs)
     if node.op_type == "MatMul":
         return max(0, *(least_rank(types, one, depth - 1) - 1 for one in node.inputs))

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...rewriting.rule import Rule
+from .attention import SINCE as ATTENTION_SINCE
+from .attention import rules as attention_rules
 from .gelu import GELU
 from .gelu import SINCE as GELU_SINCE
 from .hard_swish import HARD_SIGMOID, HARD_SIGMOID_SINCE, HARD_SWISH, HARD_SWISH_SINCE
@@ -30,6 +32,7 @@ class Operator:
 
 
 OPERATORS = (
+    Operator("Attention", ATTENTION_SINCE, attention_rules(), inputs=3),
     Operator("LayerNormalization", LAYER_SINCE, LAYER_NORMALIZATION, inputs=2),
     Operator("RMSNormalization", RMS_SINCE, RMS_NORMALIZATION, inputs=2),
     Operator("Gelu", GELU_SINCE, GELU),

@@ -113,7 +113,7 @@ class _Recognition:
 
     def why_not(self, operator: Operator, match: Match, opset: int) -> str:
         """Why the operator cannot be made of this type; empty if it can."""
-        x = match.get("x")
+        x = match.get("x") or match.get("q")
         if x is None:
             return ""
         dtype = match.types.dtype(x)
