@@ -93,15 +93,19 @@ class Dims:
             return self.dim(b, ranks[1] - 1)
         if axis == rank - 2 or ranks[1] == 2:
             return self.dim(a, axis - rank + ranks[0])
-        found = {self.dim(one, axis - rank + own) for one, own in ((a, ranks[0]), (b, ranks[1])) if axis - rank + own >= 0}
+        found = {
+            self.dim(one, axis - rank + own) for one, own in ((a, ranks[0]), (b, ranks[1])) if axis - rank + own >= 0
+        }
         found -= {1}
         return (found.pop() if found else 1) if len(found) <= 1 else None
 
     def _attention(self, node: Node, axis: int) -> Dim:
-        """Of the form of four dimensions."""
-        if node.attr("q_num_heads") is not None:
+        """Of four dimensions, or of three with the heads in attributes."""
+        heads = node.attr("q_num_heads")
+        last = 3 if heads is None else 2
+        if axis == last and heads != node.attr("kv_num_heads"):
             return None
-        return self.dim(node.inputs[2] if axis == 3 else node.inputs[0], axis)
+        return self.dim(node.inputs[2] if axis == last else node.inputs[0], axis)
 
     def _transpose(self, node: Node, axis: int) -> Dim:
         perm = node.attr("perm")

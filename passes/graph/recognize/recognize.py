@@ -20,7 +20,7 @@ from ...rewriting.driver import QUIET, apply_rules
 from ...rewriting.rule import Guard, Match, Rule
 from ..executor import why_not_run
 from ..opset import raise_opset
-from .operators import ALL, NAMES, OPERATORS, Operator
+from .operators import ALL, NAMES, Operator, operators
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,9 @@ class Recognize(Pass):
         _Recognition(ctx, self._operators(), self.opset).run()
 
     def _operators(self) -> tuple[Operator, ...]:
-        wanted = [one for one in OPERATORS if (one.name in self.ops if self.ops else one.by_default)]
-        return OPERATORS if ALL in self.ops else tuple(wanted)
+        table = operators()
+        wanted = [one for one in table if (one.name in self.ops if self.ops else one.by_default)]
+        return table if ALL in self.ops else tuple(wanted)
 
 
 @dataclass

@@ -32,6 +32,11 @@ VECTOR = "(float[N,8] x) => (float[N,8] y)"
 ERF_SUM = "d = Div(x, root) e = Erf(d) s = Add(e, one)"
 TANH_SUM = "q = Pow(x, three) r = Mul(q, c) t = Add(x, r) u = Mul(t, k) h = Tanh(u) s = Add(h, one)"
 
+QKV = "(float[2,2,S,4] q, float[2,2,T,4] k, float[2,2,T,4] v) => (float[2,2,S,4] y)"
+MASKED = "(float[2,2,S,4] q, float[2,2,T,4] k, float[2,2,T,4] v, float[MASK] m) => (float[2,2,S,4] y)"
+SCORES = "t = Transpose<perm = [0, 1, 3, 2]>(k) s = MatMul(q, t)"
+FLAT = "(float[2,S,8] q, float[2,S,8] k, float[2,S,8] v) => (float[2,S,8] y)"
+
 CASES = {
     "HardSwish as Paddle writes it": Case(
         "recognize", 12, f"g {IO} <{SIX}> {{ {CLIPPED} m = Mul(x, c) y = Div(m, six) }}", TWO_NODES
@@ -176,6 +181,43 @@ CASES = {
     ),
 }
 
+CASES |= {
+    "Attention": Case(
+        "recognize",
+        23,
+        f"g {QKV} <float c = {{0.5}}> {{ {SCORES} u = Mul(s, c) p = Softmax<axis = -1>(u) y = MatMul(p, v) }}",
+        f"g {QKV} {{ y = Attention<scale = 0.5>(q, k, v) }}",
+    ),
+    "Attention without scale, the mask of full size": Case(
+        "recognize",
+        23,
+        f"g {MASKED.replace('MASK', '2,1,S,T')} {{ {SCORES} u = Add(m, s) p = Softmax<axis = 3>(u) y = MatMul(p, v) }}",
+        f"g {MASKED.replace('MASK', '2,1,S,T')} {{ y = Attention<scale = 1.0>(q, k, v, m) }}",
+    ),
+    "Attention, scales on q and k and scores, the mask of one row": Case(
+        "recognize",
+        23,
+        f"g {MASKED.replace('MASK', '1,1,1,T')} <float a = {{0.5}}, float b = {{4.0}}> {{ o = Mul(q, a) "
+        "t = Transpose<perm = [0, 1, 3, 2]>(k) w = Mul(t, a) s = MatMul(o, w) h = Div(s, b) u = Add(h, m) "
+        "p = Softmax<axis = -1>(u) y = MatMul(p, v) }",
+        f"g {MASKED.replace('MASK', '1,1,1,T')} <int64[2] mask_lead = {{1, 1}}> {{ "
+        "Shape = Shape<start = 2, end = 3>(q) Shape_1 = Shape<start = 2, end = 3>(k) "
+        "Concat = Concat<axis = 0>(mask_lead, Shape, Shape_1) Expand = Expand(m, Concat) "
+        "y = Attention<scale = 0.0625>(q, k, v, Expand) }",
+    ),
+    "Attention with the split into heads": Case(
+        "recognize",
+        23,
+        f"g {FLAT} <int64[4] split = {{0, 0, 2, 4}}, int64[3] whole = {{0, 0, 8}}, float c = {{0.5}}> {{ "
+        "q4 = Reshape(q, split) qh = Transpose<perm = [0, 2, 1, 3]>(q4) "
+        "k4 = Reshape(k, split) kh = Transpose<perm = [0, 2, 3, 1]>(k4) "
+        "v4 = Reshape(v, split) vh = Transpose<perm = [0, 2, 1, 3]>(v4) "
+        "s = MatMul(qh, kh) u = Mul(s, c) p = Softmax<axis = -1>(u) z = MatMul(p, vh) "
+        "zt = Transpose<perm = [0, 2, 1, 3]>(z) y = Reshape(zt, whole) }",
+        f"g {FLAT} {{ y = Attention<scale = 0.5, q_num_heads = 2, kv_num_heads = 2>(q, k, v) }}",
+    ),
+}
+
 NEAR_MISSES = {
     "clipped at five": (12, f"g {IO} <{SIX.replace('6.0', '5.0')}> {{ {CLIPPED} m = Mul(x, c) y = Div(m, six) }}"),
     "three and a half": (
@@ -241,3 +283,38 @@ NEAR_MISSES = {
     ),
 }
 """What looks like one and is not: opset and graph, which stays as it is."""
+
+_TAIL = "p = Softmax<axis = -1>(u) y = MatMul(p, v)"
+NEAR_MISSES |= {
+    "softmax over the rows": (
+        23,
+        f"g {QKV} <float c = {{0.5}}> {{ {SCORES} u = Mul(s, c) {_TAIL.replace('-1', '2')} }}",
+    ),
+    "a negative scale": (23, f"g {QKV} <float c = {{-0.5}}> {{ {SCORES} u = Mul(s, c) {_TAIL} }}"),
+    "a scale over scores": (23, f"g {QKV} <float c = {{0.5}}> {{ {SCORES} u = Div(c, s) {_TAIL} }}"),
+    "a scale for each head": (
+        23,
+        f"g {QKV} <float[2,1,1] c = {{0.5, 0.25}}> {{ {SCORES} u = Mul(s, c) {_TAIL} }}",
+    ),
+    "a mask of unknown batch": (23, f"g {MASKED.replace('MASK', 'N,1,S,T')} {{ {SCORES} u = Add(s, m) {_TAIL} }}"),
+    "a mask of unknown rank": (
+        23,
+        f"g {MASKED.replace('MASK', '2,1,S,T').replace('m)', 'l, int64[R] r)')} "
+        f"{{ m = Reshape(l, r) {SCORES} u = Add(s, m) {_TAIL} }}",
+    ),
+    "another transposition": (
+        23,
+        "g (float[2,2,S,4] q, float[2,2,4,T] k, float[2,2,T,4] v) => (float[2,2,S,4] y) "
+        "{ t = Transpose<perm = [0, 1, 2, 3]>(k) s = MatMul(q, t) p = Softmax<axis = -1>(s) y = MatMul(p, v) }",
+    ),
+    "one head of k for all of q": (
+        23,
+        f"g {QKV.replace('float[2,2,T,4] k', 'float[2,1,T,4] k')} {{ {SCORES} p = Softmax<axis = -1>(s) "
+        "y = MatMul(p, v) }",
+    ),
+    "rows of another name": (
+        23,
+        f"g {QKV.replace('float[2,2,T,4] v', 'float[2,2,U,4] v')} {{ {SCORES} p = Softmax<axis = -1>(s) "
+        "y = MatMul(p, v) }",
+    ),
+}
