@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ...errors import ExecutionError
 from ...ir import Graph
 from ..manager.base import Effect, Pass
 from ..manager.context import Context
@@ -42,9 +43,27 @@ class Cast(Pass):
             ctx.remarks.missed("model", "no operators of the standard domain" if now is None else f"opset {now} is it")
             return
         before = ctx.rewriter.mark()
+        runs = not _refusal(ctx)
         problem = set_opset(ctx, self.to)
-        if problem is not None:
+        if problem is None and runs:
+            problem = _refusal(ctx)
+        if problem:
+            ctx.rewriter.rollback(before)
             ctx.remarks.missed("model", f"opset {now} stays: {problem}", rule="opset")
             return
         erased = sum(edit.kind == "erase" for edit in ctx.rewriter.journal[before:])
         ctx.remarks.applied("model", f"opset {now} became {self.to}; {erased} nodes were converted", rule="opset")
+
+
+def _refusal(ctx: Context) -> str:
+    """Why the executor does not take the model as it is now; empty if it does, or if there is none.
+
+    It may have the operator in one opset and not in another.
+    """
+    if ctx.backend is None:
+        return ""
+    try:
+        ctx.backend.prepare(ctx.model)
+    except ExecutionError as error:
+        return str(error).splitlines()[0]
+    return ""

@@ -107,6 +107,9 @@ def _splice(ctx: Context, node: Node, made: Model) -> None:
         elif value.tensor is not None and value.uses:
             values[value] = rw.constant(graph, value.tensor, f"{node.outputs[0].name}_{value.name}", before=node)
     for one in made.graph.nodes:
+        if one.constant is not None:
+            values[one.outputs[0]] = rw.constant(graph, one.constant, f"{node.outputs[0].name}_c", before=node)
+            continue
         inputs = [None if value is None else values[value] for value in one.inputs]
         hints = [f"{node.outputs[0].name}_{value.name}" for value in one.outputs]
         copy = rw.insert(one.op_type, inputs, one.attributes, before=node, outputs=hints, origin=[node])

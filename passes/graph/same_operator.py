@@ -81,10 +81,22 @@ def _always(node: Node) -> bool:
     return True
 
 
+def _is_more_than_plain(node: Node) -> bool:
+    return len(node.outputs) > 1 or len(node.inputs) > 4 or bool(node.attr("is_causal", 0))
+
+
+def _floors(node: Node) -> bool:
+    return not node.attr("fmod", 0)
+
+
 _REVIEWED: dict[str, tuple[tuple[int, Callable[[Node], bool]], ...]] = {
-    "AveragePool": ((19, _rounds_up),),  # the windows over the edge count other elements
+    "Attention": ((24, _is_more_than_plain), (25, _is_more_than_plain)),  # masks of caches, what outputs show
+    "AveragePool": ((19, _rounds_up), (22, _rounds_up)),  # windows over the edge: what they count, and how many
     "ConvTranspose": ((11, _pads_the_other_side),),  # odd padding goes to the other side
     "GroupNormalization": ((21, _always),),  # scale and bias are per channel, no longer per group
+    "LpPool": ((22, _rounds_up),),
+    "MaxPool": ((22, _rounds_up),),
+    "Mod": ((28, _floors),),  # of floats, that is new
     "Resize": ((13, _has_a_mode_that_is_gone),),
     "RoiAlign": ((16, _always),),  # its new attribute stands for another rule of coordinates
     "Split": ((18, _has_no_sizes),),  # the number of parts must be told
