@@ -38,8 +38,8 @@ class Cast(Pass):
             ctx.remarks.missed("model", "the opset is that of the whole model, and only a part of it may be touched")
             return
         now = ctx.model.opset.get("")
-        owners = (ctx.model, *ctx.model.functions.values())
-        if now is None or all(owner.opset.get("", self.to) == self.to for owner in owners):
+        opsets = [ctx.model.opset, *(function.opset for function in ctx.model.functions.values())]
+        if now is None or all(opset.get("", self.to) == self.to for opset in opsets):
             ctx.remarks.missed("model", "no operators of the standard domain" if now is None else f"opset {now} is it")
             return
         before = ctx.rewriter.mark()

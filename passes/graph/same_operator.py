@@ -1,4 +1,4 @@
-"""Whether a node means the same in two opset versions, as far as the schemas tell, and as reviewed where they do not."""
+"""Whether a node means the same in two opsets, as far as the schemas tell, and as reviewed where they do not."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _has_no_sizes(node: Node) -> bool:
 
 
 def _has_a_mode_that_is_gone(node: Node) -> bool:
-    return node.attr("coordinate_transformation_mode") == "tf_half_pixel_for_nn"
+    return bool(node.attr("coordinate_transformation_mode") == "tf_half_pixel_for_nn")
 
 
 def _always(node: Node) -> bool:

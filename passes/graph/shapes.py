@@ -72,6 +72,7 @@ class _Interface:
                 if part not in _OPEN:
                     self._set(subject, axis, _size(part, text), text)
         else:
+            self._is_known(subject, text)
             self._set_one(subject, _size(sizes, text), text)
 
     def rename(self, text: str) -> None:
@@ -86,12 +87,18 @@ class _Interface:
         if any(subject == symbol for dims in self.dims.values() for symbol in dims or ()):
             self._replace(subject, dim, text)
             return
+        self._is_known(subject, text)
         owner, _, axis = subject.rpartition(".")
-        if owner not in self.inputs or not axis.isdigit():
-            known = [*self.inputs, *(str(d) for dims in self.dims.values() for d in dims or () if isinstance(d, str))]
-            raise UserError(f"{text}: no input and no dimension is called {subject!r}{did_you_mean(subject, known)}")
         self._has_rank(owner, int(axis) + 1, text, at_least=True)
         self._set(owner, int(axis), dim, text)
+
+    def _is_known(self, subject: str, text: str) -> None:
+        """Whether there is a symbol, or a dimension `INPUT.AXIS`, of that name."""
+        symbols = [dim for dims in self.dims.values() for dim in dims or () if isinstance(dim, str)]
+        owner, _, axis = subject.rpartition(".")
+        if subject not in symbols and (owner not in self.inputs or not axis.isdigit()):
+            near = did_you_mean(subject, [*self.inputs, *symbols])
+            raise UserError(f"{text}: no input and no dimension is called {subject!r}{near}")
 
     def _has_rank(self, name: str, rank: int, text: str, *, at_least: bool = False) -> None:
         dims = self.dims[name]

@@ -7,6 +7,7 @@ two sizes that broadcast, or 1; a slice of the first n rows of a table has n row
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from ....ir import Node, Value
@@ -16,8 +17,8 @@ from .extents import BROADCAST, UNARY
 from .numbers import number_of
 
 Dim = int | str | None
-_AT_MOST = "<="
-"""Begins the name of a size that is another one or less (of a table that is sliced)."""
+_LEAST = "\0min "
+"""Begins the name of the least of a number and another size: of a table of so many rows, the first n."""
 _DEPTH = 400
 
 
@@ -67,8 +68,20 @@ class Dims:
             return self.dim(node.inputs[0], axis)
         if node.op_type in BROADCAST:
             return self._broadcast(node, value, axis)
-        rule = getattr(self, f"_{node.op_type.lower()}", None)
-        return None if rule is None else rule(node, axis)  # type: ignore[no-any-return]
+        match node.op_type:
+            case "MatMul":
+                return self._matmul(node, axis)
+            case "Attention":
+                return self._attention(node, axis)
+            case "Transpose":
+                return self._transpose(node, axis)
+            case "Gather":
+                return self._gather(node, axis)
+            case "Slice":
+                return self._slice(node, axis)
+            case "Reshape":
+                return self._reshape(node, axis)
+        return None
 
     def _broadcast(self, node: Node, value: Value, axis: int) -> Dim:
         rank = self.rank(value)
@@ -80,7 +93,8 @@ class Dims:
             for one, own in zip(node.inputs, ranks, strict=True)
             if own is not None and axis - rank + own >= 0
         } - {1}
-        found -= {f"{_AT_MOST}{dim}" for dim in found}  # where n is 1, at most n is 1; else they broadcast to n
+        # Where n is 1, at most n is 1; else they broadcast to n.
+        found = {dim for dim in found if not (isinstance(dim, str) and dim.startswith(_LEAST) and _of(dim) in found)}
         return (found.pop() if found else 1) if len(found) <= 1 else None
 
     def _matmul(self, node: Node, axis: int) -> Dim:
@@ -125,12 +139,12 @@ class Dims:
             return None
         starts, ends, axes, steps = (None if part is None else part[0] for part in parts)
         if axes != axis:
-            return table.const.shape[axis] if isinstance(axes, int) and 0 <= axes else None
+            return table.const.shape[axis] if isinstance(axes, int) and axes >= 0 else None
         source = dim_read_by(ends) if isinstance(ends, Value) else None
         if source is None or starts != 0 or steps not in (None, 1):
             return None
         of = self.dim(*source)
-        return None if of is None else f"{_AT_MOST}{of}"
+        return None if of is None else f"{_LEAST}{table.const.shape[axis]} {of}"
 
     def _reshape(self, node: Node, axis: int) -> Dim:
         x, wanted = node.inputs[0], elements_of(node.input(1))
@@ -153,19 +167,22 @@ class Dims:
         return None if source is None else self.dim(*source)
 
 
+def _of(least: str) -> Dim:
+    """The size in the name of the least of a number and a size."""
+    name = least.removeprefix(_LEAST).split(" ", 1)[1]
+    return int(name) if name.isdigit() else name
+
+
 def _quotient(of: list[Dim], by: list[Dim]) -> Dim:
     """The product of sizes over that of others, if it is a number or a single name."""
     if None in of or None in by:
         return None
-    for dim in [one for one in by if isinstance(one, str)]:
-        if dim not in of:
+    for name in [one for one in by if isinstance(one, str)]:
+        if name not in of:
             return None
-        of.remove(dim)
-    number, over = 1, 1
-    for dim in of:
-        number *= dim if isinstance(dim, int) else 1
-    for dim in by:
-        over *= dim if isinstance(dim, int) else 1
+        of.remove(name)
+    number = math.prod(dim for dim in of if isinstance(dim, int))
+    over = math.prod(dim for dim in by if isinstance(dim, int))
     names = [dim for dim in of if isinstance(dim, str)]
     if over == 0 or number % over or len(names) > 1 or (names and number != over):
         return None

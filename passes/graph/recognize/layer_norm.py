@@ -95,7 +95,8 @@ def _guard(match: Match) -> str:
 def _build(op_type: str, match: Match, b: Builder) -> Value:
     count, x, tensor = _trailing(match, "spread"), match["x"], match["eps"].const
     dims = _dims(match, x, count)
-    assert dims is not None and tensor is not None
+    assert dims is not None
+    assert tensor is not None
     ones = b.constant(np.ones(dims, numpy_dtype(tensor.dtype)), f"{match.root.outputs[0].name}_scale")
     epsilon = number_of(match["eps"])
     return b(op_type, x, ones, attributes={"axis": -count, "epsilon": epsilon})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -25,11 +26,11 @@ class Rounded(Pattern):
         """Compare the element."""
         tensor = None if value is None else value.const
         array = None if tensor is None or tensor.size != 1 else array_of(tensor)
-        if array is not None and array.dtype.kind not in "OSUb" and is_rounded(array.reshape(())[()], self.number):
+        if array is not None and array.dtype.kind not in "OSUb" and is_rounded(array.reshape(1)[0], self.number):
             yield bound
 
 
-def is_rounded(element: np.generic, number: float) -> bool:
+def is_rounded(element: Any, number: float) -> bool:
     """Whether an element is a number rounded to the type of the element."""
     return bool(element == np.asarray(number).astype(element.dtype)) and (
         element.dtype.kind not in "iu" or number == int(number)

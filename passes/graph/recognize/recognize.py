@@ -56,7 +56,9 @@ class _Recognition:
 
     def run(self) -> None:
         now = self.ctx.model.opset.get("", 0)
-        limit = max(now, self.opset or now)
+        limit = now if self.ctx.is_narrowed else max(now, self.opset or now)
+        if self.ctx.is_narrowed and self.opset is not None:
+            self.ctx.remarks.missed("model", "the opset is that of the whole model, and only a part may be touched")
         places = self.look()
         for target in sorted(self.wanted(places, now, limit), reverse=True):
             if self.rewritten_at(target):

@@ -50,13 +50,15 @@ CASES = {
     "HardSwish, attributes": Case(
         "recognize",
         10,
-        f"g {IO} <float three = {{3.0}}, float six = {{6.0}}> {{ a = Add(x, three) c = Clip<min = 0.0, max = 6.0>(a) m = Mul(x, c) y = Div(m, six) }}",
+        f"g {IO} <float three = {{3.0}}, float six = {{6.0}}> {{ a = Add(x, three) c = Clip<min = 0.0, max = 6.0>(a) "
+        "m = Mul(x, c) y = Div(m, six) }",
         TWO_NODES,
     ),
     "HardSwish, Relu6": Case(
         "recognize",
         13,
-        f"g {IO} <float three = {{3.0}}, float six = {{6.0}}> {{ a = Add(three, x) r = Relu(a) c = Min(r, six) m = Mul(x, c) y = Div(m, six) }}",
+        f"g {IO} <float three = {{3.0}}, float six = {{6.0}}> {{ a = Add(three, x) r = Relu(a) c = Min(r, six) "
+        "m = Mul(x, c) y = Div(m, six) }",
         TWO_NODES,
     ),
     "HardSwish, the gate first": Case(
@@ -115,8 +117,8 @@ CASES = {
     "RMSNormalization": Case(
         "recognize",
         23,
-        f"g {NORM} <{EPS}, int64[1] axes = {{-1}}, {AFFINE}> {{ p = Pow(x, two) v = ReduceMean(p, axes) e = Add(v, eps) "
-        "s = Sqrt(e) n = Div(x, s) t = Mul(n, w) y = Add(t, b) }",
+        f"g {NORM} <{EPS}, int64[1] axes = {{-1}}, {AFFINE}> {{ p = Pow(x, two) v = ReduceMean(p, axes) "
+        "e = Add(v, eps) s = Sqrt(e) n = Div(x, s) t = Mul(n, w) y = Add(t, b) }",
         f"g {NORM} <{AFFINE}> {{ t = RMSNormalization<axis = -1, epsilon = 0.00001>(x, w) y = Add(t, b) }}",
     ),
     "Gelu": Case(
@@ -268,7 +270,8 @@ NEAR_MISSES = {
     ),
     "squared instead of cubed": (
         20,
-        f"g {VECTOR} <{TANH.replace('three = {3.0}', 'three = {2.0}')}> {{ {TANH_SUM} m = Mul(x, s) y = Mul(m, half) }}",
+        f"g {VECTOR} <{TANH.replace('three = {3.0}', 'three = {2.0}')}> {{ {TANH_SUM} m = Mul(x, s) "
+        "y = Mul(m, half) }",
     ),
     "sigmoid of another": (24, f"g {VECTOR} {{ n = Neg(x) s = Sigmoid(n) y = Mul(x, s) }}"),
     "a factor for each element": (

@@ -12,7 +12,9 @@ from onnxpress.backends.ort import OrtBackend
 from onnxpress.backends.reference import ReferenceBackend
 from onnxpress.errors import ExecutionError
 from onnxpress.ir import Backend, emit, lower, verify
+from onnxpress.ir.analysis.shapes import infer_shapes
 from onnxpress.ir.dtypes import numpy_dtype
+from onnxpress.passes.graph.recognize.attention_view import find_attention
 from onnxpress.specs.golden import check_golden, model_of
 from onnxpress.specs.negatives import check_variants
 
@@ -131,7 +133,7 @@ def test_the_root_of_two_of_a_float32_is_none_in_double():
 
 def test_the_slope_of_hard_sigmoid_is_too_short_for_double():
     before = model_of(CASES["HardSigmoid"].before.replace("float", "double"), opset=13)
-    after, report = recognized(before)
+    _, report = recognized(before)
     assert not report.changed
     assert any("double" in remark.reason for remark in report.remarks)
 
@@ -160,3 +162,26 @@ def test_float16_normalizations_keep_their_type():
     exact = d / np.sqrt((d**2).mean(-1, keepdims=True) + np.float16(1e-5)) * w + b
     np.testing.assert_allclose(found, exact, atol=8 * 2**-11)
     assert report.changed
+
+
+def test_a_part_of_the_model_raises_no_opset():
+    before = model_of(CASES["Gelu"].before, opset=17)
+    after, report = recognized(before, "at{ops=[Mul Erf Div Add]}(recognize{opset=20})")
+    assert printer.to_text(after) == printer.to_text(before)
+    assert any("whole model" in remark.reason for remark in report.remarks)
+
+
+def test_the_view_of_attention():
+    model = lower(model_of(CASES["Attention with the split into heads"].before, opset=14))
+    (view,) = find_attention(model.graph, infer_shapes(model))
+    assert (view.heads, view.head_size, view.scale, view.mask) == (2, 4, 0.5, None)
+    assert [value.name for value in (view.q, view.k, view.v)] == ["qh", "k4", "vh"]
+    assert view.k_perm == (0, 2, 3, 1)
+    assert view.softmax.outputs[0].name == "p"
+    assert view.root.outputs[0].name == "z"
+    assert {node.op_type for node in view.nodes} == {"MatMul", "Softmax", "Mul", "Transpose"}
+
+
+def test_a_softmax_of_scores_alone_is_no_attention():
+    model = lower(model_of("g (float[2,2,3,4] q, float[2,2,4,4] v) => (float[2,2,3,4] y) { y = MatMul(q, v) }"))
+    assert not list(find_attention(model.graph, infer_shapes(model)))
