@@ -11,10 +11,11 @@ from .value import Use, Value
 Mapping = dict[Value, Value]
 
 
-def clone_model(model: Model) -> Model:
-    """A model of the same content, to be changed apart from the first."""
+def clone_model(model: Model, mapping: Mapping | None = None) -> Model:
+    """A model of the same content, to be changed apart from the first; `mapping` learns what stands for its values."""
+    mapping = {} if mapping is None else mapping
     functions = [clone_function(function) for function in model.functions.values()]
-    made = Model(clone_graph(model.graph, None, {}), functions, model.source, model.path)
+    made = Model(clone_graph(model.graph, None, mapping), functions, model.source, model.path)
     made._ir_version, made._opset = model.ir_version, dict(model.opset)
     made._metadata = dict(model._metadata)
     return made
