@@ -38,6 +38,7 @@ class Judge:
         self._backend = backend
         self._expected: dict[bool, Outputs] = {}
         self._feeds: list[Feed] = []
+        self._open: dict[str, tuple[int | str | None, ...]] = {}
         self.unmeasured = ""
         self.description = "nothing"
         try:
@@ -45,6 +46,7 @@ class Judge:
         except ExecutionError as error:
             self.unmeasured = f"{backend.name} refuses the original: {first_line(error)}"
             return
+        self._open = {port.name: port.shape for port in session.inputs if port.shape is not None}
         if samples is not None:
             self._feeds = [dict(feed) for feed in islice(samples, at_most)]
             self.description = f"{len(self._feeds)} samples of {source or 'the data'}"
@@ -83,16 +85,34 @@ class Judge:
         try:
             session = self._backend.prepare(model, optimize=deployment)
             wanted = {port.name for port in session.inputs}
-            runs = [session.run({n: v for n, v in feed.items() if n in wanted}) for feed in self._feeds]
+            runs = [
+                {} if self._is_excluded(feed, session) else session.run({n: v for n, v in feed.items() if n in wanted})
+                for feed in self._feeds
+            ]
         except ExecutionError as error:
             return Outputs(refusal=f"the executor refuses the result: {first_line(error)}")
         return Outputs(tuple(runs))
 
+    def _is_excluded(self, feed: Feed, session: Session) -> bool:
+        """Whether a size that the original leaves open is fixed now, to another one than the feed has."""
+        return any(
+            isinstance(now, int) and not isinstance(then, int) and size != now
+            for port in session.inputs
+            if port.shape is not None and hasattr(feed.get(port.name), "shape")
+            for now, then, size in zip(
+                port.shape, self._open.get(port.name, port.shape), feed[port.name].shape, strict=False
+            )
+        )
+
     def error(self, before: Outputs, after: Outputs) -> Values:
-        """The worst of every metric over outputs and samples; infinitely wrong where an executor refused."""
+        """The worst of every metric over outputs and samples; infinitely wrong where an executor refused.
+
+        A sample that the interface excludes by now is left out. Of no sample at all nothing is known: no metrics.
+        """
         if before.refusal or after.refusal:
             return hopeless()
-        return worst(_distance(one, other) for one, other in zip(before.runs, after.runs, strict=True))
+        pairs = [(one, other) for one, other in zip(before.runs, after.runs, strict=True) if one and other]
+        return worst(_distance(one, other) for one, other in pairs) if pairs or not self._feeds else {}
 
     def broken(self, error: Mapping[str, float], limits: Mapping[str, float]) -> tuple[str, ...]:
         """The limits that do not hold, in words."""

@@ -320,6 +320,31 @@ class Rewriter(Journal):
 
         self.record("set-info", value, undo)
 
+    def set_output_info(self, graph: Graph, slot: int, info: ValueInfoProto) -> None:
+        """Replace what is declared of an output; the name in `info` does not count."""
+        before = graph._output_infos[slot]
+        graph._output_infos[slot] = info
+
+        def undo() -> None:
+            graph._output_infos[slot] = before
+
+        self.record("set-info", graph.outputs[slot], undo)
+
+    def set_claim(self, graph: Graph, value: Value, info: ValueInfoProto | None) -> None:
+        """Replace what a graph declares of an intermediate value, or drop it; the name in `info` does not count."""
+        before, kept = list(graph._value_infos), []
+        for one, old in before:
+            if one is not value:
+                kept.append((one, old))
+            elif info is not None:
+                kept.append((one, info))
+        graph._value_infos[:] = kept
+
+        def undo() -> None:
+            graph._value_infos[:] = before
+
+        self.record("set-info", value, undo)
+
     # ---- the model
 
     def set_metadata(self, subject: Node | Model, key: str, value: str) -> None:

@@ -83,6 +83,9 @@ class PassManager:
         return report
 
 
+NO_SAMPLE_FITS = "no sample fits the inputs as they are now: pin generated ones to their shape, or give data"
+
+
 class _Run:
     """One run of a pass manager."""
 
@@ -141,7 +144,7 @@ class _Run:
         step = self.runner.run(pass_, measured=True)
         if not step.changed:
             return replace(step, after=before)
-        error = None if self.measurements is None else self.measurements.from_original()
+        error = None if self.measurements is None else self.measurements.from_original() or None
         broken = self._broken(error)
         if broken:
             self.ctx.rollback(checkpoint)
@@ -154,7 +157,8 @@ class _Run:
         self.meter.update(edits, same_values=exact)
         self.file_meter.update(edits)
         refusal = "" if self.measurements is None else self.measurements.outputs().refusal
-        after = self._state(error, refusal or self.before.unmeasured)
+        why = NO_SAMPLE_FITS if error is None and not self.before.unmeasured else self.before.unmeasured
+        after = self._state(error, refusal or why)
         self.runner.overhead += time.perf_counter() - started
         return replace(step, after=after)
 
@@ -163,7 +167,7 @@ class _Run:
         if not limits:
             return ()
         if error is None or self.judge is None:
-            return (f"the error could not be measured: {self.before.unmeasured}",)
+            return (f"the error could not be measured: {self.before.unmeasured or NO_SAMPLE_FITS}",)
         return self.judge.broken(error, limits)
 
     def _over_budget(self, step: Step, before: State, broken: Sequence[str]) -> Step:
@@ -177,7 +181,8 @@ class _Run:
     def _deployment_error(self, steps: Sequence[Step]) -> Metrics | None:
         if self.judge is None or self.measurements is None or not any(step.changed for step in steps):
             return None
-        return self.judge.error(self.judge.original(deployment=True), self.judge.run(self.model, deployment=True))
+        now = self.judge.run(self.model, deployment=True)
+        return self.judge.error(self.judge.original(deployment=True), now) or None
 
     def _state(self, error: Metrics | None, unmeasured: str) -> State:
         return State(self.meter.cost(), self.file_meter.size(), error, unmeasured)

@@ -79,8 +79,8 @@ class Runner:
             verifying = self.overhead - overhead
             elapsed -= verifying + self._measuring - measuring
             if measurements is not None and before is not None and edits:
-                error = measurements.since(before)
-                self._hold_exact(pass_, error)
+                error = measurements.since(before) or None
+                self._hold_exact(pass_, error or {})
         except BaseException as failure:
             self.ctx.rollback(checkpoint)
             for instrument in self.instruments:

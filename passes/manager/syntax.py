@@ -108,12 +108,23 @@ class _Reader:
     def _value(self) -> RawValue:
         start = self._next.start
         if self._next.kind == "[":
-            items = self._sequence("]", self._value)
+            items = self._sequence("]", self._element)
             return ListText(items, start, self._tokens[self._at - 1].end)
         if self._next.kind not in ("word", "string"):
             raise self._expected("a value", _QUOTE_NOTE)
         token = self._take()
         return Word(token.text, token.start, token.end, quoted=token.kind == "string")
+
+    def _element(self) -> RawValue:
+        """A value in a list, where `x=1` without white space is one word: no key can stand there."""
+        value = self._value()
+        while isinstance(value, Word) and self._next.kind == "=" and not self._next.spaced:
+            mark = self._take()
+            if self._next.kind not in ("word", "string") or self._next.spaced:
+                raise self._wrong("expected a value, found '='", mark, _QUOTE_NOTE)
+            more = self._take()
+            value = Word(f"{value.text}={more.text}", value.start, more.end, quoted=True)
+        return value
 
     def _sequence(self, closer: str, read_one: Callable[[], T]) -> tuple[T, ...]:
         """What stands between the bracket that comes next and `closer`, separated by white space or by one comma."""

@@ -1,0 +1,49 @@
+"""Constants of a formula, and what they do to ranks.
+
+A constant stands for a number if it is that number rounded to its own type, to the last bit: the square root of two is
+1.4142135 in a float32 and nothing else; 1.4142 is another function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ....ir import Node, Value
+from ...rewriting.pattern import Bound, Pattern, array_of
+
+
+@dataclass(frozen=True)
+class Rounded(Pattern):
+    """A constant of one element that is `number`, rounded to the type of the constant."""
+
+    number: float
+
+    def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
+        """Compare the element."""
+        tensor = None if value is None else value.const
+        array = None if tensor is None or tensor.size != 1 else array_of(tensor)
+        if array is not None and array.dtype.kind not in "OSUb" and is_rounded(array.reshape(1)[0], self.number):
+            yield bound
+
+
+def is_rounded(element: Any, number: float) -> bool:
+    """Whether an element is a number rounded to the type of the element."""
+    return bool(element == np.asarray(number).astype(element.dtype)) and (
+        element.dtype.kind not in "iu" or number == int(number)
+    )
+
+
+def float32(number: float) -> float:
+    """A number as an attribute holds it."""
+    return float(np.float32(number))
+
+
+def number_of(value: Value | None) -> float | None:
+    """The element of a constant of one number."""
+    tensor = None if value is None else value.const
+    array = None if tensor is None or tensor.size != 1 else array_of(tensor)
+    return None if array is None or array.dtype.kind in "OSUbc" else float(array.reshape(()).astype(np.float64))
