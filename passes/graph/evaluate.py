@@ -17,7 +17,7 @@ from .region import Bytes, Region, Sizes, closure, sources_of
 UNKNOWN_SIZE = "the size of its result is unknown"
 UNROUNDED_HALF = "onnxruntime computes half precision in float and may not round it before the next operator"
 """So a stored result, which is rounded, would change the outputs."""
-_HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _MOVERS = (
     "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Reshape",
     "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where",
@@ -39,7 +39,7 @@ def _bytes(value: Value, copy: Value, shapes: Shapes) -> Bytes | str:
     data, dtype, shape = shapes.nbytes(copy), shapes.dtype(copy), shapes.static_shape(copy)
     if data is None or dtype is None or shape is None or value.graph is None:
         return UNKNOWN_SIZE
-    if dtype in _HALF and (value.producer is None or not value.producer.is_op(*_MOVERS)):
+    if dtype in HALF and (value.producer is None or not value.producer.is_op(*_MOVERS)):
         return UNROUNDED_HALF
     return Bytes(data, constant_size(dtype, shape, value.name, value.graph, as_node=value.needs_constant_node))
 
