@@ -147,6 +147,20 @@ class Call(Pattern):
 
 
 @dataclass(frozen=True)
+class AnyInput(Call):
+    """A call that reads, at one of its places, what the one pattern in `inputs` matches."""
+
+    def find_node(self, node: Node, root: Node, bound: Bound) -> Iterator[Bound]:
+        """Match a node once for each input that fits."""
+        if node.op_type in self.op_types and not node.domain:
+            bound = bound.with_node(self.label, node)
+            for value in dict.fromkeys(node.inputs):
+                for wanted in self.inputs:
+                    if wanted is not None:
+                        yield from wanted.find(value, root, bound)
+
+
+@dataclass(frozen=True)
 class AnyOf(Pattern):
     """The first alternative that matches, then the others."""
 
@@ -207,6 +221,11 @@ def const(name: str = "") -> Const:
 def scalar(number: float, rel: float = 0.0, name: str = "") -> Scalar:
     """A constant of one element that is `number`, within `rel` times it."""
     return Scalar(number, rel, name)
+
+
+def any_input(op_type: str, inner: Pattern) -> AnyInput:
+    """A call of an operator of any number of inputs, one of which `inner` matches."""
+    return AnyInput((op_type,), (inner,), rest=True)
 
 
 def any_of(*options: Pattern) -> AnyOf:

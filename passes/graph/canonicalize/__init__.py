@@ -1,0 +1,1 @@
+"""Canonicalization: operators that change nothing go, and pairs of operators become one."""

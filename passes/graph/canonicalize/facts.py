@@ -1,0 +1,137 @@
+"""What rules ask of a match: constants as numbers, axes counted from the front, when a value may stand for another.
+
+Half precision is left alone. onnxruntime computes most of it in float, and whether it rounds between two operators
+depends on which operators stand between them, so that taking one out may change bits. Where a type is unknown (in
+functions it is) it may be half precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from onnx import TensorProto
+
+from ....ir import Graph, Node, Value
+from ....ir.proto import constant_size, initializer_size, node_size
+from ...rewriting.driver import QUIET, can_stand_for
+from ...rewriting.pattern import Call, array_of
+from ...rewriting.rule import Build, Builder, Guard, Match, Results, Rule
+from ..evaluate import HALF
+
+NO = f"{QUIET} it does something"
+Stand = Callable[[Match], Value]
+
+
+def the_x(match: Match) -> Value:
+    """What fills the hole `x`."""
+    return match["x"]
+
+
+def removal(name: str, pattern: Call, guard: Guard, *, since: int = 1, until: int = 1000, stand: Stand = the_x) -> Rule:
+    """A rule by which readers of the match read an existing value; other readers of inner nodes do not matter."""
+
+    def holds(match: Match) -> str:
+        new = stand(match)
+        return _untouchable(match) or guard(match) or _misfit(match.root.outputs[0], new)
+
+    def build(match: Match, b: Builder) -> Results:
+        return stand(match)
+
+    return Rule(name, pattern, build, holds, since=since, until=until, exclusive=False)
+
+
+def merger(name: str, pattern: Call, guard: Guard, build: Build, *, since: int = 1, until: int = 1000) -> Rule:
+    """A rule that makes one node of a match whose inner nodes nothing else reads."""
+    return Rule(name, pattern, build, lambda match: _untouchable(match) or guard(match), since=since, until=until)
+
+
+def _untouchable(match: Match) -> str:
+    nodes = match.bound.matched
+    if any(attribute.ref for node in nodes for attribute in node.attributes.values()):
+        return f"{QUIET} an attribute is given by the call of a function"
+    for node in nodes:
+        source = node.input(0)
+        if source is None or is_half(source, match) or is_half(node.outputs[0], match):
+            return f"{QUIET} it may be half precision"
+    return ""
+
+
+def is_half(value: Value, match: Match) -> bool:
+    """Whether a value may be of half precision, or stands between conversions from and to it."""
+    return match.types.dtype(value) in (None, *HALF)
+
+
+def _misfit(old: Value, new: Value) -> str:
+    """Why `new` cannot stand for `old`: rules of outputs, or its new name would take more bytes than go."""
+    if reason := can_stand_for(old, new):
+        return reason
+    if old.producer is not None and any(isinstance(use.user, Graph) for use in old.uses):
+        longer = len(old.name.encode()) - len(new.name.encode())
+        if longer * (len(new.uses) + 1) > node_size(old.producer):
+            return f"{QUIET} the name of the output is long, and would be written often"
+    return ""
+
+
+# ---- constants
+
+
+def ints(value: Value | None) -> tuple[int, ...] | None:
+    """The elements of a small constant of integers; None if it is none."""
+    tensor = None if value is None else value.const
+    array = None if tensor is None else array_of(tensor)
+    return None if array is None or array.dtype.kind not in "iu" else tuple(int(n) for n in array.reshape(-1))
+
+
+def parameter(node: Node, name: str, slot: int) -> tuple[int, ...] | None:
+    """Integers that are an attribute in old opsets and an input in later ones; None if not given or not constant."""
+    given = node.attr(name)
+    return ints(node.input(slot)) if given is None else tuple(given)
+
+
+def counted(axes: Sequence[int] | None, rank: int | None) -> tuple[int, ...] | None:
+    """Different axes, counted from the front and in order; None if that takes a rank that is unknown."""
+    if axes is None or (rank is None and any(axis < 0 for axis in axes)):
+        return None
+    found = tuple(sorted(axis if rank is None or axis >= 0 else axis + rank for axis in axes))
+    return found if len(set(found)) == len(found) and all(axis >= 0 for axis in found) else None
+
+
+# ---- sizes
+
+
+def growth(match: Match, made: Iterable[Sequence[int]], dropped: Iterable[Value | None]) -> int:
+    """Bytes that the file gains if the root stays, inner nodes go, and int64 constants of `made` replace `dropped`."""
+    graph, nodes = match.graph, match.bound.matched
+    added = sum(
+        constant_size(TensorProto.INT64, (len(content),), "c_" + "0" * 6, graph, as_node=graph.is_function)
+        for content in made
+    )
+    added += _longer_names(match)
+    return added - sum(map(node_size, match.inner)) - released(dropped, nodes)
+
+
+def _longer_names(match: Match) -> int:
+    """How much longer the names are that the root will read."""
+    inner = match.inner[0].outputs[0] if match.inner else None
+    return 0 if inner is None else max(0, len(match["x"].name) - len(inner.name)) + 8
+
+
+def released(values: Iterable[Value | None], nodes: Sequence[Node]) -> int:
+    """Bytes of the constants among `values` that only `nodes` read."""
+    total = 0
+    for value in dict.fromkeys(values):
+        if value is None or value.const is None or any(use.user not in nodes for use in value.uses):
+            continue
+        total += initializer_size(value.const, value.name) if value.producer is None else node_size(value.producer)
+    return total
+
+
+def same_number(value: Value, wanted: float, *, negative_zero: bool = False) -> bool:
+    """Whether each element of a small constant is this number; of zeros the sign counts, for floats."""
+    array = None if value.const is None else array_of(value.const)
+    if array is None or array.dtype.kind not in "fiub" or array.dtype.itemsize < 1:
+        return False
+    if not bool(np.all(array == wanted)):
+        return False
+    return wanted != 0 or array.dtype.kind != "f" or bool(np.all(np.signbit(array) == negative_zero))
