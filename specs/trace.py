@@ -272,7 +272,7 @@ class Tracer:
         assert self.mode.noise is not None
         varying = self._around[-1][2]
         if not self.mode.noise.native and varying.intersection(node.input):
-            return unit_of(np.dtype(np.float64))
+            return unit_of(np.dtype(np.float32 if _has_rounded_attribute(node) else np.float64))
         dtypes = [self._dtype(name) for name in (*node.input, *node.output) if name]
         return max((unit_of(dtype) for dtype in dtypes if dtype.kind == "f"), default=0.0)
 
@@ -361,6 +361,12 @@ def _held(attribute: AttributeProto) -> Any:
 
 def _array(value: Any) -> Any:
     return np.asarray(value) if isinstance(value, np.generic | float | int) else value
+
+
+def _has_rounded_attribute(node: Any) -> bool:
+    """Whether an attribute holds a number that float32, which attributes are in, may have rounded: a sixth, say."""
+    numbers = [n for a in node.onnx_node.attribute for n in ([a.f] if a.type == AttributeProto.FLOAT else a.floats)]
+    return bool(numbers) and not np.all(_is_short(np.array(numbers, np.float32)))
 
 
 def _is_short(array: Any) -> Any:
