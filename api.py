@@ -27,7 +27,7 @@ from .passes.manager import manager
 from .passes.manager.base import Pass
 from .passes.manager.context import Progress, Silent
 from .passes.manager.instruments import Instrument
-from .passes.manager.registry import register_pass
+from .passes.manager.registry import distributions_of, register_pass
 from .passes.manager.report import Report
 from .passes.manager.runner import VerifyEach
 
@@ -128,7 +128,7 @@ class PassManager:
         found = {
             "pipeline": str(manager.passes),
             "seed": manager.seed,
-            "versions": dict(manager.versions),
+            "versions": {**distributions_of(manager.passes), **manager.versions},
             "input": model_digest(model),
             "measure": self.measure,
             "samples": self.samples,

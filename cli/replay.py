@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import debug_option
+from .versions import missing, other_versions
 
 if TYPE_CHECKING:
     from ..ir import Model
@@ -59,11 +60,20 @@ def _run_again(model: Model, run: dict[str, Any], data: tuple[str, ...], *, any_
     from .. import api
     from ..backends import default_backend
     from ..backends.interface import Pins
+    from ..errors import UserError
+    from ..passes.manager.text import parse_pipeline
 
     shapes = {name: tuple(shape) for name, shape in run.get("shapes", {}).items()}
     pins = Pins(shapes, run.get("values", {}))
+    differences = [] if any_version else other_versions(run["versions"])
+    try:
+        passes = parse_pipeline(run["pipeline"])
+    except UserError as error:
+        if not (absent := missing(run["versions"])):
+            raise
+        return differences or [f"{str(error).partition(chr(10))[0]}, and {', '.join(absent)} is not installed here"]
     manager = api.PassManager(
-        run["pipeline"],
+        passes,
         seed=run["seed"],
         pins=pins,
         measure=run.get("measure", True),
@@ -75,19 +85,12 @@ def _run_again(model: Model, run: dict[str, Any], data: tuple[str, ...], *, any_
     )
     samples = api.samples_for(model, data, default_backend(), pins, run["seed"]) if data else None
     here = manager.facts(model, samples)
-    differences = []
     if here["input"] != run["input"]:
         differences.append("--input is another model than the one of the run")
     if run.get("data") and not data:
         differences.append("the run had sample data, and there is no --data")
     elif here.get("data") != run.get("data"):
         differences.append("--data holds other samples than those of the run" if data else "the run had no --data")
-    if not any_version:
-        differences += [
-            f"{name} was {version} and is {here['versions'].get(name, 'missing')}"
-            for name, version in sorted(run["versions"].items())
-            if here["versions"].get(name) != version
-        ]
     if not differences:
         manager.run(model, data=samples)
     return differences

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +9,7 @@ import click
 
 from ..passes.manager.instruments import Instrument
 from .options import debug_option
+from .versions import missing, other_versions
 
 if TYPE_CHECKING:
     from ..errors import PassError
@@ -43,7 +42,7 @@ def command(folder: Path) -> int:
     if kept.failure.is_death:
         return _run_apart(folder, kept)
     found = _run(folder, kept)
-    for line in _other_versions(kept):
+    for line in other_versions(kept.versions):
         click.echo(line, err=True)
     if found is None:
         click.echo(f"not reproduced: no pass fails; it was: {kept.failure.message}")
@@ -69,7 +68,7 @@ def _run_apart(folder: Path, kept: Reproducer) -> int:
     if (folder / INPUTS).is_file() and (kept.gives_data or kept.measured):
         feeds = tuple(samples_for(model, str(folder / INPUTS), default_backend(), Pins(), kept.seed))
     ending = run_apart(model, passes, feeds, kept.seed)
-    for line in _other_versions(kept):
+    for line in other_versions(kept.versions):
         click.echo(line, err=True)
     if ending.came_to_end:
         click.echo(f"not reproduced: the run comes to its end, with {ending.kind}; it was: {kept.failure.message}")
@@ -106,35 +105,10 @@ def _passes(kept: Reproducer) -> Pipeline:
     try:
         return parse_pipeline(kept.pipeline)
     except UserError as error:
-        here = _versions_of(kept.versions)
-        missing = [f"{name} {version}" for name, version in sorted(kept.versions.items()) if name not in here]
-        if not missing:
+        absent = missing(kept.versions)
+        if not absent:
             raise
-        raise UserError(f"{error}\n  the reproducer was made with {', '.join(missing)}, not installed here") from error
-
-
-def _versions_of(names: Iterable[str]) -> dict[str, str]:
-    """What is installed here of these distributions, and which Python runs."""
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    from .. import __version__
-    from ..backends.ort import versions
-
-    here = {"onnxpress": __version__, **versions(), "python": platform.python_version()}
-    for name in names:
-        with suppress(PackageNotFoundError):
-            here.setdefault(name, version(name))
-    return here
-
-
-def _other_versions(kept: Reproducer) -> list[str]:
-    here = _versions_of(kept.versions)
-    return [
-        f"{name} is {here.get(name, 'not installed')} here and was {version}"
-        for name, version in sorted(kept.versions.items())
-        if here.get(name) != version
-    ]
+        raise UserError(f"{error}\n  the reproducer was made with {', '.join(absent)}, not installed here") from error
 
 
 class Witness(Instrument):
@@ -165,11 +139,11 @@ def others_owner(error: PassError) -> str:
 
 
 def owner_of_others(pass_: Pass) -> str:
-    """The same for a pass."""
-    from ..passes.debug.reproducer import owner_of
+    """The same for a pass, with the class."""
+    from ..passes.manager.registry import distribution_of
 
-    owners = owner_of(pass_)
-    return ", ".join(f"{name} {version}" for name, version in owners.items() if name != "onnxpress")
+    owners = [f"{name} {version}" for name, version in distribution_of(pass_).items() if name != "onnxpress"]
+    return ", ".join([*owners, f"{type(pass_).__module__}:{type(pass_).__qualname__}"]) if owners else ""
 
 
 def leave_reproducer(

@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from ...errors import UserError
 from ...ir import Model
 from ..manager.base import Pass
 from ..manager.manager import IDLE_LIMIT
-from ..manager.registry import GROUP
+from ..manager.registry import distributions_of
 from ..manager.text import pass_text
 from .condition import Condition, When
 from .failure import Failure
@@ -62,12 +61,6 @@ class Reproducer:
     gives_data: bool
     idle_limit: float
     """Seconds after which a pass without a sign of life is stopped."""
-
-
-def owner_of(pass_: Pass) -> dict[str, str]:
-    """The distribution that lists a pass, with its version; nothing for a pass that was registered at run time."""
-    found = (entry for entry in entry_points(group=GROUP) if entry.name == pass_.name)
-    return {entry.dist.name: entry.dist.version for entry in found if entry.dist is not None}
 
 
 def reduce_case(case: Case, lab: Lab, *, synthetic: bool = False, trials: int = 200) -> tuple[Reduction, bool] | None:
@@ -119,7 +112,7 @@ def write_reproducer(
         "nodes_before": reduction.nodes_before,
         "seed": seed,
         "synthetic_weights": reduction.synthetic_weights,
-        "versions": {**versions, **owner_of(case.pass_), "python": platform.python_version()},
+        "versions": {**versions, **distributions_of([case.pass_]), "python": platform.python_version()},
     }
     inputs = inputs_npz(reduction.feeds)
     made = Path(tempfile.mkdtemp(prefix=f".{_NAME}-", dir=parent))

@@ -143,7 +143,8 @@ def _scopes(value: Value) -> list[Graph]:
 
 def _innermost_around(group: Sequence[Value]) -> Graph:
     """The innermost graph that holds all of them, directly or in bodies."""
-    return [graphs[0] for graphs in zip(*map(_scopes, group), strict=False) if len(set(graphs)) == 1][-1]
+    chains: list[tuple[Graph, ...]] = list(zip(*map(_scopes, group), strict=False))
+    return [graphs[0] for graphs in chains if len(set(graphs)) == 1][-1]
 
 
 def _holder(value: Value, graph: Graph) -> Node | None:

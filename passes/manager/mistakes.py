@@ -32,8 +32,16 @@ def quoted(value: object) -> str:
 
 def one_line(error: BaseException) -> str:
     """What an exception says, on one line; with its type, unless its message was written for people."""
-    message = " ".join(str(error).split())
+    message = words_of(error)
     return message if isinstance(error, (UserError, PassError, ValueError)) else f"{type(error).__name__}: {message}"
+
+
+def words_of(error: BaseException) -> str:
+    """The message of an exception on one line; a class of somebody else may be unable to give one."""
+    try:
+        return " ".join(str(error).split())
+    except Exception as fault:
+        return f"its message cannot be read: {type(fault).__name__}"
 
 
 def _under_caret(line: str, start: int, end: int) -> tuple[str, str]:

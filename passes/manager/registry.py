@@ -7,7 +7,7 @@ from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ...errors import UserError, did_you_mean
-from .base import Pass
+from .base import Pass, walk_passes
 from .foreign import foreign_code
 from .mistakes import one_line, quoted
 from .validation import checked_pass_class
@@ -141,6 +141,17 @@ def _distribution(entry_point: EntryPoint) -> str:
 
 def _clash(name: str, claims: list[_Candidate]) -> str:
     return f"the pass name {name!r} belongs to {' and to '.join(claim.owner for claim in claims)}; remove one"
+
+
+def distribution_of(pass_: Pass) -> dict[str, str]:
+    """The distribution that lists a pass, with its version; nothing for a pass that was registered at run time."""
+    found = (entry for entry in _installed_entry_points() if entry.name == pass_.name)
+    return {entry.dist.name: entry.dist.version for entry in found if entry.dist is not None}
+
+
+def distributions_of(passes: Iterable[Pass]) -> dict[str, str]:
+    """The same for several passes and those inside them."""
+    return {k: v for pass_ in passes for inner in walk_passes(pass_) for k, v in distribution_of(inner).items()}
 
 
 @cache

@@ -6,7 +6,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -19,6 +19,7 @@ from .context import Context
 from .foreign import foreign_code
 from .instruments import Instrument
 from .judging import Metrics
+from .mistakes import words_of
 from .report import Fate, Step
 from .sweep import sweep
 from .tamper import Snapshot
@@ -143,7 +144,7 @@ class Runner:
         try:
             with self._limits(pass_):
                 for graph in _graphs(pass_, ctx.model):
-                    with nullcontext() if pass_.takes_pipeline else foreign_code():
+                    with foreign_code(divert=not pass_.takes_pipeline):
                         pass_.run(graph, ctx)
             self._sweep(mark)
             started = time.perf_counter()
@@ -218,7 +219,7 @@ def _as_failure(pass_: Pass, error: Exception) -> Exception:
         return error
     if isinstance(error, PassError) and error.failed_pass is not None:
         return error
-    words = " ".join(str(error).split()) or "no message"
+    words = words_of(error) or "no message"
     kind = "" if isinstance(error, PassError) else f"{type(error).__name__}: "
     failure = PassError(f"pass {pass_.name!r} failed: {kind}{words}")
     failure.failed_pass = pass_

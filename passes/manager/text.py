@@ -153,8 +153,13 @@ class _Builder:
             with foreign_code():
                 return construct(**arguments)
         except Exception as error:  # a pass may refuse a combination of options in any way it likes
-            problem = f"{item.name.text} does not accept these options: {one_line(error)}"
+            problem = f"{item.name.text} does not accept these options: {one_line(error)}{self._maker(item.name)}"
             raise mistake(problem, self.text, item.name.start, item.name.end) from error
+
+    def _maker(self, name: Word) -> str:
+        """Whose the pass is, if it is of another distribution."""
+        owner = self.registry.owner(name.text)
+        return "" if owner.startswith(("onnxpress ", "this session ")) else f" (a pass of {owner})"
 
     def _resolve(self, name: Word) -> type[Pass]:
         try:

@@ -37,7 +37,8 @@ def test_a_killed_process_leaves_a_reproducer_that_runs_elsewhere(tmp_path, site
     folder = out / "onnxpress-reproducer-1"
     assert (code, words) == (
         3,
-        "onnxpress: error: pass 'spoil{how=kill}' (a pass of harmful 1.0) failed: SIGKILL ended the process; "
+        "onnxpress: error: pass 'spoil{how=kill}' (a pass of harmful 1.0, harmful:Spoil) failed: "
+        "SIGKILL ended the process; "
         f"onnxpress reproduce {folder} shows it again\n",
     )
     assert [path.name for path in out.iterdir()] == [folder.name]

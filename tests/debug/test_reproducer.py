@@ -50,7 +50,7 @@ def test_it_fails_on_a_machine_that_has_the_plugin_alone(long_chain, tmp_path):
     assert call_with(plugin, "reproduce", folder) == (0, seen)
     (plugin / "harmful-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: harmful\nVersion: 2.0\n")
     code, words = call_with(plugin, "reproduce", folder)
-    assert (code, words) == (0, f"{seen}harmful is 2.0 here and was 1.0\n")
+    assert (code, words) == (0, f"{seen}harmful was 1.0 and is 2.0 here\n")
     code, words = call_with(None, "reproduce", folder)
     assert code == 2
     assert "unknown pass 'crash-at-sin'" in words

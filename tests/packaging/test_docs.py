@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
+import onnxpress as op
 from onnxpress.cli.main import onnxpress
 from onnxpress.passes.manager import registry as registry_module
 from onnxpress.passes.manager import text as text_module
@@ -30,16 +33,35 @@ def test_every_pass_has_its_specification():
     assert not missing
 
 
-def test_the_code_for_writing_a_pass_runs(monkeypatch):
+@pytest.fixture
+def written(monkeypatch) -> dict[str, Any]:
+    """What the code for writing a pass defines, its passes known for as long as the test."""
     made = registry_module.Registry(())
     assert text_module.default_registry is registry_module.default_registry  # imported before it is replaced here
     monkeypatch.setattr(registry_module, "default_registry", lambda: made)
-    scope: dict[str, object] = {"__name__": __name__}
+    monkeypatch.setattr(text_module, "default_registry", lambda: made)
+    scope: dict[str, Any] = {"__name__": __name__}
     for code in blocks(ROOT / "docs" / "writing-a-pass.md", "python"):
         exec(compile(code, "writing-a-pass.md", "exec", flags=0, dont_inherit=True), scope)
-    test = scope["test_drop_neg_pairs"]
-    assert callable(test)
-    test()
+    return scope
+
+
+def test_the_code_for_writing_a_pass_runs(written):
+    tests = [found for name, found in written.items() if name.startswith("test_")]
+    assert len(tests) == 2
+    for test in tests:
+        test()
+    model = op.load(Path(str(files("onnxpress.cli.demo") / "digits.onnx")))
+    report = op.PassManager("count-nodes{op-type=Conv}", measure=False).run(model)
+    assert any("nodes are Conv" in remark.reason for remark in report.remarks)
+
+
+def test_a_guard_of_that_page_declines_with_its_reason(written):
+    other = written["SWISH"]
+    other.graph.node[0].attribute[0].f = 0.2
+    report = op.PassManager("make-hard-swish").run(op.load(other))
+    assert not report.changed
+    assert any("HardSwish has 1/6 and 1/2" in remark.reason for remark in report.remarks)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,6 +28,15 @@ class Broken(op.Pass):
     def run(self, graph, ctx):
 """
 
+
+def with_field(field: str) -> str:
+    """The code of the pass with another line in its class."""
+    return HEAD.replace("    def run", f"    {field}\n    def run")
+
+
+MUTE = "class Mute(Exception):\n    def __str__(self): return 1 / 0\n"
+"""An exception that cannot be printed."""
+
 UNUSABLE = {
     "import no_such_module": "No module named 'no_such_module'",
     "def broken(:": "invalid syntax",
@@ -37,7 +47,11 @@ UNUSABLE = {
     "def Broken(): pass": "is not a subclass of Pass",
     "import onnxpress as op\nclass Broken(op.Pass):\n    name = 'broken'": "is not a dataclass",
     HEAD.replace('"broken"', '"other"') + "        pass": "the class calls itself 'other'",
-    HEAD.replace("    def run", "    x: object = op.option(None, 'x')\n    def run") + "        pass": "cannot be used",
+    with_field("x: object = op.option(None, 'x')") + "        pass": "cannot be used",
+    with_field("x: int = 3") + "        pass": "'x' is not declared with option(...)",
+    with_field("x: int = op.option('3', 'x')") + "        pass": "the default of option 'x'",
+    with_field("x: Odd = op.option(3, 'x')") + "        pass": "name 'Odd' is not defined",
+    f"{MUTE}raise Mute": "Mute: its message cannot be read: ZeroDivisionError",
 }
 
 FAILING = {
@@ -54,6 +68,8 @@ FAILING = {
     "import sys; sys.exit('good bye')": "SystemExit: good bye",
     "raise type('Odd', (BaseException,), {})('no Exception')": "Odd: no Exception",
     "raise GeneratorExit": "GeneratorExit",
+    "raise ExceptionGroup('many', [ValueError(1), TypeError(2)])": "ExceptionGroup: many (2 sub-exceptions)",
+    "raise type('Mute', (Exception,), {'__str__': lambda self: 1 / 0})": "Mute: its message cannot be read",
 }
 
 
@@ -107,7 +123,7 @@ def test_a_pass_that_fails_is_named_and_leaves_no_file(call, tmp_path, code, wor
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("onnxpress: error: pass 'broken' failed: ")
     assert words in done.stderr
-    assert "(a pass of broken-plugin 1.0)" in done.stderr
+    assert "(a pass of broken-plugin 1.0, broken_module:Broken)" in done.stderr
     assert not (tmp_path / "out.onnx").exists()
 
 
@@ -121,7 +137,7 @@ def test_a_clash_names_both_owners(call):
     assert call(code, "run", "m.onnx", "-p", "dce", "--quiet", name="fold").returncode == 0
 
 
-REFUSING = HEAD.replace("    def run", "    def __post_init__(self):\n        {code}\n    def run") + "        pass"
+REFUSING = with_field("def __post_init__(self):\n        {code}") + "        pass"
 
 
 @pytest.mark.parametrize("code", ["raise TypeError('bad day')", "1 / 0", "raise SystemExit(0)"])
@@ -129,7 +145,21 @@ def test_an_error_while_a_pass_is_made_names_it(call, code):
     done = call(REFUSING.format(code=code), "run", "m.onnx", "-p", "fold,broken")
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
-    assert "broken" in done.stderr.splitlines()[0]
+    first = done.stderr.splitlines()[0]
+    assert "broken does not accept these options: " in first
+    assert first.endswith("(a pass of broken-plugin (broken_module:Broken))")
+
+
+COMBINING = with_field("takes_pipeline: ClassVar[bool] = True\n    inside: tuple[op.Pass, ...] = ()")
+
+
+@pytest.mark.parametrize(("code", "words"), list(FAILING.items())[9:13])
+def test_a_combinator_that_fails_is_named(call, code, words):
+    done = call(f"{COMBINING}        {code}", "run", "m.onnx", "-p", "broken(fold)", "--no-reproducer")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("onnxpress: error: pass 'broken' failed: ")
+    assert words in done.stderr
+    assert "(a pass of broken-plugin 1.0, broken_module:Broken)" in done.stderr
 
 
 def test_an_interrupt_while_a_plugin_is_imported_is_an_interrupt(call):
@@ -172,3 +202,36 @@ def test_two_plugins_that_clash_are_both_named_and_harm_no_other(call, tmp_path)
     assert listed.returncode == 0
     assert listed.stderr.count("\n") == 1
     assert call(code, "run", "m.onnx", "-p", "fold,dce", "--quiet").returncode == 0
+
+
+TWICE = f"""{HEAD}        node = next(graph.nodes)
+        first = ctx.rewriter.insert("Abs", [node.inputs[0]], before=node)
+        ctx.rewriter.set_input(node, 0, first.outputs[0])
+"""
+
+
+def test_replay_names_a_plugin_of_another_version_or_none(call, tmp_path):
+    args = ("run", "m.onnx", "-p", "repeat{times=2}(broken)", "-o", "out.onnx", "--provenance", "--quiet")
+    assert call(TWICE, *args).returncode == 0
+    replay = ("replay", "out.onnx", "--input", "m.onnx")
+    assert call(TWICE, *replay).stdout == "the same bytes\n"
+
+    metadata = tmp_path / "site" / "broken_plugin-1.0.dist-info" / "METADATA"
+    code = [sys.executable, "-P", "-c", CALL, *replay]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def again(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*code, *more], env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    metadata.write_text("Metadata-Version: 2.1\nName: broken-plugin\nVersion: 2.0\n")
+    done = again()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("out.onnx cannot be replayed: broken-plugin was 1.0 and is 2.0 here\n")
+
+    shutil.rmtree(metadata.parent)
+    done = again()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("out.onnx cannot be replayed: broken-plugin was 1.0 and is not installed here\n")
+    done = again("--any-version")
+    assert done.returncode == 2
+    assert "unknown pass 'broken', and broken-plugin 1.0 is not installed here" in done.stderr
