@@ -24,7 +24,8 @@ MOMENTS = ("before", "after", "changed", "failed")
 class IrPrinter(Instrument):
     """Prints the model at some moments of some passes: `wanted` maps moments to names of passes.
 
-    Into `folder`, one numbered file each, or to stdout; `as_diff` prints what changed since the last print.
+    Into `folder`, one numbered file each, or to stdout; `as_diff` prints what changed since the last print, or since
+    the start where nothing is printed before a pass.
     """
 
     def __init__(
@@ -45,6 +46,8 @@ class IrPrinter(Instrument):
         """Print the model, with the pass in a comment above."""
         if self._wants("before", pass_):
             self._print("before", pass_, model)
+        elif self._as_diff and not self._last and not self._wanted.get("before"):
+            self._last = _lines(model)
 
     def after(self, pass_: Pass, model: Model, changed: bool) -> None:
         """Print the model; of a pass that changed nothing say that alone."""
@@ -74,13 +77,17 @@ class IrPrinter(Instrument):
             (self._folder / f"{self._count:03}-{moment}-{pass_.name}.txt").write_text(text, encoding="utf-8")
 
     def _shown(self, model: Model) -> Iterable[str]:
-        from ..ir.text import print_model
-
-        lines = print_model(model).splitlines(keepends=True)
+        lines = _lines(model)
         last, self._last = self._last, lines
         if not self._as_diff or not last:
             return lines
         return difflib.unified_diff(last, lines, "last print", "now", n=2)
+
+
+def _lines(model: Model) -> list[str]:
+    from ..ir.text import print_model
+
+    return print_model(model).splitlines(keepends=True)
 
 
 def printer_for(

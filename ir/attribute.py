@@ -18,7 +18,10 @@ class Attribute:
     `proto` is the message with everything but what `tensor` and `graphs` stand for: those two win at emission.
     """
 
-    __slots__ = ("graphs", "name", "proto", "tensor")
+    __slots__ = ("_outline", "graphs", "name", "proto", "tensor")
+
+    _outline: bytes
+    """What `proto.outline` once wrote of it."""
 
     def __init__(self, proto: AttributeProto, tensor: Tensor | None = None, graphs: tuple[Graph, ...] = ()) -> None:
         self.name = proto.name

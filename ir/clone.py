@@ -11,10 +11,11 @@ from .value import Use, Value
 Mapping = dict[Value, Value]
 
 
-def clone_model(model: Model) -> Model:
-    """A model of the same content, to be changed apart from the first."""
+def clone_model(model: Model, mapping: Mapping | None = None) -> Model:
+    """A model of the same content, to be changed apart from the first; `mapping` learns what stands for its values."""
+    mapping = {} if mapping is None else mapping
     functions = [clone_function(function) for function in model.functions.values()]
-    made = Model(clone_graph(model.graph, None, {}), functions, model.source, model.path)
+    made = Model(clone_graph(model.graph, None, mapping), functions, model.source, model.path)
     made._ir_version, made._opset = model.ir_version, dict(model.opset)
     made._metadata = dict(model._metadata)
     return made
@@ -31,11 +32,11 @@ def clone_graph(graph: Graph, parent: Node | None, mapping: Mapping) -> Graph:
     """A copy of `graph` in which every value of `mapping` is replaced; the values of the copy are added to it."""
     copy = Graph(graph.name, graph.source, parent)
     for value in graph.inputs:
-        made = _clone_value(value, copy, mapping)
+        made = clone_value(value, copy, mapping)
         made._is_input = True
         copy._inputs.append(made)
     for position, value in enumerate(graph.initializers):
-        made = mapping[value] if value.is_input else _clone_value(value, copy, mapping)
+        made = mapping[value] if value.is_input else clone_value(value, copy, mapping)
         made._tensor = value.tensor
         copy._initializers[made] = position
     for node in graph.nodes:
@@ -52,7 +53,7 @@ def clone_graph(graph: Graph, parent: Node | None, mapping: Mapping) -> Graph:
 def clone_node(node: Node, graph: Graph, mapping: Mapping) -> Node:
     """A copy of `node` at the end of `graph`, its inputs and the values that its bodies capture mapped."""
     inputs = [None if value is None else mapping.get(value, value) for value in node.inputs]
-    outputs = [_clone_value(value, graph, mapping) for value in node.outputs]
+    outputs = [clone_value(value, graph, mapping) for value in node.outputs]
     attributes: dict[str, Attribute] = {}
     copy = Node(
         node.op_type,
@@ -81,7 +82,8 @@ def clone_node(node: Node, graph: Graph, mapping: Mapping) -> Node:
     return copy
 
 
-def _clone_value(value: Value, graph: Graph, mapping: Mapping) -> Value:
+def clone_value(value: Value, graph: Graph, mapping: Mapping) -> Value:
+    """A value of the same name and declaration in `graph`, with no producer and no uses yet."""
     made = Value(value.name, graph)
     made._info = value._info
     made.pinned = value.pinned

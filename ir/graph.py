@@ -110,7 +110,9 @@ class Graph:
         yield from self._inputs
         yield from (value for value in self.initializers if not value.is_input)
         for node in self.nodes:
-            yield from (value for value in node.outputs if value.name)
+            for value in node._outputs:
+                if value._name:
+                    yield value
 
     def walk_graphs(self) -> Iterator[Graph]:
         """This graph and all bodies inside it, outermost first."""

@@ -26,10 +26,12 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class Tensor(ABC):
     """A constant with an element type (`onnx.TensorProto.DataType`) and a shape."""
 
-    __slots__ = ("dtype", "shape")
+    __slots__ = ("_outline", "dtype", "shape")
 
     dtype: int
     shape: tuple[int, ...]
+    _outline: bytes
+    """What `proto.outline` once wrote of it."""
 
     @property
     def size(self) -> int:
@@ -57,8 +59,12 @@ class Tensor(ABC):
         """SHA-256 of element type, shape and elements."""
         head = f"{name_of(self.dtype)}{list(self.shape)}".encode()
         array = self.numpy()
-        body = repr(array.tolist()).encode() if array.dtype == object else np.ascontiguousarray(array).tobytes()
-        return hashlib.sha256(head + body).hexdigest()
+        found = hashlib.sha256(head)
+        if array.dtype == object:
+            found.update(repr(array.tolist()).encode())
+        else:
+            found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return found.hexdigest()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({name_of(self.dtype)}{list(self.shape)})"

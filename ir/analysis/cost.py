@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from ..graph import Graph
 from ..journal import Edit
@@ -39,20 +41,44 @@ def cost(model: Model, pins: Mapping[str, tuple[int, ...]] | None = None) -> Cos
 
 
 class CostMeter:
-    """The cost of a model through its changes: shapes are inferred again only where MACs may have changed."""
+    """The cost of a model through its changes: shapes are inferred again only where MACs may have changed.
 
-    def __init__(self, model: Model, pins: Mapping[str, tuple[int, ...]] | None = None) -> None:
+    Without `pins`, `shapes` may give those of the model as it is now, so that others share the inference.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        pins: Mapping[str, tuple[int, ...]] | None = None,
+        shapes: Callable[[], Shapes] | None = None,
+    ) -> None:
         self._model = model
         self._pins = pins
+        self._shapes = shapes
         self._macs: dict[Node, int | None] = {}
         self._read: dict[Node, _Read] = {}
         self._infer()
 
-    def update(self, edits: Iterable[Edit], *, same_values: bool) -> None:
+    def update(self, edits: Sequence[Edit], *, same_values: bool) -> None:
         """Take note of changes; `same_values` says that every value that is still there is the same as before, so that
         nodes which no edit touches multiply as much as before."""
+        if all(map(self._keeps_shapes, edits)):
+            return
         if not same_values or None in self._macs.values() or any(map(self._may_multiply, edits)):
             self._infer()
+
+    def _keeps_shapes(self, edit: Edit) -> bool:
+        """Whether a change leaves the shape of every value that is still there: of the nodes that it leaves, it lets
+        only such read something else whose results have shapes that follow from those of their inputs alone."""
+        node = edit.subject
+        if not isinstance(node, Node):
+            return edit.kind in _HARMLESS
+        if edit.kind == "insert":
+            return node.domain == "" and node.op_type not in _RULES and not node.bodies
+        return edit.kind == "erase" or (edit.kind == "set-input" and self._reads_alike(node))
+
+    def _reads_alike(self, node: Node) -> bool:
+        return node.domain == "" and self._read.get(node) == _read_by(node)
 
     def _may_multiply(self, edit: Edit) -> bool:
         """Whether a change is of a node that has MACs, or of more than one node: not where it reads constants of the
@@ -60,7 +86,7 @@ class CostMeter:
         node = edit.subject
         if not isinstance(node, Node):
             return edit.kind not in _HARMLESS
-        if edit.kind == "erase" or (edit.kind == "set-input" and self._read.get(node) == _read_by(node)):
+        if edit.kind == "erase" or (edit.kind == "set-input" and self._reads_alike(node)):
             return False
         multiplies = node.op_type in _RULES or bool(node.bodies)
         return multiplies or (edit.kind == "insert" and node.domain != "")
@@ -71,7 +97,7 @@ class CostMeter:
         for graph in self._model.walk_graphs():
             tensors = [v._tensor for v in graph.initializers]
             for node in graph.nodes:
-                constant = node.constant
+                constant = node.constant if node.op_type == "Constant" else None
                 nodes += constant is None
                 tensors += [constant] if constant else [a.tensor for a in node._attributes.values()]
             held = [t for t in tensors if t is not None]
@@ -81,7 +107,7 @@ class CostMeter:
         return Cost(nodes, parameters, nbytes, macs, unknown)
 
     def _infer(self) -> None:
-        shapes = infer_shapes(self._model, self._pins)
+        shapes = self._shapes() if self._shapes and not self._pins else infer_shapes(self._model, self._pins)
         self._macs, self._read = {}, {}
         for graph in self._model.graph.walk_graphs():
             for node in graph.nodes:
@@ -105,8 +131,28 @@ class CostMeter:
 
 
 def _read_by(node: Node) -> _Read:
-    """What a node reads: of constants the shapes."""
-    return tuple(v if v is None or v.const is None else v.const.shape for v in node.inputs)
+    """What a node reads: of constants, and of what is computed from them element by element, the shapes."""
+    return tuple(None if value is None else _shape_of_constant(value) or value for value in node.inputs)
+
+
+def _shape_of_constant(value: Value, depth: int = 4) -> Dims | None:
+    """The shape of a constant, or of a stored weight that few operators turn into what it stands for."""
+    if value.const is not None:
+        return value.const.shape
+    node = value.producer
+    if node is None or not depth or not node.is_op(*_ELEMENTWISE):
+        return None
+    reads = node.inputs if node.is_op("Mul", "Sub") else node.inputs[:1]
+    shapes = [None if read is None else _shape_of_constant(read, depth - 1) for read in reads]
+    known = [shape for shape in shapes if shape is not None]
+    try:
+        return tuple(np.broadcast_shapes(*known)) if known and len(known) == len(shapes) else None
+    except ValueError:
+        return None
+
+
+_ELEMENTWISE = ("Cast", "DequantizeLinear", "Identity", "Mul", "Sub")
+"""How weights are stored smaller: levels, scales and zero points."""
 
 
 _HARMLESS = frozenset({"add-initializer", "remove-initializer", "rename", "set-output", "set-info", "set-ir-version"})

@@ -2,6 +2,17 @@
 
 from .emit import emit, strip_weights
 from .lower import lower
-from .size import constant_size, file_size, initializer_size, node_size
+from .outline import outline
+from .size import FileMeter, constant_size, file_size, initializer_size, node_size
 
-__all__ = ["constant_size", "emit", "file_size", "initializer_size", "lower", "node_size", "strip_weights"]
+__all__ = [
+    "FileMeter",
+    "constant_size",
+    "emit",
+    "file_size",
+    "initializer_size",
+    "lower",
+    "node_size",
+    "outline",
+    "strip_weights",
+]

@@ -135,7 +135,7 @@ def _emit_opset(target: Any, source: Any, opset: Any) -> None:
             target.opset_import.add(domain=domain, version=version)
 
 
-_GRAPH_FIELDS = (
+GRAPH_FIELDS = (
     "node",
     "initializer",
     "sparse_initializer",
@@ -163,7 +163,7 @@ def emit_graph_header(graph: Graph, target: GraphProto) -> None:
     """Write all of a graph but nodes and initializers into an empty message."""
     source = graph.source
     if source is not None:
-        target.CopyFrom(shell(source, _GRAPH_FIELDS))
+        target.CopyFrom(shell(source, GRAPH_FIELDS))
         gone = _gone(graph, source) if source.quantization_annotation else set()
         for annotation in source.quantization_annotation:
             if annotation.tensor_name not in gone:
@@ -244,19 +244,6 @@ def emit_node_header(node: Node, target: NodeProto) -> None:
     target.input.extend(_names(node._inputs))
     target.output.extend(_names(node._outputs))
     _set_metadata(target, node._metadata)
-
-
-def is_as_source(node: Node) -> bool:
-    """Whether a node that has a source message and no bodies is written as it stands there, byte by byte."""
-    source = node.source
-    return (
-        source is not None
-        and not node.is_touched
-        and not node._metadata
-        and not node.bodies
-        and list(source.input) == _names(node._inputs)
-        and list(source.output) == _names(node._outputs)
-    )
 
 
 def _set_metadata(target: Any, metadata: Mapping[str, str]) -> None:

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
-from onnx import FunctionProto, GraphProto, NodeProto, TensorProto
+from google.protobuf.unknown_fields import UnknownFieldSet
+from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto
 
 from ..attribute import Attribute
 from ..dtypes import packed_nbytes
 from ..graph import Function, Graph
+from ..journal import Edit
 from ..model import Model
 from ..node import Node
 from ..tensor import DerivedTensor, ExternalTensor, ProtoTensor, SparseTensor, Tensor
 from ..value import Value
-from .emit import (
-    emit_function_header,
-    emit_graph_header,
-    emit_node_header,
-    is_as_source,
-    model_header,
-    shell,
-)
+from .emit import GRAPH_FIELDS, emit_function_header, emit_graph_header, emit_node_header, model_header, shell
 
 _COMPUTED_BELOW = 4096
 _WRITTEN_BELOW = 1 << 16
+_Part = TypeVar("_Part", bound=Node | Value)
 
 
 def file_size(model: Model) -> int:
@@ -31,13 +29,38 @@ def file_size(model: Model) -> int:
 
     What no pass touched weighs what its source message does; of the rest each message is made with empty tensors.
     """
-    scale = _Scale()
-    size = int(model_header(model).ByteSize())
-    if model.source.HasField("graph"):
-        size += _framed(scale.graph(model.graph))
-    for function in model.functions.values():
-        size += 1 + _framed(scale.function(function))  # the field's number takes two bytes
-    return size + scale.outside
+    return FileMeter(model).size()
+
+
+class FileMeter:
+    """The size of a model's file through its changes: nodes and initializers that no edit touched are not weighed
+    again."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._known: _Weights = {}
+
+    def update(self, edits: Iterable[Edit]) -> None:
+        """Take note of changes, all since the last note; nothing from before it may have been taken back."""
+        for edit in edits:
+            for part in (edit.subject, edit.partner):
+                if isinstance(part, Node):
+                    self._known.pop(part, None)
+                elif isinstance(part, Value):  # its name stands wherever it is made or read
+                    self._known.pop(part, None)
+                    for user in (part._producer, *(use.user for use in part._uses)):
+                        if isinstance(user, Node):
+                            self._known.pop(user, None)
+
+    def size(self) -> int:
+        """Bytes that the model takes now."""
+        model, scale = self._model, _Scale(self._known)
+        size = int(model_header(model).ByteSize())
+        if model.source.HasField("graph"):
+            size += _framed(scale.graph(model.graph))
+        for function in model.functions.values():
+            size += 1 + _framed(scale.function(function))  # the field's number takes two bytes
+        return size + scale.outside
 
 
 def node_size(node: Node) -> int:
@@ -68,17 +91,20 @@ def constant_size(dtype: int, shape: tuple[int, ...], name: str, graph: Graph, *
     return size + 3 * graph.depth * _varint(size)
 
 
-class _Scale:
-    """Weighs parts of a model, and counts the bytes that lie in other files."""
+_Weights = dict[Node | Value, tuple[int, int]]
+"""Bytes of a node without bodies, or of an initializer, as a field; and those that lie in other files."""
 
-    def __init__(self) -> None:
+
+class _Scale:
+    """Weighs parts of a model, and counts the bytes that lie in other files; remembers in `known` what it weighed."""
+
+    def __init__(self, known: _Weights | None = None) -> None:
         self.outside = 0
+        self._known: _Weights = {} if known is None else known
 
     def graph(self, graph: Graph) -> int:
         """Bytes of a graph's message."""
-        proto = GraphProto()
-        emit_graph_header(graph, proto)
-        return int(proto.ByteSize()) + sum(map(self.held, graph.initializers)) + self._nodes(graph)
+        return _graph_header_size(graph) + self._sum(graph.initializers, self._held) + self._nodes(graph)
 
     def function(self, function: Function) -> int:
         """Bytes of a function's message."""
@@ -86,42 +112,117 @@ class _Scale:
         emit_function_header(function, proto)
         return int(proto.ByteSize()) + self._nodes(function.body)
 
-    def held(self, value: Value) -> int:
-        """Bytes of an initializer with the tag and length before it."""
+    def _nodes(self, graph: Graph) -> int:
+        return self._sum(graph.nodes, self.node)
+
+    def _sum(self, parts: Iterable[_Part], weigh: Callable[[_Part], int]) -> int:
+        """Bytes of nodes or initializers as fields of a message."""
+        known, total = self._known, 0
+        for part in parts:
+            found = known.get(part)
+            if found is not None:
+                total += found[0]
+                self.outside += found[1]
+                continue
+            before = self.outside
+            size = _framed(weigh(part))
+            total += size
+            if not (isinstance(part, Node) and part.bodies):  # what is inside changes without it
+                known[part] = (size, self.outside - before)
+        return total
+
+    def _held(self, value: Value) -> int:
         tensor = value.tensor
         if isinstance(tensor, SparseTensor):
-            return _framed(int(tensor.to_sparse_proto(value.name).ByteSize()))
-        return 0 if tensor is None else _framed(self.tensor(tensor, value.name))
+            return int(tensor.to_sparse_proto(value.name).ByteSize())
+        assert tensor is not None  # it is an initializer
+        return self.tensor(tensor, value.name)
 
     def tensor(self, tensor: Tensor, name: str) -> int:
         """Bytes of a tensor's message."""
         self.outside += tensor.length if isinstance(tensor, ExternalTensor) else 0
         return _tensor_size(tensor, name)
 
-    def _nodes(self, graph: Graph) -> int:
-        return sum(_framed(self.node(node)) for node in graph.nodes)
-
     def node(self, node: Node) -> int:
         """Bytes of a node's message."""
-        if node.source is not None and is_as_source(node) and not any(map(_holds_much, node.attributes.values())):
-            return int(node.source.ByteSize())
-        proto = NodeProto()
-        emit_node_header(node, proto)
-        return int(proto.ByteSize()) + sum(_framed(self._attribute(one)) for one in node.attributes.values())
+        source = node.source
+        if source is not None and not (node.is_touched or node._metadata or node.bodies or _holds_much(node)):
+            renamed = _names_size(node._inputs, source.input) + _names_size(node._outputs, source.output)
+            return int(source.ByteSize()) + renamed
+        return _node_header_size(node) + sum(_framed(self._attribute(one)) for one in node.attributes.values())
 
     def _attribute(self, attribute: Attribute) -> int:
         if attribute.tensor is None and not attribute.graphs:
             return int(attribute.proto.ByteSize())
-        size = int(shell(attribute.proto, ("t", "g", "graphs")).ByteSize())
+        size = _attribute_header_size(attribute.proto)
         if attribute.tensor is not None:
             size += _framed(self.tensor(attribute.tensor, attribute.proto.t.name))
         return size + sum(_framed(self.graph(graph)) for graph in attribute.graphs)
 
 
-def _holds_much(attribute: Attribute) -> bool:
-    """Whether the size of an attribute is better counted by parts: its tensor is large, or lies in another file."""
-    tensor = attribute.tensor
-    return tensor is not None and (isinstance(tensor, ExternalTensor) or tensor.nbytes >= _COMPUTED_BELOW)
+def _node_header_size(node: Node) -> int:
+    """Bytes of a node without its attributes."""
+    source = node.source
+    if source is None or node._metadata or len(UnknownFieldSet(source)):
+        return _written_header_size(node)
+    size = sum(_text("" if value is None else value._name) for value in (*node._inputs, *node._outputs))
+    for field, text in source.ListFields():
+        if field.name in ("input", "output", "attribute"):
+            continue
+        if not isinstance(text, str):
+            return _written_header_size(node)
+        size += _text(text)
+    return size
+
+
+def _written_header_size(node: Node) -> int:
+    proto = NodeProto()
+    emit_node_header(node, proto)
+    return int(proto.ByteSize())
+
+
+def _attribute_header_size(proto: AttributeProto) -> int:
+    """Bytes of an attribute without its tensor and graphs: as a rule a name and a type."""
+    fields = {field.name for field, _ in proto.ListFields()} - {"t", "g", "graphs"}
+    if fields != {"name", "type"} or not isinstance(proto.name, str) or len(UnknownFieldSet(proto)):
+        return int(shell(proto, ("t", "g", "graphs")).ByteSize())
+    return _text(proto.name) + 3
+
+
+def _holds_much(node: Node) -> bool:
+    """Whether the size of a node is better counted by parts: a tensor in it is large, or lies in another file."""
+    for attribute in node._attributes.values():
+        tensor = attribute.tensor
+        if tensor is not None and (isinstance(tensor, ExternalTensor) or tensor.nbytes >= _COMPUTED_BELOW):
+            return True
+    return False
+
+
+def _names_size(values: Sequence[Value | None], before: Sequence[str]) -> int:
+    """Bytes by which the names of values outweigh those of the source message."""
+    names = ["" if value is None else value._name for value in values]
+    return 0 if names == before else sum(map(_text, names)) - sum(map(_text, before))
+
+
+def _graph_header_size(graph: Graph) -> int:
+    """Bytes of a graph without its nodes and initializers."""
+    source = graph.source
+    if source is None or source.quantization_annotation:
+        proto = GraphProto()
+        emit_graph_header(graph, proto)
+        return int(proto.ByteSize())
+    infos: list[tuple[Value | None, ValueInfoProto | None]] = [(value, value._info) for value in graph.inputs]
+    infos += zip(graph.outputs, graph.output_infos, strict=True)
+    infos += ((value, info) for value, info in graph.value_infos if value is None or value.graph is not None)
+    return int(shell(source, GRAPH_FIELDS).ByteSize()) + sum(_framed(_info_size(info, value)) for value, info in infos)
+
+
+def _info_size(info: ValueInfoProto | None, value: Value | None) -> int:
+    """Bytes of what is declared of a value, under its name of now."""
+    size, before = (0, "") if info is None else (int(info.ByteSize()), info.name)
+    if value is None or value._name == before:
+        return size
+    return size + _text(value._name) - (_text(before) if info is not None and info.HasField("name") else 0)
 
 
 def _tensor_size(tensor: Tensor, name: str) -> int:

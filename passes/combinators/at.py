@@ -35,8 +35,10 @@ class At(Pass):
         selection = Selection(self.nodes, self.ops, self.except_)
         nodes = [node for one in ctx.model.walk_graphs() for node in one.nodes]
         for pattern in selection.idle(nodes):
-            known = (node.op_type for node in nodes) if pattern in self.ops else names_of(nodes)
-            ctx.remarks.missed(pattern, f"no node is called so{did_you_mean(pattern, known)}", rule="pattern")
+            is_operator = pattern in self.ops
+            known = (node.op_type for node in nodes) if is_operator else names_of(nodes)
+            what = "no operator of the model" if is_operator else "no node"
+            ctx.remarks.missed(pattern, f"{what} is called so{did_you_mean(pattern, known)}", rule="pattern")
         with ctx.narrowed(selection):
             for pass_ in self.inside:
                 ctx.run(pass_)

@@ -12,7 +12,7 @@ import numpy as np
 from ...errors import LimitError
 from ...ir import Backend, Model, Rewriter
 from ...ir.analysis.cost import CostMeter
-from ...ir.proto import file_size
+from ...ir.proto import FileMeter
 from .base import Effect, Pass, effect_of, walk_passes
 from .context import Context, Counted, Feed, Progress, Silent
 from .instruments import Instrument
@@ -105,7 +105,9 @@ class _Run:
             measurements=self.measurements,
         )
         self.runner = Runner(self.ctx, manager.seed, manager.instruments, manager.verify_each, manager.idle_limit)
-        self.meter = CostMeter(model, manager.shapes or (judge.pins if judge is not None else None))
+        pins = manager.shapes or (judge.pins if judge is not None else None)
+        self.meter = CostMeter(model, pins, self.ctx.shapes)
+        self.file_meter = FileMeter(model)
         why = judge.unmeasured if judge is not None else "not asked for"
         self.before = self._state(None, why)
         self.runner.overhead += time.perf_counter() - started
@@ -148,7 +150,9 @@ class _Run:
             return self._over_budget(step, before, broken)
         started = time.perf_counter()
         exact = effect_of(pass_) is Effect.EXACT
-        self.meter.update(self.rewriter.journal[checkpoint.journal :], same_values=exact)
+        edits = self.rewriter.journal[checkpoint.journal :]
+        self.meter.update(edits, same_values=exact)
+        self.file_meter.update(edits)
         refusal = "" if self.measurements is None else self.measurements.outputs().refusal
         after = self._state(error, refusal or self.before.unmeasured)
         self.runner.overhead += time.perf_counter() - started
@@ -176,4 +180,4 @@ class _Run:
         return self.judge.error(self.judge.original(deployment=True), self.judge.run(self.model, deployment=True))
 
     def _state(self, error: Metrics | None, unmeasured: str) -> State:
-        return State(self.meter.cost(), file_size(self.model), error, unmeasured)
+        return State(self.meter.cost(), self.file_meter.size(), error, unmeasured)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...errors import UserError
+from ...errors import PassError, UserError
 
 _WIDTH = 100
 """Characters of the text that are shown around the place."""
@@ -33,7 +33,7 @@ def quoted(value: object) -> str:
 def one_line(error: BaseException) -> str:
     """What an exception says, on one line; with its type, unless its message was written for people."""
     message = " ".join(str(error).split())
-    return message if isinstance(error, (UserError, ValueError)) else f"{type(error).__name__}: {message}"
+    return message if isinstance(error, (UserError, PassError, ValueError)) else f"{type(error).__name__}: {message}"
 
 
 def _under_caret(line: str, start: int, end: int) -> tuple[str, str]:

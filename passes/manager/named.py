@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
+from .foreign import foreign_code
 from .lexer import is_word
+from .mistakes import one_line
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -65,10 +67,10 @@ class Pipelines:
         if len(owners) > 1:
             raise UserError(f"the pipeline name {name!r} belongs to {' and to '.join(owners)}; remove one")
         try:
-            text = next(iter(claims.values())).load()
-        except (Exception, SystemExit) as error:  # whatever a plugin does must not take the tool down
-            words = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(f"pipeline {name!r} of {owners[0]} cannot be used: {words}") from error
+            with foreign_code():
+                text = next(iter(claims.values())).load()
+        except Exception as error:  # whatever a plugin does must not take the tool down
+            raise UserError(f"pipeline {name!r} of {owners[0]} cannot be used: {one_line(error)}") from error
         if not isinstance(text, str):
             raise UserError(f"pipeline {name!r} of {owners[0]} cannot be used: {text!r} is no text")
         return NamedPipeline(name, text, owners[0])

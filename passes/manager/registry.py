@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ...errors import UserError, did_you_mean
 from .base import Pass
+from .foreign import foreign_code
 from .mistakes import one_line, quoted
 from .validation import checked_pass_class
 
@@ -54,10 +55,12 @@ class Registry:
         """The class called `name`; UserError if there is none, or two, or one that cannot be used."""
         candidate = self._candidate(name)
         try:
-            pass_class = checked_pass_class(candidate.load())
+            with foreign_code():
+                loaded = candidate.load()
+            pass_class = checked_pass_class(loaded)
             if pass_class.name != name:
                 raise UserError(f"the class calls itself {pass_class.name!r}")
-        except (Exception, SystemExit) as error:  # whatever a plugin does must not take the tool down
+        except Exception as error:  # whatever a plugin does must not take the tool down
             raise UserError(f"pass {name!r} of {candidate.owner} cannot be used: {one_line(error)}") from error
         return pass_class
 

@@ -6,7 +6,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -16,6 +16,7 @@ from ...errors import OnnxpressError, PassError, VerifyError
 from ...ir import Edit, Graph, Model, verify
 from .base import Effect, Pass, effect_of, keeps_interface
 from .context import Context
+from .foreign import foreign_code
 from .instruments import Instrument
 from .judging import Metrics
 from .report import Fate, Step
@@ -142,7 +143,8 @@ class Runner:
         try:
             with self._limits(pass_):
                 for graph in _graphs(pass_, ctx.model):
-                    pass_.run(graph, ctx)
+                    with nullcontext() if pass_.takes_pipeline else foreign_code():
+                        pass_.run(graph, ctx)
             self._sweep(mark)
             started = time.perf_counter()
             edits = rewriter.journal[mark:]

@@ -1,13 +1,21 @@
-"""Tampering: changes that a pass makes past the rewriter, which neither undo nor the changed flag would know of."""
+"""Tampering: changes that a pass makes past the rewriter, which neither undo nor the changed flag would know of.
+
+Every node, initializer and name is looked at after every pass, as a change past the rewriter may be anywhere; but only
+what the journal accounts for is written down anew.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
+from operator import attrgetter
 
 from ...errors import VerifyError
-from ...ir import Edit, Graph, Model, Node, Tensor, Value
+from ...ir import Attribute, Edit, Function, Graph, Model, Node, Tensor, Value
 
-_Parts = tuple[object, ...]
+_identity = attrgetter("op_type", "domain", "overload", "name")
+"""What no edit can change of a node."""
+
+_Parts = tuple[object, list[Value | None], list[Value], list[tuple[str, Attribute]]]
 
 
 class Snapshot:
@@ -23,50 +31,105 @@ class Snapshot:
             for node in graph.nodes:
                 self._nodes[node] = _parts(node)
             for value in graph.initializers:
-                self._tensors[value] = value.tensor
-            for value in graph.values():
+                self._tensors[value] = value._tensor
+            for value in _values(graph):
                 self._names[value] = value._name
 
     def check(self, model: Model, edits: Sequence[Edit]) -> Snapshot:
-        """The snapshot of now; VerifyError if it differs from this one in more than what `edits` changed."""
-        now = Snapshot(model)
+        """Move on to the model of now; VerifyError if it differs in more than what `edits` changed: then the snapshot
+        is of no more use."""
         touched = {edit.subject for edit in edits}
         touched.update(edit.partner for edit in edits if edit.partner is not None)
-        for node, parts in now._nodes.items():
-            before = self._nodes.get(node)
-            if before is None:
-                if not _is_accounted(node, touched):
-                    raise VerifyError(f"node {node.label!r} was added past the rewriter")
-            elif parts[:_IDENTITY] != before[:_IDENTITY] or (node not in touched and parts != before):
+        self._forget(touched)
+        nodes = tensors = names = 0
+        for graph in model.walk_graphs():
+            for node in graph.nodes:
+                nodes += 1
+                self._check_node(node, touched)
+            for value in graph.initializers:
+                tensors += 1
+                self._check_tensor(value, touched)
+            for value in _values(graph):
+                names += 1
+                if self._names.get(value) != value._name:
+                    self._check_name(value, touched)
+        if (nodes, tensors, names) != (len(self._nodes), len(self._tensors), len(self._names)):
+            self._settle(model, touched)
+        self.version = model.version
+        return self
+
+    def _check_node(self, node: Node, touched: Set[object]) -> None:
+        before = self._nodes.get(node)
+        if before is None:
+            if not _is_accounted(node, touched):
+                raise VerifyError(f"node {node.label!r} was added past the rewriter")
+        else:
+            identity, inputs, outputs, attributes = before
+            same = inputs == node._inputs and outputs == node._outputs and attributes == [*node._attributes.items()]
+            if same and identity == _identity(node):
+                return
+            if node not in touched or identity != _identity(node):
                 raise VerifyError(f"node {node.label!r} was changed past the rewriter")
+        self._nodes[node] = _parts(node)
+
+    def _check_tensor(self, value: Value, touched: Set[object]) -> None:
+        tensor = value._tensor
+        if value not in self._tensors or self._tensors[value] is not tensor:
+            if value in self._tensors and value not in touched:
+                raise VerifyError(f"the initializer {value.name!r} was changed past the rewriter")
+            self._tensors[value] = tensor
+
+    def _check_name(self, value: Value, touched: Set[object]) -> None:
+        before = self._names.get(value)
+        if before is not None and value not in touched:
+            raise VerifyError(f"{before!r} was renamed past the rewriter")
+        self._names[value] = value._name
+
+    def _forget(self, touched: Iterable[object]) -> None:
+        """Forget what the journal says is gone."""
+        for part in touched:
+            if isinstance(part, Node) and part.graph is None:
+                self._forget_node(part)
+            elif isinstance(part, Function):
+                for node in part.body.nodes:
+                    self._forget_node(node)
+            elif isinstance(part, Value) and part._tensor is None:
+                self._tensors.pop(part, None)
+                if part.graph is None:
+                    self._names.pop(part, None)
+
+    def _forget_node(self, node: Node) -> None:
+        self._nodes.pop(node, None)
+        for value in node._outputs:
+            self._names.pop(value, None)
+        for graph in node.walk_bodies():
+            for value in graph._initializers:
+                self._tensors.pop(value, None)
+            for value in _values(graph):
+                self._names.pop(value, None)
+            for inner in graph.nodes:
+                self._nodes.pop(inner, None)
+
+    def _settle(self, model: Model, touched: Set[object]) -> None:
+        """Find what else is gone; VerifyError for a node that nobody erased."""
+        now = Snapshot(model)
         for node in self._nodes.keys() - now._nodes.keys():
             if not _is_accounted(node, touched):
                 raise VerifyError(f"node {node.label!r} was removed past the rewriter")
-        for value, tensor in now._tensors.items():
-            known = self._tensors.get(value, tensor)
-            if tensor is not known and value not in touched:
-                raise VerifyError(f"the initializer {value.name!r} was changed past the rewriter")
-        for value, name in now._names.items():
-            if self._names.get(value, name) != name and value not in touched:
-                raise VerifyError(f"{self._names[value]!r} was renamed past the rewriter")
-        return now
-
-
-_IDENTITY = 4
-"""The first parts of a node, which no edit can change."""
+        self._nodes, self._tensors, self._names = now._nodes, now._tensors, now._names
 
 
 def _parts(node: Node) -> _Parts:
-    attributes = tuple(node._attributes.items())
-    return (
-        node.op_type,
-        node.domain,
-        node.overload,
-        node.name,
-        tuple(node._inputs),
-        tuple(node._outputs),
-        tuple((name, id(attribute)) for name, attribute in attributes),
-    )
+    """What a node is now, in lists of its own."""
+    return _identity(node), [*node._inputs], [*node._outputs], [*node._attributes.items()]
+
+
+def _values(graph: Graph) -> Iterator[Value]:
+    """Every value that a graph defines, those without a name too."""
+    yield from graph._inputs
+    yield from (value for value in graph._initializers if not value.is_input)
+    for node in graph.nodes:
+        yield from node._outputs
 
 
 def _is_accounted(node: Node, touched: Set[object]) -> bool:

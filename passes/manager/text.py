@@ -8,6 +8,7 @@ from typing import Any, overload
 
 from ...errors import UserError, did_you_mean
 from .base import Pass
+from .foreign import foreign_code
 from .kinds import BadValueError
 from .mistakes import PipelineError, mistake, one_line, quoted
 from .named import NamedPipeline, Pipelines, installed_pipelines
@@ -149,7 +150,8 @@ class _Builder:
             raise mistake(problem, self.text, item.opening, item.opening + 1)
         construct: Callable[..., Pass] = pass_class
         try:
-            return construct(**arguments)
+            with foreign_code():
+                return construct(**arguments)
         except Exception as error:  # a pass may refuse a combination of options in any way it likes
             problem = f"{item.name.text} does not accept these options: {one_line(error)}"
             raise mistake(problem, self.text, item.name.start, item.name.end) from error
@@ -159,8 +161,11 @@ class _Builder:
             return self.registry.get(name.text)
         except UserError as error:
             names = (*self.registry.names(), *(self.named.names() if self.named is not None else ()))
-            note = "" if name.text in names else f"passes: {', '.join(names) or 'none are installed'}"
-            raise mistake(str(error), self.text, name.start, name.end, note) from error
+            if name.text in names:
+                raise mistake(str(error), self.text, name.start, name.end) from error
+            problem = f"unknown pass {quoted(name.text)}{did_you_mean(name.text, names)}"
+            note = f"passes: {', '.join(names) or 'none are installed'}"
+            raise mistake(problem, self.text, name.start, name.end, note) from error
 
     def _arguments(self, item: Item, pass_class: type[Pass]) -> dict[str, Any]:
         specs = {spec.name: spec for spec in options_of(pass_class)}

@@ -196,6 +196,14 @@ def test_print_ir_into_a_folder_as_diffs(cli, tmp_path, model):
     assert (folder / names[3]).read_text() == "# after dce: unchanged\n"
 
 
+def test_print_ir_as_a_diff_shows_what_the_first_pass_changed(cli, model):
+    code, out, _ = cli("run", model, "-p", "fold,dce", "--print-ir-changed", "--print-ir-diff")
+    assert code == 0
+    first, *others = out.split("# after ")[1:]
+    assert first.startswith("fold\n--- last print")
+    assert all("\n--- last print" in other for other in others)
+
+
 def test_print_ir_of_what_a_pass_failed_on(cli, model, spoiling):
     code, out, _ = cli("run", model, "-p", "fold,spoil{how=fail}", "--print-ir-failed", "--no-reproducer")
     assert code == 3

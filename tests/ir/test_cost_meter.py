@@ -38,3 +38,21 @@ def test_another_constant_of_the_same_shape_costs_no_inference(
     assert inference.called is inferred
     assert meter.cost() == cost(model)
     assert meter.cost().macs == 2 * 4 * width
+
+
+@pytest.mark.parametrize(("scales", "inferred"), [((1, 8), False), ((3, 4, 1), True)])
+def test_a_weight_that_is_stored_smaller_costs_no_inference(
+    model: Model, scales: tuple[int, ...], inferred: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter, rewriter = CostMeter(model), Rewriter(model)
+    matmul = next(iter(model.graph.nodes))
+    levels = rewriter.constant(model.graph, tensor(np.zeros((4, 8), np.int8)), "q")
+    scale = rewriter.constant(model.graph, tensor(np.ones(scales, np.float32)), "s")
+    cast = rewriter.insert("Cast", [levels], {"to": TensorProto.FLOAT}, before=matmul)
+    product = rewriter.insert("Mul", [cast.outputs[0], scale], before=matmul)
+    rewriter.set_input(matmul, 1, product.outputs[0])
+    inference = Mock(wraps=infer_shapes)
+    monkeypatch.setattr("onnxpress.ir.analysis.cost.infer_shapes", inference)
+    meter.update(rewriter.journal, same_values=False)
+    assert inference.called is inferred
+    assert meter.cost() == cost(model)

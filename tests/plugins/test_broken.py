@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -31,6 +32,7 @@ UNUSABLE = {
     "def broken(:": "invalid syntax",
     "import sys; sys.exit(4)": "cannot be used",
     "raise RuntimeError('not today')": "not today",
+    "class Odd(BaseException): pass\nraise Odd('no Exception')": "Odd: no Exception",
     "Broken = 3": "is not a subclass of Pass",
     "def Broken(): pass": "is not a subclass of Pass",
     "import onnxpress as op\nclass Broken(op.Pass):\n    name = 'broken'": "is not a dataclass",
@@ -48,6 +50,10 @@ FAILING = {
     "ctx.rewriter.erase(next(graph.nodes))": "is still used",
     "while True: ctx.rewriter.set_attribute(next(graph.nodes), 'axis', 1)": "edits and does not stop",
     "while True: pass": "no sign of life for 0.5 s",
+    "raise SystemExit(0)": "SystemExit: 0",
+    "import sys; sys.exit('good bye')": "SystemExit: good bye",
+    "raise type('Odd', (BaseException,), {})('no Exception')": "Odd: no Exception",
+    "raise GeneratorExit": "GeneratorExit",
 }
 
 
@@ -113,3 +119,56 @@ def test_a_clash_names_both_owners(call):
     assert "onnxpress (onnxpress.passes.graph.fold:Fold)" in done.stderr
     assert "broken-plugin (broken_module:Broken)" in done.stderr
     assert call(code, "run", "m.onnx", "-p", "dce", "--quiet", name="fold").returncode == 0
+
+
+REFUSING = HEAD.replace("    def run", "    def __post_init__(self):\n        {code}\n    def run") + "        pass"
+
+
+@pytest.mark.parametrize("code", ["raise TypeError('bad day')", "1 / 0", "raise SystemExit(0)"])
+def test_an_error_while_a_pass_is_made_names_it(call, code):
+    done = call(REFUSING.format(code=code), "run", "m.onnx", "-p", "fold,broken")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+    assert "broken" in done.stderr.splitlines()[0]
+
+
+def test_an_interrupt_while_a_plugin_is_imported_is_an_interrupt(call):
+    assert call("raise KeyboardInterrupt", "run", "m.onnx", "-p", "broken").returncode == 130
+
+
+def test_what_a_plugin_prints_does_not_get_into_the_output(call):
+    """At import, when it is made, and when it runs: stdout carries only what was asked for."""
+    noisy = "print('import')\n" + REFUSING.format(code="print('made')").replace("        pass", "        print('run')")
+    listed = call(noisy, "passes", "--json")
+    assert listed.returncode == 0
+    assert "broken" in [one["name"] for one in json.loads(listed.stdout)]
+    assert "import" in listed.stderr
+    ran = call(noisy, "run", "m.onnx", "-p", "broken", "--quiet")
+    assert (ran.returncode, ran.stdout) == (0, "")
+    assert all(word in ran.stderr for word in ("import", "made", "run"))
+
+
+def test_a_warning_at_import_is_no_error(call):
+    done = call(
+        f"import warnings; warnings.warn('old')\n{HEAD}        pass", "run", "m.onnx", "-p", "broken", "--quiet"
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_two_plugins_that_clash_are_both_named_and_harm_no_other(call, tmp_path):
+    code = f"{HEAD}        pass"
+    info = tmp_path / "site" / "second_plugin-2.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: second-plugin\nVersion: 2.0\n")
+    (info / "entry_points.txt").write_text("[onnxpress.passes]\nbroken = second_module:Broken\n")
+    (tmp_path / "site" / "second_module.py").write_text(code)
+    done = call(code, "run", "m.onnx", "-p", "broken")
+    assert (done.returncode, done.stdout) == (2, "")
+    first = done.stderr.splitlines()[0]
+    assert "the pass name 'broken' belongs to " in first
+    assert "broken-plugin (broken_module:Broken)" in first
+    assert "second-plugin (second_module:Broken)" in first
+    listed = call(code, "passes")
+    assert listed.returncode == 0
+    assert listed.stderr.count("\n") == 1
+    assert call(code, "run", "m.onnx", "-p", "fold,dce", "--quiet").returncode == 0

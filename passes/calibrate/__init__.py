@@ -1,0 +1,1 @@
+"""Calibration: what activations are on sample data, observed in a stream."""

@@ -1,0 +1,80 @@
+"""Second moments of the inputs of a linear layer: all that a least-squares objective in its weights needs.
+
+For rows x of a layer y = x W the expected squared error of a change dW is trace(dW' E[x'x] dW): it is known from
+E[x'x] alone, whatever the number of samples, and so are ridge regression, SVD in the norm of the activations (SVD-LLM,
+Wang et al. 2024), GPTQ and OBS (Frantar et al. 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...ir.analysis.linear import Linear
+
+Array = np.ndarray[Any, np.dtype[Any]]
+ROWS = 8192
+"""Rows of one sample that are taken at most, evenly spaced."""
+_BLOCK = 2048
+
+
+class Moments:
+    """E[x'x] and E[x] of the rows that meet the matrices of `layer`, as sums over `count` rows.
+
+    `second` is float64 `[groups, k, k]`, `first` `[groups, k]`. Rows with NaN or Inf are left out and counted.
+    """
+
+    def __init__(self, layer: Linear, rows: int = ROWS) -> None:
+        self.layer = layer
+        self.rows = rows
+        self.count = 0
+        self.left_out = 0
+        self.first: NDArray[np.float64] = np.zeros((layer.groups, layer.k))
+        self.second: NDArray[np.float64] = np.zeros((layer.groups, layer.k, layer.k))
+
+    @staticmethod
+    def nbytes_for(layer: Linear) -> int:
+        """Bytes that the moments of a layer take."""
+        return 8 * layer.groups * layer.k * (layer.k + 1)
+
+    def update(self, array: Array) -> None:
+        """Take the rows of one sample into account."""
+        for rows in blocks(self.layer.rows(array), self.rows):
+            finite = np.isfinite(rows).all(axis=(0, 2))
+            self.left_out += int((~finite).sum())
+            kept = rows[:, finite]
+            self.count += kept.shape[1]
+            self.first += kept.sum(axis=1)
+            self.second += kept.swapaxes(1, 2) @ kept
+
+    def merge(self, other: Moments) -> None:
+        """Take over what another one has seen of the same layer."""
+        self.count += other.count
+        self.left_out += other.left_out
+        self.first += other.first
+        self.second += other.second
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """E[x], of shape [groups, k]; zero if nothing was seen."""
+        return self.first / max(1, self.count)
+
+    @property
+    def gram(self) -> NDArray[np.float64]:
+        """E[x'x], of shape [groups, k, k]; zero if nothing was seen."""
+        return self.second / max(1, self.count)
+
+    def squared_error(self, change: Array) -> NDArray[np.float64]:
+        """E[(x dW)^2] of every output, of shape [groups, n], for a change dW of the matrices `[groups, k, n]`."""
+        wide = np.asarray(change, np.float64)
+        return np.asarray(np.einsum("gkn,gkn->gn", wide, self.gram @ wide))
+
+
+def blocks(rows: Array, at_most: int) -> Iterator[NDArray[np.float64]]:
+    """At most so many of the rows `[groups, r, k]`, evenly spaced, in blocks that fit into a cache."""
+    rows = rows[:, :: max(1, -(-rows.shape[1] // at_most))]
+    for start in range(0, rows.shape[1], _BLOCK):
+        yield rows[:, start : start + _BLOCK].astype(np.float64)

@@ -1,0 +1,149 @@
+"""The stream: values of a model on the sample data, each handed to its observers and forgotten.
+
+One sample is in memory at a time, and of it at most so many bytes of values: more values are observed in several walks
+through the data. So memory does not grow with the number of samples, nor with that of the values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+
+from ...errors import UserError
+from ...ir import Backend, Model, Session, Value
+from ...ir.analysis.shapes import infer_shapes
+from ...ir.taps import tapped
+from ..manager.context import Context, Feed
+
+Array = np.ndarray[Any, np.dtype[Any]]
+MEMORY = 256 << 20
+"""Bytes of values of one sample that are held at a time."""
+_FIRST = 16
+"""Values that are run together before their sizes are known."""
+
+
+class Observer(Protocol):
+    """Takes note of a value, one array at a time; keeps none of them."""
+
+    def update(self, array: Array) -> None:
+        """The value in one sample; of a Loop or Scan, in all iterations, stacked."""
+        ...
+
+
+class PairObserver(Protocol):
+    """Takes note of what a value of one model and a value of another are in the same sample."""
+
+    def update(self, before: Array, after: Array) -> None:
+        """The two values in one sample."""
+        ...
+
+
+Observers = Mapping[Value, Sequence[Observer]]
+PairObservers = Mapping[tuple[Value, Value], Sequence[PairObserver]]
+
+
+def samples_of(ctx: Context, purpose: str) -> Iterable[Feed]:
+    """The sample data; UserError if there are none."""
+    if ctx.samples is None:
+        raise UserError(f"{purpose} needs sample data: give --data FILE.npz, or --data random for generated inputs")
+    return ctx.samples
+
+
+def observe(
+    ctx: Context,
+    observers: Observers,
+    *,
+    purpose: str,
+    memory: int = MEMORY,
+    samples: Iterable[Feed] | None = None,
+) -> list[Value]:
+    """Run the model of `ctx` on the sample data (or on `samples`) and hand the values to their observers.
+
+    Values inside bodies are handed over where they are computed; an array is empty where the branch is not taken, and
+    then not handed over. Returns the values that cannot be observed: those of functions, and what `tapped` leaves out.
+    UserError if there are no data, ExecutionError if a sample cannot be run.
+    """
+    feeds = samples_of(ctx, purpose) if samples is None else samples
+    copy, names = tapped(ctx.model, observers, ctx.shapes())
+    stream = _Stream(ctx, [copy], {(name,): observers[value] for value, name in names.items()}, memory)
+    stream.run(feeds, purpose)
+    return [value for value in observers if value not in names]
+
+
+def observe_pairs(
+    ctx: Context,
+    before: Model,
+    observers: PairObservers,
+    *,
+    purpose: str,
+    memory: int = MEMORY,
+    samples: Iterable[Feed] | None = None,
+) -> list[tuple[Value, Value]]:
+    """Run the model `before` and that of `ctx` side by side, and hand over values of both together.
+
+    Otherwise as `observe`. Both must take the same feeds.
+    """
+    feeds = samples_of(ctx, purpose) if samples is None else samples
+    first, old = tapped(before, (pair[0] for pair in observers), infer_shapes(before))
+    second, new = tapped(ctx.model, (pair[1] for pair in observers), ctx.shapes())
+    seen = {pair: each for pair, each in observers.items() if pair[0] in old and pair[1] in new}
+    stream = _Stream(ctx, [first, second], {(old[a], new[b]): each for (a, b), each in seen.items()}, memory)
+    stream.run(feeds, purpose)
+    return [pair for pair in observers if pair not in seen]
+
+
+_Names = tuple[str, ...]
+"""What is handed over together, by its name in each of the models."""
+
+
+class _Stream:
+    def __init__(self, ctx: Context, models: Sequence[Model], observers: Mapping[_Names, Any], memory: int) -> None:
+        self._ctx, self._models, self._observers, self._memory = ctx, models, observers, memory
+        self._sizes: dict[_Names, int] = {}
+
+    def run(self, feeds: Iterable[Feed], purpose: str) -> None:
+        """The first sample tells the sizes; the others go through the groups that fit."""
+        if self._ctx.backend is None:
+            raise UserError(f"{purpose} needs an executor")
+        keys = list(self._observers)
+        for start in range(0, len(keys), _FIRST):
+            self._walk(self._ctx.backend, keys[start : start + _FIRST], islice(iter(feeds), 1))
+        for group in self._ctx.progress.track(list(self._groups()), purpose):
+            self._walk(self._ctx.backend, group, islice(iter(feeds), 1, None))
+
+    def _walk(self, backend: Backend, keys: list[_Names], feeds: Iterator[Feed]) -> None:
+        wanted = [list(dict.fromkeys(names)) for names in zip(*keys, strict=True)]
+        sessions = [
+            backend.prepare(model, outputs=names, optimize=True)
+            for model, names in zip(self._models, wanted, strict=True)
+        ]
+        for feed in feeds:
+            self._ctx.progress.ticks += 1  # a sign of life
+            found = [_run(session, feed) for session in sessions]
+            for names in keys:
+                arrays = [np.asarray(values[name]) for values, name in zip(found, names, strict=True)]
+                self._sizes[names] = max(sum(array.nbytes for array in arrays), self._sizes.get(names, 0))
+                if all(array.size for array in arrays):
+                    for observer in self._observers[names]:
+                        observer.update(*arrays)
+
+    def _groups(self) -> Iterator[list[_Names]]:
+        """The values in as few groups as the memory allows, in order."""
+        group: list[_Names] = []
+        room = self._memory
+        for names in self._observers:
+            if group and self._sizes[names] > room:
+                yield group
+                group, room = [], self._memory
+            group.append(names)
+            room -= self._sizes[names]
+        if group:
+            yield group
+
+
+def _run(session: Session, feed: Feed) -> dict[str, Any]:
+    fed = {port.name for port in session.inputs}
+    return session.run({name: value for name, value in feed.items() if name in fed})

@@ -1,0 +1,96 @@
+"""Common subexpression elimination: what is computed twice is computed once.
+
+Two nodes are the same if they are pure, apply one operator with the same attributes to the same values (small constants
+count as the same if they are equal), and have the same outputs. Readers of the second read the first. A node of a body
+may be one that stands before it in a graph around it. The same operator on the same bits gives the same bits: EXACT.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from ...ir import Graph, Node, Value
+from ...ir.analysis.purity import Purity
+from ..manager.base import Effect, Pass
+from ..manager.context import Context
+from ..rewriting.driver import can_stand_for
+from .content import equal, probe
+
+_SMALL = 1024
+"""Bytes up to which constants are compared by what they hold; larger ones are one if `dedupe` made them one."""
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Cse(Pass):
+    """Compute once what is computed twice."""
+
+    name: ClassVar[str] = "cse"
+    effect: ClassVar[Effect] = Effect.EXACT
+    scope: ClassVar[Literal["graph", "model"]] = "model"
+
+    def run(self, graph: Graph, ctx: Context) -> None:
+        """One walk in the order of the nodes: readers of a merged node come after it."""
+        merger = _Merger(ctx, Purity(ctx.model))
+        for root in list(ctx.model.roots()):
+            merger.walk(root, ChainMap())
+        if merger.merged:
+            ctx.remarks.applied("nodes", f"{merger.merged} computed before already", rule="merge")
+        else:
+            ctx.remarks.missed("model", "nothing is computed twice")
+
+
+@dataclass
+class _Merger:
+    ctx: Context
+    purity: Purity
+    merged: int = 0
+    _constants: dict[Key, list[Value]] = field(default_factory=dict)
+
+    def walk(self, graph: Graph, known: ChainMap[Key, Node]) -> None:
+        """Merge in a graph; `known` has the nodes before it in the graphs around it."""
+        for node in graph.nodes:
+            for body in node.bodies:
+                self.walk(body, known.new_child())
+            if node.bodies or node.constant is not None or not node.inputs or not self.purity.is_pure(node):
+                continue
+            key = self._key(node)
+            first = known.get(key)
+            if first is None:
+                known[key] = node
+            elif self.ctx.selects(node) and not any(map(can_stand_for, node.outputs, first.outputs)):
+                self._merge(node, first)
+
+    def _merge(self, node: Node, first: Node) -> None:
+        rewriter = self.ctx.rewriter
+        with rewriter.apply("merge", node):
+            for old, new in zip(node.outputs, first.outputs, strict=True):
+                rewriter.replace(old, new)
+            rewriter.erase(node)
+        self.merged += 1
+
+    def _key(self, node: Node) -> Key:
+        attributes = tuple(
+            (name, attribute.proto.SerializeToString(deterministic=True))
+            if attribute.tensor is None
+            else (name, *(probe(attribute.tensor) or (id(attribute.tensor),)), attribute.tensor.digest())
+            for name, attribute in sorted(node.attributes.items())
+        )
+        outputs = tuple(bool(value.name) for value in node.outputs)
+        reads = tuple(None if value is None else self._canonical(value) for value in node.inputs)
+        return (node.domain, node.op_type, node.overload, attributes, outputs, reads)
+
+    def _canonical(self, value: Value) -> Value:
+        """The first of the small constants that are equal to `value`; else itself."""
+        tensor = value.const
+        key = None if tensor is None or tensor.nbytes > _SMALL else probe(tensor)
+        if tensor is None or key is None:
+            return value
+        candidates = self._constants.setdefault(key, [])
+        for one in candidates:
+            if one.const is not None and equal(one.const, tensor):
+                return one
+        candidates.append(value)
+        return value
