@@ -19,10 +19,12 @@ from ..graph import Graph
 from ..model import Model
 from ..node import Node
 from ..value import Value
+from .broadcasting import ImpossibleError, Open
 from .dims import Atoms, Dim
-from .elements import DECIDE, MAX_ELEMENTS, RANGES, RULES, Elements, Shape, array, elements_of, numbers
+from .element_rules import DECIDE, RULES, elements_of
+from .elements import MAX_ELEMENTS, RANGES, Elements, Shape, array, numbers
 from .equalities import equalities
-from .shape_rules import ImpossibleError, Open, shapes_of
+from .shape_rules import shapes_of
 from .shapes import Shapes
 
 MAX_TRIALS = 24

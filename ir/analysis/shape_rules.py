@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..node import Node
-from .dims import Dim, Unwieldy, bounds, divided, is_dimension, minus, plus, product, times
+from .broadcasting import Found, ImpossibleError, Open, broadcast
+from .dims import Dim, Unwieldy, bounds, divided, is_dimension, plus, product, times
 from .elements import Known, Shape, blank, items, numbers, slice_bounds
-
-Open = tuple[Dim | None, ...]
-"""A shape whose rank is known; None for a dimension that is not."""
-Found = Sequence[Open | None]
-
-
-class ImpossibleError(Exception):
-    """The node fails in every run in which it is reached."""
+from .layer_shapes import (
+    conv_shape,
+    gemm_shape,
+    global_pool_shape,
+    matmul_shape,
+    pool_shape,
+    recurrent_shape,
+)
 
 
 def names(text: str) -> frozenset[str]:
@@ -70,27 +71,6 @@ def shapes_of(node: Node, known: Known, opset: int) -> Found:
         return () if rule is None else rule(node, known)
     except (Unwieldy, IndexError, ValueError):
         return ()
-
-
-def broadcast(shapes: Sequence[Open | None]) -> Open | None:
-    """What shapes broadcast to together."""
-    found = [shape for shape in shapes if shape is not None]
-    if len(found) < len(shapes) or not found:
-        return None
-    rank = max(map(len, found))
-    rows = [(1,) * (rank - len(shape)) + tuple(shape) for shape in found]
-    return tuple(_joint(column) for column in zip(*rows, strict=True))
-
-
-def _joint(sizes: Sequence[Dim | None]) -> Dim | None:
-    """A size that is neither 1 nor unknown to be 1 decides; equal ones agree."""
-    others = [size for size in dict.fromkeys(sizes) if size != 1]
-    if not others:
-        return 1
-    decided = [size for size in others if isinstance(size, int)]
-    if len(decided) > 1:
-        raise ImpossibleError(f"{decided} do not broadcast")
-    return decided[0] if decided else others[0] if len(others) == 1 else None
 
 
 def _axis(axis: int, rank: int) -> int:
@@ -307,71 +287,6 @@ def _range(node: Node, known: Known) -> Found:
     return [(stop,)] if start == 0 and step == 1 and is_dimension(stop) else [(None,)]
 
 
-def _matmul(node: Node, known: Known) -> Found:
-    a, b = known.shape(node.input(0)), known.shape(node.input(1))
-    if not a or not b:
-        return ()
-    left: Open = a if len(a) > 1 else (1, *a)
-    right: Open = b if len(b) > 1 else (*b, 1)
-    outer = broadcast([left[:-2], right[:-2]]) or ()
-    return [(*outer, *(left[-2:-1] if len(a) > 1 else ()), *(right[-1:] if len(b) > 1 else ()))]
-
-
-def _gemm(node: Node, known: Known) -> Found:
-    a, b = known.shape(node.input(0)), known.shape(node.input(1))
-    rows = None if a is None else a[1 if node.attr("transA", 0) else 0]
-    columns = None if b is None else b[0 if node.attr("transB", 0) else 1]
-    return [(rows, columns)]
-
-
-def _conv(node: Node, known: Known) -> Found:
-    shape, weight = known.shape(node.input(0)), known.shape(node.input(1))
-    if shape is None or weight is None:
-        return ()
-    if len(shape) != len(weight):
-        raise ImpossibleError(f"{node.label} takes rank {len(weight)}, not {len(shape)}")
-    return [(shape[0], weight[0], *_windows(node, shape[2:], weight[2:]))]
-
-
-def _pool(node: Node, known: Known) -> Found:
-    shape, window = known.shape(node.input(0)), node.attr("kernel_shape")
-    if shape is None or window is None or len(shape) != len(window) + 2:
-        return ()
-    return [(*shape[:2], *_windows(node, shape[2:], window))] * len(node.outputs)
-
-
-def _windows(node: Node, sizes: Open, window: Sequence[Dim | None]) -> Open:
-    """The spatial sizes after a window of stride 1 has passed; others are left to onnx."""
-    rank = len(sizes)
-    strides, dilations = node.attr("strides") or [1] * rank, node.attr("dilations") or [1] * rank
-    pads = node.attr("pads") or [0] * 2 * rank
-    if node.attr("auto_pad", "NOTSET") != "NOTSET":
-        return (None,) * rank
-    result: list[Dim | None] = []
-    for place, (size, width) in enumerate(zip(sizes, window, strict=True)):
-        if size is None or not isinstance(width, int) or strides[place] != 1:
-            result.append(None)
-            continue
-        reach = dilations[place] * (width - 1)
-        result.append(minus(plus(size, pads[place] + pads[place + rank]), reach))
-    return tuple(result)
-
-
-def _global_pool(node: Node, known: Known) -> Found:
-    shape = known.shape(node.input(0))
-    return () if shape is None else [(*shape[:2], *[1] * (len(shape) - 2))]
-
-
-def _recurrent(node: Node, known: Known) -> Found:
-    shape, weight = known.shape(node.input(0)), known.shape(node.input(2))
-    if shape is None or node.attr("layout", 0):
-        return ()
-    hidden = node.attr("hidden_size", None if weight is None else weight[2])
-    directions = 2 if node.attr("direction", "forward") == "bidirectional" else 1
-    last = (directions, shape[1], hidden)
-    return [(shape[0], *last[:1], *last[1:]), last, last][: len(node.outputs)]
-
-
 def _list_of_rank(node: Node, known: Known) -> Found:
     shape = known.shape(node.input(0))
     if shape is None:
@@ -384,23 +299,23 @@ def _scalar(node: Node, known: Known) -> Found:
 
 
 RULES: dict[str, Callable[[Node, Known], Found]] = {
-    "AveragePool": _pool,
+    "AveragePool": pool_shape,
     "Concat": _concat,
     "ConstantOfShape": _from_elements(0),
-    "Conv": _conv,
+    "Conv": conv_shape,
     "Expand": _expand,
     "Flatten": _flatten,
-    "GRU": _recurrent,
+    "GRU": recurrent_shape,
     "Gather": _gather,
     "GatherElements": _of_second,
-    "Gemm": _gemm,
-    "GlobalAveragePool": _global_pool,
-    "GlobalMaxPool": _global_pool,
-    "LSTM": _recurrent,
-    "MatMul": _matmul,
-    "MaxPool": _pool,
+    "Gemm": gemm_shape,
+    "GlobalAveragePool": global_pool_shape,
+    "GlobalMaxPool": global_pool_shape,
+    "LSTM": recurrent_shape,
+    "MatMul": matmul_shape,
+    "MaxPool": pool_shape,
     "Pad": _pad,
-    "RNN": _recurrent,
+    "RNN": recurrent_shape,
     "Range": _range,
     "Reshape": _reshape,
     "Shape": _list_of_rank,

@@ -17,6 +17,7 @@ from ...ir.analysis.facts import Facts, branches_of
 from ...ir.analysis.purity import Purity
 from ..manager.sweep import erase_if_dead
 from .evaluate import HALF
+from .region import reads_of
 
 
 def inline_branch(
@@ -33,7 +34,7 @@ def inline_branch(
     other = branches[1 - taken]
     if not all(purity.is_pure(inner) for graph in other.walk_graphs() for inner in graph.nodes):
         return "the branch that is never taken holds random or unknown operators, which no pass removes"
-    problem = _rounds_at_its_border(node, branches[taken], dtype)
+    problem = _rounds_at_its_border(node, dtype)
     if problem is None:
         inline_body(node, branches[taken], {}, rewriter)
     return problem
@@ -51,7 +52,7 @@ def inline_loop(
         return "it stacks what its turns give"
     if not turns and not purity.is_pure(node):
         return "it holds random or unknown operators, which no pass removes"
-    problem = _rounds_at_its_border(node, body, dtype)
+    problem = _rounds_at_its_border(node, dtype)
     if problem is not None:
         return problem
     inputs = dict(zip(body.inputs[2:], (value for value in initial if value is not None), strict=True))
@@ -88,26 +89,14 @@ def turns_of(node: Node, numbers: Callable[[Value | None], list[int] | None]) ->
     return 0 if count[0] <= 0 else 1 if goes == [1] else None
 
 
-def _rounds_at_its_border(node: Node, body: Graph, dtype: Callable[[Value], int | None]) -> str | None:
-    reads = [value for value in node.inputs if value is not None]
-    across = [*(value for value in node.outputs if value.name), *reads, *captured_by(body)]
+def _rounds_at_its_border(node: Node, dtype: Callable[[Value], int | None]) -> str | None:
+    across = [*(value for value in node.outputs if value.name), *reads_of(node)]
     kinds = {dtype(value) for value in across if value.const is None}
     if kinds & set(HALF):
         return "half precision is rounded where the body ends, and might not be without it"
     if None in kinds and node.graph is not None and node.graph.is_function:
         return "types in functions are unknown (inline them first), and half precision is rounded where the body ends"
     return None
-
-
-def captured_by(body: Graph) -> list[Value]:
-    """The values around a body that it reads, each once."""
-    inside = dict.fromkeys(body.walk_graphs())
-    reads: dict[Value, None] = {}
-    for graph in inside:
-        for node in graph.nodes:
-            reads |= dict.fromkeys(value for value in node.inputs if value is not None)
-        reads |= dict.fromkeys(graph.outputs)
-    return [value for value in reads if value.graph not in inside]
 
 
 def inline_body(

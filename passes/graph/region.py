@@ -113,7 +113,7 @@ class Choice:
             node = part[index]
             if node not in self.nodes or -size != self._stored_bytes(node) or size == 0:
                 continue
-            reads = list(dict.fromkeys(_reads(node)))
+            reads = list(dict.fromkeys(reads_of(node)))
             before = self._cost_of(reads)
             growth += size + node_size(node)
             self._drop(node)
@@ -140,7 +140,7 @@ class Choice:
 
     def _drop(self, node: Node) -> None:
         del self.nodes[node]
-        for value in _reads(node):
+        for value in reads_of(node):
             if value in self._outside:
                 self._outside[value] += 1
 
@@ -173,7 +173,7 @@ def find_region(model: Model, selects: Callable[[Node], bool], blocked: set[Node
                 and selects(node)
                 and any(not value.is_dead for value in node.outputs)
                 and not any(value.pinned for value in node.outputs)
-                and all(map(is_constant, _reads(node)))
+                and all(map(is_constant, reads_of(node)))
                 and not _reads_attribute_of_function(node)
                 and purity.is_pure(node)
             ):
@@ -196,7 +196,7 @@ def closure(values: Iterable[Value], within: Iterable[Node]) -> list[Node]:
         node = todo.pop()
         if node is not None and node in allowed and node not in needed:
             needed.add(node)
-            todo.extend(value.producer for value in _reads(node))
+            todo.extend(value.producer for value in reads_of(node))
     return [node for node in order if node in needed]
 
 
@@ -206,7 +206,7 @@ def sources_of(nodes: Iterable[Node]) -> list[Value]:
     return list(dict.fromkeys(_sources(inside, inside)))
 
 
-def _reads(node: Node) -> list[Value]:
+def reads_of(node: Node) -> list[Value]:
     """Inputs of a node, and what its bodies capture from outside."""
     reads = [value for value in node.inputs if value is not None]
     if node.bodies:
@@ -223,7 +223,7 @@ def _reads_attribute_of_function(node: Node) -> bool:
 
 
 def _sources(nodes: Iterable[Node], inside: Mapping[Node, None]) -> Iterable[Value]:
-    return (value for node in nodes for value in _reads(node) if value.producer not in inside)
+    return (value for node in nodes for value in reads_of(node) if value.producer not in inside)
 
 
 def _obstacles(nodes: list[Node], sizes: Sizes) -> dict[Node, str]:
@@ -231,7 +231,7 @@ def _obstacles(nodes: list[Node], sizes: Sizes) -> dict[Node, str]:
     found: dict[Node, str] = {}
     for node in nodes:
         own = (_obstacle(sizes[value]) for value in node.outputs if value.name)
-        inherited = (found.get(value.producer, "") for value in _reads(node) if value.producer is not None)
+        inherited = (found.get(value.producer, "") for value in reads_of(node) if value.producer is not None)
         reason = next(filter(None, (*own, *inherited)), "")
         if reason:
             found[node] = reason
@@ -255,7 +255,7 @@ def _connected(choice: Choice) -> list[list[Node]]:
         return item
 
     for node in choice.nodes:
-        for value in _reads(node):
+        for value in reads_of(node):
             parent[find(value.producer if value.producer in choice.nodes else value)] = find(node)
     parts: dict[object, list[Node]] = {}
     for node in choice.nodes:

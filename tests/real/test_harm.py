@@ -113,4 +113,4 @@ def test_inside_a_branch_debug_ranks_it_first(run, vad, tmp_path):
     (place,) = found["places"]
     assert (place["node"], place["body"]) == (INSIDE, "If_0.then_branch")
     assert place["mechanism"].startswith("changed constant: ")
-    assert found["compared"] > 80
+    assert found["compared"] > 40  # of what is left of the branch once its own branches are gone
