@@ -14,6 +14,7 @@ import importlib.util
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -22,6 +23,7 @@ import onnx
 
 from ...errors import UserError, VerifyError
 from ...ir import Graph, Model, emit, lower, verify
+from ...ir.analysis.purity import Purity
 from ...ir.clone import Mapping as Copies
 from ...ir.proto import file_size
 from ..manager.base import Effect, Pass
@@ -60,7 +62,10 @@ class Onnxsim(Pass):
             return
         nodes = _count(ctx.model)
         before, size, checkpoint = measurements.outputs(), file_size(ctx.model), ctx.checkpoint()
+        impure = _impure(ctx.model)
         reason = _replace(ctx) or _fault(ctx.model, size)
+        if not reason and _impure(ctx.model) != impure:
+            reason = "random nodes or nodes of unknown operators are others"
         if not reason:
             judge, error = measurements.judge, measurements.since(before)
             broken = [judge.broken(error, {k: v}) for k, v in (("rel-l2", self.rel_l2), ("max-abs", self.max_abs))]
@@ -78,6 +83,13 @@ class Onnxsim(Pass):
 def _count(model: Model) -> int:
     """Nodes, Constants left out."""
     return sum(not node.is_op("Constant") for graph in model.walk_graphs() for node in graph.nodes)
+
+
+def _impure(model: Model) -> Counter[tuple[str, str]]:
+    """How often each operator stands in the model whose nodes no pass may add, remove or merge."""
+    purity = Purity(model)
+    nodes = (node for graph in model.walk_graphs() for node in graph.nodes)
+    return Counter((node.domain, node.op_type) for node in nodes if not purity.is_pure(node))
 
 
 def _why_not(ctx: Context) -> str:

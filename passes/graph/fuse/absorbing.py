@@ -74,11 +74,9 @@ def absorb_after(layer: Layer, affine: Affine) -> LayerPlan | str:
     before = layer.bias_of()
     if before is None:
         return f"the bias of {layer.node.label} is no constant along its channels"
-    weight: Tensor | None = None
-    if affine.scales:
-        weight = layer.scaled_out(affine.scale)
-        if reason := fault(layer.sizes_out(), affine.scale, weight.dtype, layer.weight_label):
-            return reason
+    weight = _scaled(layer, affine, layer.out)
+    if isinstance(weight, str):
+        return weight
     return _with_bias(layer, layer.node.inputs[0], weight, before * affine.scale + affine.shift, affine)
 
 
@@ -89,14 +87,20 @@ def absorb_before(layer: Layer, affine: Affine) -> LayerPlan | str:
         return f"{QUIET} zeros are padded after the addition"
     if before is None and affine.shifts:
         return f"the bias of {layer.node.label} is no constant along its channels"
-    weight: Tensor | None = None
-    if affine.scales:
-        weight = layer.scaled_in(affine.scale)
-        if reason := fault(layer.sizes_in(), affine.scale, weight.dtype, layer.weight_label):
-            return reason
+    weight = _scaled(layer, affine, layer.into)
+    if isinstance(weight, str):
+        return weight
     if not affine.shifts or before is None:
         return LayerPlan(layer, affine.x, weight, None, affine.consts)
     return _with_bias(layer, affine.x, weight, before + layer.applied_to(affine.shift), affine)
+
+
+def _scaled(layer: Layer, affine: Affine, axes: tuple[int, ...]) -> Tensor | str | None:
+    """The weight with the scale of a map along some of its axes, None if it scales nothing; or why it cannot be."""
+    if not affine.scales:
+        return None
+    reason = fault(layer.sizes(axes), affine.scale, layer.tensor.dtype, layer.weight_label)
+    return reason or layer.scaled(affine.scale, axes)
 
 
 def _with_bias(layer: Layer, x: Value | None, weight: Tensor | None, numbers: Array, affine: Affine) -> LayerPlan | str:

@@ -69,27 +69,16 @@ class Layer:
         found = self.y.of(tensor)
         return None if found is None else found * float(self.node.attr("beta", 1.0))
 
-    def scaled_out(self, scale: Array) -> Tensor:
-        """The weight for y times `scale` of shape (channels of y,) or (1,)."""
-        return scaled(self.tensor, self.view, self._factor(scale, self.out))
-
-    def scaled_in(self, scale: Array) -> Tensor:
-        """The weight that makes up for x without `scale` of shape (channels of x,) or (1,)."""
-        return scaled(self.tensor, self.view, self._factor(scale, self.into))
+    def scaled(self, scale: Array, axes: tuple[int, ...]) -> Tensor:
+        """The weight times `scale` along `out` or `into`, of shape (channels,) or (1,)."""
+        return scaled(self.tensor, self.view, self._factor(scale, axes))
 
     def _factor(self, numbers: Array, axes: tuple[int, ...]) -> Array:
         whole = np.broadcast_to(numbers, (prod(self.view[axis] for axis in axes),))
         return whole.reshape([size if axis in axes else 1 for axis, size in enumerate(self.view)])
 
-    def sizes_out(self) -> Array:
-        """The greatest absolute weight for each channel of y."""
-        return self._sizes(self.out)
-
-    def sizes_in(self) -> Array:
-        """The greatest absolute weight for each channel of x."""
-        return self._sizes(self.into)
-
-    def _sizes(self, axes: tuple[int, ...]) -> Array:
+    def sizes(self, axes: tuple[int, ...]) -> Array:
+        """The greatest absolute weight for each channel along `out` or `into`."""
         weight = np.abs(self.tensor.numpy()).reshape(self.view)
         rest = tuple(axis for axis in range(len(self.view)) if axis not in axes)
         found: Array = weight.max(axis=rest, initial=0).reshape(-1).astype(np.float64)

@@ -95,7 +95,7 @@ class _Padded(Plan):
     attributes: dict[str, Any]
 
     def cost(self, nodes: Sequence[Node]) -> int:
-        if any(use.user is not self.node for use in self.pad.outputs[0].uses):
+        if self.pad not in nodes:
             return 0  # nothing goes, and attributes are small
         longer = 28 if "count_include_pad" in self.attributes else 0
         longer += 12 + 2 * len(self.attributes["pads"]) if "pads" not in self.node.attributes else 0

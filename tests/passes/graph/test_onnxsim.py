@@ -97,6 +97,13 @@ def test_what_is_not_good_is_taken_back(monkeypatch, child, words):
     assert words in taken_back(monkeypatch, child)
 
 
+def test_random_nodes_stay():
+    text = "g (float[2] x) => (float[2] y) { r = RandomNormal <shape = [2]> () i = Identity(x) y = Relu(i) }"
+    after, report = run(model_of(text))
+    assert after == model_of(text)
+    assert "are others" in next(iter(report.remarks)).reason
+
+
 def test_a_function_that_changed(monkeypatch):
     text = """g (float[N] x) => (float[N] y) { y = local.f(x) }
         <domain: "local", opset_import: ["" : 17]> f (a) => (b) { b = Neg(a) }"""

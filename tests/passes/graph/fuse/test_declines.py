@@ -164,6 +164,12 @@ def test_a_shared_weight_is_not_copied():
     assert any("would grow" in reason and "w has other readers" in reason for reason in found)
 
 
+def test_a_scale_with_another_reader_stays():
+    text = f"""g (float[1,2,4,4] x) => (float[1,2,4,4] y, float[1,2,4,4] z) <{W}, float s = {{2}}> {{
+        c = Mul(x, s) y = Conv(c, w) z = Abs(c) }}"""
+    assert reasons(text) == ["nothing can be fused"]
+
+
 def test_a_weight_that_a_feed_can_override():
     text = f"g (float[1,2,4,4] x, {W}) => (float[1,2,4,4] y) <float s = {{2}}> {{ c = Conv(x, w) y = Mul(c, s) }}"
     assert any("a feed can override" in reason for reason in reasons(text))

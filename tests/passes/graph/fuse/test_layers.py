@@ -143,6 +143,16 @@ GOLDEN = {
             y = AveragePool <kernel_shape = [2, 2], pads = [1, 0, 0, 1], count_include_pad = 1> (x)
         }""",
     ),
+    "a scale that several layers read goes into each": (
+        f"""g (float[1,2,4,4] x) => (float[1,2,4,4] y, float[1,2,4,4] z)
+        <{W}, {BIG.replace(" w ", " u ")}, float s = {{2}}> {{
+            c = Mul(x, s) y = Conv(c, w) z = {PADDED} (c, u)
+        }}""",
+        f"""g (float[1,2,4,4] x) => (float[1,2,4,4] y, float[1,2,4,4] z)
+        <float[2,2,1,1] w = {{2, 4, 6, 8}}, {TWICE.replace(" w ", " u ")}> {{
+            y = Conv(x, w) z = {PADDED} (x, u)
+        }}""",
+    ),
     "a pointwise convolution behind another": (
         f"""g (float[1,2,4,4] x) => (float[1,1,4,4] y) <{W}, float[2] b = {{1, 2}}, float[1,2,1,1] u = {{1, 10}}> {{
             c = Conv(x, w, b) y = Conv(c, u)
