@@ -130,7 +130,9 @@ def test_pipelines_of_distributions():
     assert found.get("absent") is None
     with pytest.raises(UserError, match=r"pipeline 'wrong' of .* cannot be used: 3 is no text"):
         found.get("wrong")
-    with pytest.raises(UserError, match=r"pipeline 'broken' of .* cannot be used: ModuleNotFoundError: No module named"):
+    with pytest.raises(
+        UserError, match=r"pipeline 'broken' of .* cannot be used: ModuleNotFoundError: No module named"
+    ):
         found.get("broken")
     with pytest.raises(UserError, match=r"'twice' belongs to .* and to .*; remove one"):
         found.get("twice")
