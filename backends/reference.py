@@ -3,20 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, TypeProto, ValueInfoProto
+from onnx import ModelProto, NodeProto, TypeProto, ValueInfoProto
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
 from ..errors import ExecutionError
 from ..ir import Model, Port
 from ..ir.analysis.shapes import infer_shapes, shape_of
 from .excerpt import excerpt
-from .messages import walk_tensors
+from .messages import walk_inside, walk_tensors
 from .ort_words import plain
 from .skeleton import Skeleton, data_of
+
+
+class BatchNormalization(OpRun):
+    """What opsets 7 to 13 define at inference, where the evaluator (1.23) mixes in the statistics of the input."""
+
+    op_schema = onnx.defs.get_schema("BatchNormalization", 9, "")
+
+    def _run(
+        self,
+        x: Any,
+        scale: Any,
+        bias: Any,
+        mean: Any,
+        var: Any,
+        *,
+        epsilon: float,
+        momentum: float,
+        spatial: int = 1,
+    ) -> tuple[Any]:
+        if not spatial:
+            raise NotImplementedError("statistics of every place, not of every channel")
+        scale, bias, mean, var = (v.reshape(-1, *[1] * (x.ndim - 2)) for v in (scale, bias, mean, var))
+        return ((scale * (x - mean) / np.sqrt(var + epsilon) + bias).astype(x.dtype),)
+
+
+class Evaluator(ReferenceEvaluator):
+    """onnx's evaluator with that operator mended, in bodies and functions too."""
+
+    def _load_impl(self, node: NodeProto, input_types: TypeProto | None = None) -> Any:
+        if (node.domain, node.op_type) == ("", "BatchNormalization") and 7 <= self.opsets.get("", 0) < 14:
+            return BatchNormalization
+        return super()._load_impl(node, input_types)
 
 
 class ReferenceBackend:
@@ -45,8 +79,9 @@ class ReferenceBackend:
             weight = skeleton.weight_of(held.tensor)
             if weight is not None:
                 held.tensor.raw_data = bytes(data_of(weight))
+        adapt(skeleton.proto)
         try:
-            evaluator = ReferenceEvaluator(skeleton.proto)
+            evaluator = Evaluator(skeleton.proto)
         except Exception as error:
             raise ExecutionError(f"the reference evaluator refuses the model: {_line(error)}") from error
         unused = {value.name for value in model.graph.inputs} - {info.name for info in skeleton.proto.graph.input}
@@ -96,6 +131,34 @@ class ReferenceSession:
         except Exception as error:
             raise ExecutionError(f"the reference evaluator refuses the feed: {_line(error)}") from error
         return {name: _plain(value) for name, value in zip(names, values, strict=True)}
+
+
+def adapt(proto: ModelProto) -> None:
+    """Say in a message, in place, what the evaluator takes amiss in other words: outputs that a node leaves out, and
+    `ai.onnx`, the other name of the standard domain."""
+    _name_omitted_outputs(proto)
+    for owner in (proto, *proto.functions):
+        for entry in owner.opset_import:
+            if entry.domain == "ai.onnx":
+                entry.domain = ""
+    for graph in walk_inside(proto.graph, *proto.functions):
+        for node in graph.node:
+            if node.domain == "ai.onnx":
+                node.domain = ""
+
+
+def _name_omitted_outputs(proto: ModelProto) -> None:
+    """Give every output that a node leaves out a name that nobody reads.
+
+    The evaluator keeps such an output under the empty name, and would hand it to the nodes that leave out an input.
+    """
+    nodes = [node for graph in walk_inside(proto.graph, *proto.functions) for node in graph.node]
+    taken = {name for node in nodes for name in (*node.input, *node.output)}
+    fresh = (name for number in count() if (name := f"omitted_{number}") not in taken)
+    for node in nodes:
+        for slot, name in enumerate(node.output):
+            if not name:
+                node.output[slot] = next(fresh)
 
 
 def _declare_outputs(proto: ModelProto, model: Model) -> None:

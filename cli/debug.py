@@ -36,8 +36,9 @@ def command(
 ) -> None:
     """Rank the places of OUT by the error that is born there, on inputs that carry none, and name the mechanism.
 
-    Values of the main graphs correspond by name. `born` is the error of a place alone, `total` that with all that is
-    carried to it, `outputs` what the place alone costs the outputs; all are rel-l2, in the reference configuration.
+    Values correspond by name, and by structure where names were lost, in the bodies that each input executes too.
+    `born` is the error of a place alone, `total` that with all that is carried to it, `outputs` what the place alone
+    costs the outputs; all are rel-l2, in the reference configuration.
 
     Exit code 1 if the models cannot be compared.
     """
@@ -76,7 +77,10 @@ def command(
 def _show(found: Births, top: int, on: str) -> None:
     from .tables import show_table
 
-    click.echo(f"{found.compared} values correspond, {found.apart} lie between them; compared on {on}.")
+    renamed = f" ({found.renamed} by structure)" if found.renamed else ""
+    click.echo(f"{found.compared} values correspond{renamed}, {found.apart} lie between them; compared on {on}.")
+    if found.refuted:
+        click.echo(f"Not what they are called in IN, as numbers show: {', '.join(found.refuted)}.")
     if found.unjudged:
         click.echo(f"Not judged, since the region does not run alone: {', '.join(found.unjudged)}.")
     if not found.places:
@@ -93,4 +97,6 @@ def _row(rank: int, birth: Birth) -> tuple[Any, ...]:
 
     cost = "-" if birth.cost is None else error_text(birth.cost)
     errors = (error_text(birth.born), error_text(birth.total), cost)
-    return (str(rank), birth.value, birth.node, birth.op_type, *errors, birth.mechanism)
+    value = f"{birth.value} (was {birth.original})" if birth.original else birth.value
+    node = f"{birth.body}/{birth.node}" if birth.body else birth.node
+    return (str(rank), value, node, birth.op_type, *errors, birth.mechanism)

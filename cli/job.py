@@ -13,15 +13,19 @@ from .ir_printer import IrPrinter, printer_for
 from .options import pins_of, size_of
 
 if TYPE_CHECKING:
+    from ..api import PassManager
     from ..backends.interface import Pins
     from ..backends.metrics import Limit
     from ..errors import PassError
     from ..ir import Model
+    from ..passes.manager.instruments import Instrument
     from ..passes.manager.report import Report
     from ..passes.manager.runner import VerifyEach
     from ..passes.manager.text import Pipeline
     from .progress import Bars
+    from .question import Asked
     from .reproduce import Witness
+    from .supervise import Trail
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,17 @@ class Job:
         """Whether models go to stdout."""
         return self.printer is not None and self.printer.writes_stdout
 
-    def run(self, progress: Bars) -> tuple[Model, Report]:
-        """Read the model, run the pipeline over it, and time the result if that was asked for."""
-        from ..api import SAMPLES, PassManager, load
+    def run(self, progress: Bars, trail: Trail | None = None) -> tuple[Model, Report]:
+        """Read the model, run the pipeline over it, and time the result if that was asked for.
+
+        Crumbs on a `trail` tell a parent process where it is.
+        """
+        from ..api import load
         from ..errors import PassError
         from ..ir import clone_model
         from ..passes.manager.text import pass_text
         from .reproduce import Witness
+        from .supervise import Crumbs
 
         asked = self.request
         with progress.working("reading"):
@@ -84,19 +92,9 @@ class Job:
         self._check_targets(model)
         original = clone_model(model) if asked.timed else model
         witness = Witness()
-        manager = PassManager(
-            self.passes,
-            seed=asked.seed,
-            pins=self.pins,
-            progress=progress,
-            instruments=[witness, *([] if self.printer is None else [self.printer])],
-            verify_each=cast("VerifyEach", asked.verify_each),
-            budget=self.budget,
-            over_budget=cast("Literal['rollback', 'stop']", asked.over_budget),
-            idle_limit=_idle_limit(asked),
-            samples=asked.samples or SAMPLES,
-            provenance=asked.provenance,
-        )
+        crumbs = [] if trail is None else [Crumbs(trail)]
+        printers = [] if self.printer is None else [self.printer]
+        manager = self._manager([*crumbs, witness, *printers], progress)
         try:
             report = manager.run(model, data=asked.data or None)
         except PassError as error:
@@ -110,10 +108,40 @@ class Job:
                 report.extra["latency"] = self._latency(original, model)
         return model, report
 
-    def _leave_reproducer(self, error: PassError, witness: Witness, progress: Bars) -> None:
-        """Add to the error which distribution the pass is of, if it is another's, and where a reproducer lies."""
+    def rerun(self, instrument: Instrument, progress: Bars) -> None:
+        """Run the pipeline over the model once more, for an instrument."""
+        from ..api import load
+
+        self._manager([instrument], progress).run(load(self.request.source), data=self.request.data or None)
+
+    def _manager(self, instruments: Sequence[Instrument], progress: Bars) -> PassManager:
+        from ..api import SAMPLES, PassManager
+
+        asked = self.request
+        return PassManager(
+            self.passes,
+            seed=asked.seed,
+            pins=self.pins,
+            progress=progress,
+            instruments=instruments,
+            verify_each=cast("VerifyEach", asked.verify_each),
+            budget=self.budget,
+            over_budget=cast("Literal['rollback', 'stop']", asked.over_budget),
+            idle_limit=_idle_limit(asked),
+            samples=asked.samples or SAMPLES,
+            provenance=asked.provenance,
+        )
+
+    def asked(self) -> Asked:
+        """What a reproducer needs to know of the request."""
         from ..api import SAMPLES
         from .question import Asked
+
+        one = self.request
+        return Asked(one.source, "", "", one.data, one.shapes, one.values, one.seed, one.samples or SAMPLES)
+
+    def _leave_reproducer(self, error: PassError, witness: Witness, progress: Bars) -> None:
+        """Add to the error which distribution the pass is of, if it is another's, and where a reproducer lies."""
         from .reproduce import leave_reproducer, others_owner
 
         asked = self.request
@@ -122,13 +150,10 @@ class Job:
         error.args = (words,)
         if asked.reproducer is None:
             return
-        question = Asked(
-            asked.source, "", "", asked.data, asked.shapes, asked.values, asked.seed, asked.samples or SAMPLES
-        )
         folder = leave_reproducer(
             error,
             witness,
-            question,
+            self.asked(),
             asked.reproducer,
             synthetic=asked.synthetic_weights,
             progress=progress,

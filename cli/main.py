@@ -40,13 +40,15 @@ def onnxpress(ctx: click.Context, debug: bool) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line on `args` (default: the process's) and return its exit code."""
-    settings = Settings(debug=os.environ.get("ONNXPRESS_DEBUG", "") not in ("", "0"))
+    settings = Settings(debug=os.environ.get("ONNXPRESS_DEBUG", "") not in ("", "0"), is_process=args is None)
     try:
         code = _run(list(sys.argv[1:] if args is None else args), settings)
         sys.stdout.flush()
     except BrokenPipeError:
         _forget_stdout()
-        return _BROKEN_PIPE
+        code = _BROKEN_PIPE
+    if settings.at_end is not None:
+        settings.at_end()
     return code
 
 

@@ -20,6 +20,10 @@ class Settings:
 
     debug: bool = False
     """Whether a failure shows its traceback."""
+    is_process: bool = False
+    """Whether the call is all that the process is there for."""
+    at_end: Callable[[], None] | None = None
+    """What to call when the call came to its end, successful or not."""
 
 
 def debug_option(command: F) -> F:

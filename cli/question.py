@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from ..backends.interface import Pins
     from ..ir import Model
     from ..passes.debug.condition import Condition, Finding
-    from ..passes.debug.lab import Feeds, Lab
+    from ..passes.debug.lab import Ending, Feeds, Lab
     from ..passes.debug.reduce import Reduction
     from ..passes.manager.base import Pass
     from ..passes.manager.judging import Judge
     from .progress import Bars
 
-_CHILD = "import sys; from onnxpress.cli.main import main; sys.exit(main())"
+_CHILD = "import sys; from onnxpress.cli.main import main; code = main(sys.argv[1:]); print({!r}); sys.exit(code)"
+_AT_THE_END = "onnxpress: at the end"
 
 
 @dataclass(frozen=True)
@@ -120,16 +121,17 @@ def make_lab(seed: int, progress: Bars, *, idle_limit: float | None = None) -> L
         samples: Sequence[Mapping[str, Any]] = feeds or ({},)
         return Judge(model, backend, samples=samples, source="the feeds", seed=seed, at_most=len(samples))
 
-    def apart(model: Model, passes: Sequence[Pass], feeds: Feeds) -> int:
+    def apart(model: Model, passes: Sequence[Pass], feeds: Feeds) -> Ending:
         return run_apart(model, passes, feeds, seed)
 
     return Lab(backend, judge, apart, seed=seed, idle_limit=idle_limit, progress=progress)
 
 
-def run_apart(model: Model, passes: Sequence[Pass], feeds: Feeds, seed: int) -> int:
-    """Run `onnxpress run` in a process of its own, which sees the modules that this one sees; its exit code."""
+def run_apart(model: Model, passes: Sequence[Pass], feeds: Feeds, seed: int) -> Ending:
+    """Run `onnxpress run` in a process of its own, which sees the modules that this one sees."""
     from ..api import save
     from ..passes.debug.inputs import inputs_npz
+    from ..passes.debug.lab import Ending
     from ..passes.manager.text import pass_text
 
     with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
@@ -140,7 +142,8 @@ def run_apart(model: Model, passes: Sequence[Pass], feeds: Feeds, seed: int) -> 
             data.write_bytes(stored)
         given = ["--data", str(data)] if stored is not None else []
         text = ",".join(map(pass_text, passes))
-        command = [sys.executable, "-P", "-c", _CHILD, "run", str(path), "-p", text, "--quiet", "--seed", str(seed)]
+        call = [sys.executable, "-P", "-c", _CHILD.format(_AT_THE_END), "run", str(path), "-p", text]
+        command = [*call, "--quiet", "--no-reproducer", "--seed", str(seed)]
         modules = os.pathsep.join(filter(None, sys.path))
         done = subprocess.run(
             [*command, *given],
@@ -149,7 +152,7 @@ def run_apart(model: Model, passes: Sequence[Pass], feeds: Feeds, seed: int) -> 
             capture_output=True,
             check=False,
         )
-    return done.returncode
+    return Ending(done.returncode, done.stdout.rstrip().endswith(_AT_THE_END.encode()))
 
 
 def check_slice(output: Path, others: Sequence[Path]) -> None:

@@ -15,6 +15,8 @@ from .options import debug_option
 if TYPE_CHECKING:
     from ..errors import PassError
     from ..ir import Model
+    from ..passes.debug.failure import Failure
+    from ..passes.debug.lab import Feeds, Lab
     from ..passes.debug.reproducer import Reproducer
     from ..passes.manager.base import Pass
     from ..passes.manager.text import Pipeline
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from .question import Asked
 
 _PATH = click.Path(path_type=Path)
+_TRIALS, _DEATH_TRIALS = 200, 100
+"""Models that are tried at most; where the process dies each trial is a process."""
 
 
 @click.command("reproduce", short_help="Run a reproducer, which a failing pass left.")
@@ -36,6 +40,8 @@ def command(folder: Path) -> int:
     from ..passes.debug.reproducer import read_reproducer
 
     kept = read_reproducer(folder)
+    if kept.failure.is_death:
+        return _run_apart(folder, kept)
     found = _run(folder, kept)
     for line in _other_versions(kept):
         click.echo(line, err=True)
@@ -47,6 +53,31 @@ def command(folder: Path) -> int:
         click.echo(f"not reproduced: it fails in another way: {seen.message}; it was: {kept.failure.message}")
         return 1
     click.echo(f"reproduced: {seen.message}")
+    return 0
+
+
+def _run_apart(folder: Path, kept: Reproducer) -> int:
+    """The same for a failure that ends the process: it runs in another one."""
+    from ..api import load, samples_for
+    from ..backends import default_backend
+    from ..backends.interface import Pins
+    from ..passes.debug.reproducer import INPUTS, MODEL
+    from .question import run_apart
+
+    passes, model = _passes(kept), load(folder / MODEL)
+    feeds: Feeds = ()
+    if (folder / INPUTS).is_file() and (kept.gives_data or kept.measured):
+        feeds = tuple(samples_for(model, str(folder / INPUTS), default_backend(), Pins(), kept.seed))
+    ending = run_apart(model, passes, feeds, kept.seed)
+    for line in _other_versions(kept):
+        click.echo(line, err=True)
+    if ending.came_to_end:
+        click.echo(f"not reproduced: the run comes to its end, with {ending.kind}; it was: {kept.failure.message}")
+        return 1
+    if ending.kind != kept.failure.kind:
+        click.echo(f"not reproduced: {ending.kind} ended the process; it was: {kept.failure.message}")
+        return 1
+    click.echo(f"reproduced: {kept.failure.message}")
     return 0
 
 
@@ -128,11 +159,16 @@ class Witness(Instrument):
 
 def others_owner(error: PassError) -> str:
     """The distribution, with its version, that a failed pass is of; empty if that is onnxpress itself, or unknown."""
-    from ..passes.debug.reproducer import owner_of
     from ..passes.manager.base import Pass
 
-    failed = error.failed_pass
-    owners = owner_of(failed) if isinstance(failed, Pass) else {}
+    return owner_of_others(error.failed_pass) if isinstance(error.failed_pass, Pass) else ""
+
+
+def owner_of_others(pass_: Pass) -> str:
+    """The same for a pass."""
+    from ..passes.debug.reproducer import owner_of
+
+    owners = owner_of(pass_)
     return ", ".join(f"{name} {version}" for name, version in owners.items() if name != "onnxpress")
 
 
@@ -147,32 +183,42 @@ def leave_reproducer(
     idle_limit: float | None,
 ) -> Path | None:
     """Write a reproducer of a failed run below `parent`; None, and a line on stderr that says why, if there is none."""
+    from ..passes.debug.failure import Failure
+    from .question import make_lab
+
+    if witness.seen is None:
+        return None
+    failure, lab = Failure.of(error), make_lab(asked.seed, progress, idle_limit=idle_limit)
+    left = leave(failure, *witness.seen, asked, parent, lab, synthetic=synthetic)
+    if isinstance(left, Path):
+        return left
+    click.echo(f"onnxpress: no reproducer: {left}", err=True)
+    return None
+
+
+def leave(
+    failure: Failure, pass_: Pass, model: Model, asked: Asked, parent: Path, lab: Lab, *, synthetic: bool
+) -> Path | str:
+    """Write a reproducer of a pass that failed on a model below `parent`; words that say why if there is none."""
     from .. import __version__
     from ..api import save
     from ..backends.ort import versions
     from ..errors import OnnxpressError
-    from ..passes.debug.failure import Failure
     from ..passes.debug.reproducer import Case, reduce_case, write_reproducer
     from .options import pins_of
-    from .question import feeds_of, make_lab
+    from .question import feeds_of
 
-    if witness.seen is None:
-        return None
-    pass_, model = witness.seen
-    lab = make_lab(asked.seed, progress, idle_limit=idle_limit)
     try:
         feeds = feeds_of(model, asked, pins_of(asked.shapes, asked.values), lab)
     except OnnxpressError:
         feeds = ()  # a model that does not run has none; the pass may fail all the same
-    case = Case(pass_, model, Failure.of(error), feeds, gives_data=bool(asked.data) and bool(feeds))
-    found = reduce_case(case, lab, synthetic=synthetic)
+    case = Case(pass_, model, failure, feeds, gives_data=bool(asked.data) and bool(feeds))
+    found = reduce_case(case, lab, synthetic=synthetic, trials=_DEATH_TRIALS if failure.is_death else _TRIALS)
     if found is None:
-        click.echo("onnxpress: no reproducer: the pass does not fail again on the same model", err=True)
-        return None
+        return "the pass does not fail again on the same model"
     reduction, measured = found
     facts = {"onnxpress": __version__, **versions()}
     try:
         return write_reproducer(parent, case, reduction, measured=measured, seed=asked.seed, versions=facts, save=save)
     except OSError as problem:
-        click.echo(f"onnxpress: no reproducer: {problem}", err=True)
-        return None
+        return str(problem)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .ir_printer import EVERY, MOMENTS
-from .options import debug_option, input_options, samples_option
+from .options import Settings, debug_option, input_options, samples_option
 
 if TYPE_CHECKING:
     from ..passes.manager.report import Report
-    from .job import Job
+    from .job import Job, Request
+    from .supervise import Trail
 
 _PATH = click.Path(path_type=Path)
 _PRINTS = tuple(f"--print-ir-{moment}" for moment in MOMENTS)
@@ -133,39 +134,41 @@ def command(
 
     The table and the remarks go to stderr. Nothing is written unless all passes succeed and the result runs as IN does.
     """
-    from .job import Request, plan
+    from .job import Request
+
+    prints = (print_ir_before, print_ir_after, print_ir_changed, print_ir_failed)
+    request = Request(
+        source,
+        pipeline,
+        output,
+        in_place,
+        data,
+        shapes,
+        values,
+        seed,
+        samples,
+        budget,
+        over_budget,
+        verify_each,
+        pass_timeout,
+        report,
+        timed,
+        dict(zip(MOMENTS, prints, strict=True)),
+        print_ir_dir,
+        print_ir_diff,
+        external_above,
+        None if no_reproducer else reproducer or (output.parent if output is not None else Path()),
+        synthetic_weights,
+        provenance,
+    )
+    trail = _supervised(request, quiet=quiet)
+    from .job import plan
     from .progress import bars
     from .report_tables import show_report, show_statistics, show_timing
 
-    prints = (print_ir_before, print_ir_after, print_ir_changed, print_ir_failed)
-    job = plan(
-        Request(
-            source,
-            pipeline,
-            output,
-            in_place,
-            data,
-            shapes,
-            values,
-            seed,
-            samples,
-            budget,
-            over_budget,
-            verify_each,
-            pass_timeout,
-            report,
-            timed,
-            dict(zip(MOMENTS, prints, strict=True)),
-            print_ir_dir,
-            print_ir_diff,
-            external_above,
-            None if no_reproducer else reproducer or (output.parent if output is not None else Path()),
-            synthetic_weights,
-            provenance,
-        )
-    )
+    job = plan(request)
     with bars(quiet=quiet or job.prints_models) as progress:
-        model, found = job.run(progress)
+        model, found = job.run(progress, trail)
     if not quiet:
         show_report(found, remarks=remarks)
     if timing:
@@ -175,6 +178,26 @@ def command(
     job.write(model, found)
     if not quiet:
         click.echo(_last_line(job, found), err=True)
+
+
+def _supervised(request: Request, *, quiet: bool) -> Trail | None:
+    """Go on in a child process, and return the trail that it leaves; the parent waits, and ends here. None where the
+    call shares the process with others, or cannot be supervised."""
+    from .supervise import Trail, can_supervise, supervise
+
+    settings = click.get_current_context().find_object(Settings)
+    if settings is None or not settings.is_process or not can_supervise():
+        return None
+    trail = Trail()
+    death = supervise(trail)
+    if death is None:
+        settings.at_end = trail.end
+        return trail
+    if death.came_to_end and death.code >= 0:
+        raise click.exceptions.Exit(death.code)
+    from .death import report_death
+
+    raise click.exceptions.Exit(report_death(death, trail.read()[1], request, quiet=quiet))
 
 
 def _last_line(job: Job, report: Report) -> str:

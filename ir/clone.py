@@ -32,11 +32,11 @@ def clone_graph(graph: Graph, parent: Node | None, mapping: Mapping) -> Graph:
     """A copy of `graph` in which every value of `mapping` is replaced; the values of the copy are added to it."""
     copy = Graph(graph.name, graph.source, parent)
     for value in graph.inputs:
-        made = _clone_value(value, copy, mapping)
+        made = clone_value(value, copy, mapping)
         made._is_input = True
         copy._inputs.append(made)
     for position, value in enumerate(graph.initializers):
-        made = mapping[value] if value.is_input else _clone_value(value, copy, mapping)
+        made = mapping[value] if value.is_input else clone_value(value, copy, mapping)
         made._tensor = value.tensor
         copy._initializers[made] = position
     for node in graph.nodes:
@@ -53,7 +53,7 @@ def clone_graph(graph: Graph, parent: Node | None, mapping: Mapping) -> Graph:
 def clone_node(node: Node, graph: Graph, mapping: Mapping) -> Node:
     """A copy of `node` at the end of `graph`, its inputs and the values that its bodies capture mapped."""
     inputs = [None if value is None else mapping.get(value, value) for value in node.inputs]
-    outputs = [_clone_value(value, graph, mapping) for value in node.outputs]
+    outputs = [clone_value(value, graph, mapping) for value in node.outputs]
     attributes: dict[str, Attribute] = {}
     copy = Node(
         node.op_type,
@@ -82,7 +82,8 @@ def clone_node(node: Node, graph: Graph, mapping: Mapping) -> Node:
     return copy
 
 
-def _clone_value(value: Value, graph: Graph, mapping: Mapping) -> Value:
+def clone_value(value: Value, graph: Graph, mapping: Mapping) -> Value:
+    """A value of the same name and declaration in `graph`, with no producer and no uses yet."""
     made = Value(value.name, graph)
     made._info = value._info
     made.pinned = value.pinned

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .negatives import check_variants as check_variants
     from .strategies import models as models
     from .strategies_feeds import feeds as feeds
+    from .strategies_options import passes as passes
 
 _LAZY = {
     "BrokenPromiseError": "check",
@@ -26,6 +27,7 @@ _LAZY = {
     "impure_nodes": "impure",
     "model_of": "golden",
     "models": "strategies",
+    "passes": "strategies_options",
 }
 __all__ = sorted(_LAZY)
 

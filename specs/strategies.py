@@ -7,6 +7,8 @@ and the few that neither onnxruntime nor onnx's reference evaluator runs are for
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypothesis import assume
 from hypothesis import strategies as st
 from onnx import ModelProto, ValueInfoProto, helper
@@ -15,9 +17,11 @@ from . import strategies_control as control
 from . import strategies_math as math
 from . import strategies_shapes as shapes
 from .strategies_impure import IMPURE_BLOCKS
+from .strategies_patterns import PATTERNS
 from .strategies_scope import BOOL, DOUBLE, FLOAT, FLOAT16, INT64, Draw, Names, Scope, Shape, World
 from .validity import fault_of
 
+Block = Callable[[Scope], None]
 _LAYERS = (math.matmul, math.gemm, math.conv, math.embedding, math.lstm)
 _MATH = (
     math.unary,
@@ -48,8 +52,8 @@ _SHAPES = (
     shapes.strings,
     shapes.narrow,
 )
-_BODIES = (control.branch, control.loop, control.scan)
-_FUNCTIONS = (control.call,)
+_BODIES: tuple[Block, ...] = (control.branch, control.loop, control.scan)
+_FUNCTIONS: tuple[Block, ...] = (control.call,)
 
 _INPUTS: tuple[tuple[int, Shape], ...] = (
     (FLOAT, (2, 3)),
@@ -72,7 +76,7 @@ _INPUTS: tuple[tuple[int, Shape], ...] = (
 def models(
     draw: Draw,
     *,
-    opsets: tuple[int, int] = (8, 24),
+    opsets: tuple[int, int] = (7, 24),
     max_steps: int = 6,
     bodies: bool = True,
     functions: bool = True,
@@ -86,11 +90,15 @@ def models(
     """
     opset = draw(st.integers(*opsets))
     ir_version = draw(st.sampled_from((10, 8, 3) if opset > 20 else (8, 10, 3, 4, 7)))
-    families = [_LAYERS] * 4 + [_MATH, _SHAPES] if large else [_MATH, _SHAPES, _MATH, _SHAPES, _LAYERS]
-    families += [_BODIES] * (bodies and opset >= 9) + [_FUNCTIONS] * (functions and opset >= 9)
+    families: list[tuple[Block, ...]] = (
+        [_LAYERS] * 4 + [_MATH, _SHAPES]
+        if large
+        else [_MATH, _SHAPES, PATTERNS, _MATH, _SHAPES, PATTERNS, _LAYERS, PATTERNS]
+    )
+    families += [_BODIES] * 2 * (bodies and opset >= 9) + [_FUNCTIONS] * 2 * (functions and opset >= 9)
     families += [IMPURE_BLOCKS] * 2 * impure
     real = draw(st.sampled_from((FLOAT, FLOAT, FLOAT16, FLOAT, FLOAT)))
-    world = World(draw, opset, ir_version, families, (control.by_attribute,), real, draw(st.booleans()), large)
+    world = World(draw, opset, ir_version, families, (control.by_attribute,), real, large)
     scope = Scope(world, Names())
     for dtype, shape in draw(st.lists(st.sampled_from(_INPUTS), min_size=1, max_size=3)):
         scope.input(real if dtype == FLOAT else dtype, shape)

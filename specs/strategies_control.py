@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 from onnx import AttributeProto, FunctionProto, NodeProto, defs, helper
 
+from .strategies_patterns import stored_again
 from .strategies_scope import BOOL, FLOAT, FUNCTION_DOMAIN, INT64, Names, Scope, Signature, Var
 
 
@@ -78,6 +79,8 @@ def _body(scope: Scope, names: Names, *, run: bool = True) -> Scope:
         in_function=scope.in_function,
     )
     if run:
+        if scope.world.chance(25):
+            stored_again(body)
         body.steps(2)
     return body
 
@@ -118,7 +121,8 @@ def _define(scope: Scope) -> None:
     signature = Signature(proto, tuple(inputs), tuple(outputs), refs)
     world.functions.append(signature)
     world.domains.add(FUNCTION_DOMAIN)
-    _call(scope, signature, operands)
+    for _ in range(scope.choose((2, 1))):
+        _call(scope, signature, operands)
 
 
 def _call(scope: Scope, signature: Signature, operands: Sequence[Var | None]) -> None:

@@ -104,7 +104,7 @@ def clip(scope: Scope) -> None:
     if scope.opset < 11:
         scope.node("Clip", [x], [(scope.real, x.shape)], {"max": 0.5})
     else:
-        low = None if scope.world.omits_inputs else scope.operand(scope.real, ())
+        low = None if scope.draw(st.booleans()) else scope.operand(scope.real, ())
         scope.node("Clip", [x, low, scope.operand(scope.real, ())], [(scope.real, x.shape)])
 
 
@@ -196,12 +196,11 @@ def lstm(scope: Scope) -> None:
     weight, recurrence = scope.operand(scope.real, (1, 8, 4)), scope.operand(scope.real, (1, 8, 2))
     batch = x.shape[1]
     last = (scope.real, (1, batch, 2))
-    if scope.world.omits_inputs:
-        start = scope.operand(*last) if isinstance(batch, int) else None
-        every = (scope.real, (x.shape[0], 1, batch, 2))
-        scope.node("LSTM", [x, weight, recurrence, None, None, start], [every, last], {"hidden_size": 2})
-    else:
-        scope.node("LSTM", [x, weight, recurrence], [None, last], {"hidden_size": 2})
+    every = (scope.real, (x.shape[0], 1, batch, 2)) if scope.draw(st.booleans()) else None
+    inputs: list[Var | None] = [x, weight, recurrence]
+    if scope.draw(st.booleans()):
+        inputs += [None, None, scope.operand(*last) if isinstance(batch, int) else None]
+    scope.node("LSTM", inputs, [every, last], {"hidden_size": 2})
 
 
 def embedding(scope: Scope) -> None:

@@ -78,14 +78,13 @@ class World:
     """Blocks for the bodies of functions that have attributes."""
     real: int = FLOAT
     """The floating-point type that most of the model computes in."""
-    omits_inputs: bool = True
-    """Whether optional inputs are left out, else outputs are: never both, as onnx's reference evaluator (1.23) reads
-    the output without a name where an input is left out."""
     large: bool = False
     """Whether layers have weights above a kilobyte."""
     functions: list[Signature] = field(default_factory=list)
     domains: set[str] = field(default_factory=set)
     symbols: int = 0
+    arrays: list[Any] = field(default_factory=list)
+    """The elements of every constant so far."""
 
     def symbol(self) -> str:
         """A dimension that nobody else has."""
@@ -229,6 +228,7 @@ class Scope:
     def store(self, array: Any, *, forms: Sequence[str] = ()) -> Var:
         """A constant of these elements, in one of `forms` (in functions always as a Constant node); default: any."""
         array = np.asarray(array)
+        self.world.arrays.append(array)
         made = to_tensor(array, raw=self.names.count % 3 != 0)
         dtype, shape = made.data_type, tuple(made.dims)
         form = self.choose(forms or self._forms(array))

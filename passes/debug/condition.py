@@ -6,7 +6,7 @@
 | `fails`, `fails=TEXT` | a pass fails, or leaves an unsound graph (TEXT is part of the message) |
 | `invalid` | onnx's checker refuses the result, but not the input |
 | `refused` | the executor refuses the result, but not the input |
-| `crash` | the process that runs the pipeline and its result is ended by a signal |
+| `crash` | the process that runs the pipeline and its result is ended, by a signal or by itself, before they are done |
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..manager.base import Pass
 from ..manager.judging import Judge
 from ..manager.units import read_float
 from .failure import Failure
-from .lab import Feeds, Lab, decides_by_measuring
+from .lab import Ending, Feeds, Lab, decides_by_measuring
 
 KINDS = ("fails", "invalid", "refused", "crash")
 _METRIC = re.compile(r"([^<>=\s]+)\s*([<>])\s*(\S+)")
@@ -121,7 +121,7 @@ class Condition:
     def examine(self, model: Model, feeds: Feeds) -> Finding:
         """Whether it holds of `model`, which is left as it is, and what was seen."""
         if self.when.kind == "crash":
-            return _crash(self.lab.run_apart(model, self.passes, feeds))
+            return _crash(self.lab.run_apart(model, self.passes, feeds), self.failure)
         needs_judge = self.measured or decides_by_measuring(self.passes)
         judge = self.lab.judge(model, feeds) if needs_judge or self._compares else None
         if judge is not None and judge.unmeasured and self._compares:
@@ -170,10 +170,12 @@ class Condition:
         return Finding(True, words)
 
 
-def _crash(code: int) -> Finding:
-    if code < 0:
-        return Finding(True, f"signal {-code} ends the process")
-    return Finding(False, f"the process ends by itself, with exit code {code}")
+def _crash(ending: Ending, failure: Failure | None) -> Finding:
+    if ending.came_to_end:
+        return Finding(False, f"the run comes to its end, with {ending.kind}")
+    if failure is not None and failure.kind != ending.kind:
+        return Finding(False, f"{ending.kind} ends the process, and not {failure.kind}")
+    return Finding(True, f"{ending.kind} ends the process")
 
 
 def _invalid(model: Model, result: Model) -> Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from types import TracebackType
+from typing import ClassVar
 
 from ...errors import PassError
 from ..manager import watchdog
@@ -18,6 +19,9 @@ class Failure:
     The place is `module:function:line`, of the last frame that lies in the package of the pass; of a pass that gave no
     sign of life it is the watchdog that stopped it, wherever it was.
     """
+
+    DEATH: ClassVar[str] = "the process"
+    """The place of a failure that ended the process; its kind is that of the `Ending`."""
 
     pass_: str
     kind: str
@@ -34,6 +38,11 @@ class Failure:
         name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
         text = pass_text(pass_) if isinstance(pass_, Pass) else ""
         return cls(text, name, _place(cause.__traceback__, package), " ".join(str(error).split()))
+
+    @property
+    def is_death(self) -> bool:
+        """Whether it ended the process."""
+        return self.place == self.DEATH
 
     @property
     def is_stuck(self) -> bool:

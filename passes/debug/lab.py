@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,8 +17,31 @@ Feeds = Sequence[Feed]
 """Inputs of a model, one mapping for each run; none at all where nothing is run."""
 JudgeOf = Callable[[Model, Feeds], Judge]
 """Makes the judge of a model on given feeds."""
-RunApart = Callable[[Model, Sequence[Pass], Feeds], int]
-"""Runs a pipeline over a model in a process of its own; its exit code, negative where a signal ended it."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a process that ran a pipeline ended: its exit code, negative where a signal did it, and whether the run was
+    done."""
+
+    code: int
+    came_to_end: bool
+
+    @property
+    def kind(self) -> str:
+        """What ended it: the name of a signal, or an exit code."""
+        return f"exit code {self.code}" if self.code >= 0 else _signal_name(-self.code)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+RunApart = Callable[[Model, Sequence[Pass], Feeds], Ending]
+"""Runs a pipeline over a model, and the result, in a process of its own."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...errors import ExecutionError
 from ...ir import Backend, Model, Node, Value
 from ...ir.dtypes import is_float, name_of, numpy_dtype
+from ...ir.straighten import Straight
 
 Array = NDArray[Any]
 
@@ -30,9 +31,9 @@ class Place:
     found: Any
 
 
-def explain(place: Place, result: Model, backend: Backend) -> str:
+def explain(place: Place, first: Straight, second: Straight, backend: Backend) -> str:
     """The mechanism in words; `unknown` where nothing can be told."""
-    found = [*_overflow(place), *_activations(place), *_weights(place, result, backend), *_operators(place)]
+    found = [*_overflow(place), *_activations(place), *_weights(place, first, second, backend), *_operators(place)]
     return "; ".join(found) or "unknown"
 
 
@@ -83,21 +84,23 @@ def _saturation(node: Node, fed: Array) -> str:
     return f"rounding: steps of {float(scale.reshape(())):.3g}"
 
 
-def _weights(place: Place, result: Model, backend: Backend) -> Iterator[str]:
-    """What became of the weights of the node."""
+def _weights(place: Place, first: Straight, second: Straight, backend: Backend) -> Iterator[str]:
+    """What became of the weights of the node, constants or computed from constants."""
     original = place.before.producer
     node = next((n for n in place.nodes if original is not None and n.op_type == original.op_type), None)
     if original is None or node is None:
         return
     for slot, old in enumerate(original.inputs):
         new = node.input(slot)
-        before = None if old is None or old.const is None else old.const.numpy()
-        if before is None or new is None or before.dtype.kind != "f":
+        if old is None or new is None:
             continue
-        after = _evaluated(new, result, backend)
+        before = _evaluated(old, first.model, backend)
+        if before is None or before.dtype.kind != "f":
+            continue
+        after = _evaluated(new, second.model, backend)
         if after is None or after.shape != before.shape or np.array_equal(before, after):
             continue
-        yield _of_weight(old.name if old is not None else "", before, after, is_stored=new.const is not None)
+        yield _of_weight(first.name(old).label, before, after, is_stored=new.const is not None)
 
 
 def _of_weight(name: str, before: Array, after: Array, *, is_stored: bool) -> str:

@@ -73,6 +73,8 @@ def owner_of(pass_: Pass) -> dict[str, str]:
 def reduce_case(case: Case, lab: Lab, *, synthetic: bool = False, trials: int = 200) -> tuple[Reduction, bool] | None:
     """The smallest model on which the pass fails in the same way, and whether errors must be measured for it; None if
     it does not fail again."""
+    if case.failure.is_death:
+        return _reduce_death(case, lab, Plan(trials, synthetic, lab.seed))
     if case.failure.is_stuck:
         lab = replace(lab, idle_limit=min(STUCK, lab.idle_limit or STUCK))
     for measured in (False, True) if case.feeds else (False,):
@@ -84,6 +86,16 @@ def reduce_case(case: Case, lab: Lab, *, synthetic: bool = False, trials: int = 
         found = reduce_model(case.model, feeds, condition.holds, lab.backend, lab.progress, plan)
         if found is not None:
             return found, measured
+    return None
+
+
+def _reduce_death(case: Case, lab: Lab, plan: Plan) -> tuple[Reduction, bool] | None:
+    """The same where the process ended: every trial is a process, which makes its inputs if it is given none."""
+    condition = Condition(When("crash"), [case.pass_], lab, failure=case.failure)
+    for feeds in (case.feeds,) if case.gives_data or not case.feeds else ((), case.feeds):
+        found = reduce_model(case.model, feeds, condition.holds, lab.backend, lab.progress, plan)
+        if found is not None:
+            return found, bool(feeds)
     return None
 
 

@@ -15,7 +15,8 @@ class LocalBound:
     For `form="linear"` (y = x W, convolutions too): abs(dy_j) <= per_channel[j] * max(abs(x)), with
     per_channel[j] = sum_i abs(dW_ij); `axis` is the axis of y that j runs along. For `form="table"` (rows read from a
     table): abs(dy) <= max(per_channel), with the largest error of each row along `axis` of the table. For
-    `form="weight"` (no closed form behind it, as in a recurrent layer): abs(dW) <= per_channel along `axis` of W.
+    `form="weight"` (no closed form behind it, as in a recurrent layer): abs(dW) <= per_channel along `axis` of W. For
+    `form="absolute"`: abs(dy) <= per_channel along `axis` of y, whatever the input.
 
     `graph` and `value` say which value is meant (y, the rows, or the decoded W), `weight` is the name of W.
     `per_channel` is a float64 array of shape (channels,); of shape (1,) it holds for all channels, whatever `axis` is.

@@ -10,6 +10,7 @@ from onnxpress.backends.ort import OrtBackend
 from onnxpress.backends.reference import ReferenceBackend
 from onnxpress.errors import ExecutionError
 from onnxpress.ir import Backend, Model, Port
+from onnxpress.specs import model_of
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
@@ -91,6 +92,43 @@ def test_refusals_are_one_line() -> None:
     )  # fmt: skip
     with pytest.raises(ExecutionError, match=r"the reference evaluator refuses the model: .*NoSuchOperator"):
         ReferenceBackend().prepare(model_from(unknown))
+
+
+OMITTING = {
+    "main": "{ , h = Split (x) y = Clip (h, , high) }",
+    "body": """{ y = If (b) <
+        then_branch = one () => (float[1] y1) { , h1 = Split (x) y1 = Clip (h1, , high) },
+        else_branch = two () => (float[1] y2) { y2 = Identity (high) }> }""",
+    "function": """{ y = local.f (x, high) }
+        <domain: "local", opset_import: ["" : 17]> f (x, high) => (y) { , h = Split (x) y = Clip (h, , high) }""",
+}
+
+
+@pytest.mark.parametrize("place", OMITTING)
+def test_an_omitted_output_is_not_read_as_an_omitted_input(place: str) -> None:
+    """The evaluator keeps both under the empty name: the lower limit would be 5."""
+    model = model_from(model_of(f"g (float[2] x, float high, bool b) => (float[1] y) {OMITTING[place]}"))
+    feed = {"x": np.float32([5, -1]), "high": np.float32(9), "b": np.array(True)}
+    session = ReferenceBackend().prepare(model)
+    assert session.run({port.name: feed[port.name] for port in session.inputs})["y"].tolist() == [-1]
+
+
+def test_the_standard_domain_has_two_names() -> None:
+    proto = model_of("g (float[2] x) => (float[2] y) { z = Neg (x) y = Abs (z) }")
+    proto.opset_import[0].domain = proto.graph.node[1].domain = "ai.onnx"
+    assert ReferenceBackend().prepare(model_from(proto)).run({"x": np.float32([1, -2])})["y"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("opset", [7, 9, 13, 15])
+def test_batch_normalization_is_at_inference_in_every_opset(opset: int) -> None:
+    """Within a rounding of what onnxruntime gives: the statistics of the input play no part."""
+    text = "g (float[2,3,4] x, float[3] s, float[3] b, float[3] m, float[3] v) => (float[2,3,4] y) {"
+    model = model_from(model_of(text + " y = BatchNormalization (x, s, b, m, v) }", opset=opset))
+    rng = np.random.default_rng(0)
+    feed = {port: rng.uniform(1, 2, 3).astype(np.float32) for port in "sbmv"}
+    feed["x"] = rng.standard_normal((2, 3, 4)).astype(np.float32)
+    found, expected = (backend.prepare(model).run(feed)["y"] for backend in (ReferenceBackend(), OrtBackend()))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_one_configuration() -> None:

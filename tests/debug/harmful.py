@@ -62,7 +62,7 @@ class Spoil(op.Pass):
     effect: ClassVar[op.Effect] = op.Effect.EXACT
     idempotent: ClassVar[bool] = False
 
-    how: Literal["behind", "alone", "hang", "kill", "break", "refuse"] = op.option("alone", "the way")
+    how: Literal["behind", "alone", "hang", "kill", "exit", "break", "refuse"] = op.option("alone", "the way")
     by: float = op.option(1.3, "the factor")
 
     def run(self, graph: Graph, ctx: op.Context) -> None:
@@ -80,6 +80,8 @@ class Spoil(op.Pass):
                 pass
         elif self.how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        elif self.how == "exit":
+            os._exit(0)
         elif self.how == "break":  # an attribute that the operator does not have
             with ctx.rewriter.apply("break", at):
                 ctx.rewriter.set_attribute(at, "colour", 1)

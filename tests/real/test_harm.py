@@ -1,4 +1,4 @@
-"""A harmful pass in the middle of a pipeline on PP-OCRv4 rec: found, taken back, and ranked first."""
+"""A harmful pass in the middle of a pipeline: found, taken back, and ranked first, in bodies too."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ from .conftest import published_model
 
 GUILTY = "p2o.Conv.16"
 AT = ("--shape", "x=1x3x48x320")
+INSIDE = "If_0_then_branch__Inline_0__/encoder/2/reparam_conv/Conv"
+"""A node in the branch that silero_vad takes at 16 kHz."""
+AT_16_KHZ = ("--value", "sr=16000", "--shape", "input=1x576", "--shape", "state=2x1x128")
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,14 @@ class Stretch(op.Pass):
 
     name: ClassVar[str] = "stretch"
     effect: ClassVar[op.Effect] = op.Effect.LEARNED
+    scope: ClassVar[Any] = "graph"
     idempotent: ClassVar[bool] = False
 
     def run(self, graph: Graph, ctx: op.Context) -> None:
         for node in graph.nodes:
             weight = node.input(1)
             if node.is_op("Conv") and weight is not None and weight.tensor is not None and len(weight.uses) == 1:
-                factor = np.float32(1.3 if node.label == GUILTY else 1)
+                factor = np.float32(1.3 if node.label in (GUILTY, INSIDE) else 1)
                 with ctx.rewriter.apply("stretch", node):
                     ctx.rewriter.set_tensor(weight, tensor((weight.tensor.numpy() * factor).astype(np.float32)))
 
@@ -88,3 +92,25 @@ def test_debug_ranks_it_first(run, rec, tmp_path):
     assert places[0]["node"] == GUILTY
     assert places[0]["mechanism"].startswith("weight quantization: ")
     assert places[0]["born"] > 2 * places[1]["born"]
+
+
+@pytest.fixture(scope="module")
+def vad() -> Path:
+    return published_model("silero_vad")
+
+
+def test_inside_a_branch_it_is_bisected_to_the_node(run, vad):
+    asked = ("-p", "fold,dce,stretch,dce", "--when", "rel-l2>1e-3", *AT_16_KHZ)
+    found: dict[str, Any] = json.loads(run("bisect", vad, *asked, "--json"))
+    assert (found["pass"], found["position"], found["rule"], found["node"]) == ("stretch", 3, "stretch", INSIDE)
+    assert found["slice_nodes"] == 1
+
+
+def test_inside_a_branch_debug_ranks_it_first(run, vad, tmp_path):
+    harmed = tmp_path / "harmed.onnx"
+    run("run", vad, "-p", "fold,dce,stretch,dce", *AT_16_KHZ, "-o", harmed)
+    found = json.loads(run("debug", vad, harmed, *AT_16_KHZ, "--json", "--samples", "1"))
+    (place,) = found["places"]
+    assert (place["node"], place["body"]) == (INSIDE, "If_0.then_branch")
+    assert place["mechanism"].startswith("changed constant: ")
+    assert found["compared"] > 80

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -78,6 +78,33 @@ def constant_depth(model: ModelProto, depth: int) -> bool:
     return max(depths.values(), default=0) >= depth
 
 
+def follows(model: ModelProto, first: str, second: str) -> bool:
+    """Whether a node of one operator reads what one of another gives, both in the main graph."""
+    made = {name for node in model.graph.node if node.op_type == first for name in node.output}
+    return any(node.op_type == second and made.intersection(node.input) for node in model.graph.node)
+
+
+def repeats(items: Iterable[object]) -> bool:
+    return any(count > 1 for count in Counter(items).values())
+
+
+def contents(graph: GraphProto) -> list[bytes]:
+    """The elements of the constants of a graph that have a shape."""
+    held = [*graph.initializer, *(a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute)]
+    return [reads(t).tobytes() for t in held if t.data_type == TensorProto.FLOAT and len(t.dims) and 0 not in t.dims]
+
+
+def equal_constants_around(model: ModelProto) -> bool:
+    outer, *inner = (set(contents(graph)) for graph in graphs_of(model.graph))
+    return any(outer & one for one in inner)
+
+
+def reads_constant(model: ModelProto, op_type: str, slot: int) -> bool:
+    constants = {tensor.name for tensor in model.graph.initializer} - {info.name for info in model.graph.input}
+    constants |= {name for node in model.graph.node if node.op_type == "Constant" for name in node.output}
+    return any(node.op_type == op_type and node.input[slot] in constants for node in model.graph.node)
+
+
 def dense_tensors(model: ModelProto) -> Iterator[TensorProto]:
     yield from model.graph.initializer
     yield from (a.t for node in nodes_of(model.graph) for a in node.attribute if a.HasField("t"))
@@ -133,11 +160,35 @@ KINDS: dict[str, Callable[[ModelProto], bool]] = {
     "value_info": lambda m: bool(m.graph.value_info),
     "omitted outputs": lambda m: any("" in n.output for n in nodes_of(m.graph)),
     "omitted inputs": lambda m: any("" in n.input for n in nodes_of(m.graph)),
+    "omitted outputs and inputs": lambda m: (
+        any("" in n.output for n in nodes_of(m.graph)) and any("" in n.input for n in nodes_of(m.graph))
+    ),
     "sequences": has("SequenceConstruct"),
     "constant regions of three steps": lambda m: constant_depth(m, 3),
     "the other name of the standard domain": lambda m: m.opset_import[0].domain == "ai.onnx",
+    "opset 7": lambda m: m.opset_import[0].version == 7,
     "opset 8": lambda m: m.opset_import[0].version == 8,
     "opset 24": lambda m: m.opset_import[0].version == 24,
+    "a convolution that is normalized": lambda m: follows(m, "Conv", "BatchNormalization"),
+    "a product that is scaled": lambda m: follows(m, "MatMul", "Mul"),
+    "a linear layer that is shifted": lambda m: follows(m, "Gemm", "Add"),
+    "a normalization spelled out": lambda m: follows(m, "Sqrt", "Div"),
+    "GELU spelled out": lambda m: follows(m, "Div", "Erf"),
+    "SiLU spelled out": lambda m: follows(m, "Sigmoid", "Mul"),
+    "Transpose and back": lambda m: follows(m, "Transpose", "Transpose"),
+    "Unsqueeze and back": lambda m: follows(m, "Unsqueeze", "Squeeze"),
+    "Cast and back": lambda m: follows(m, "Cast", "Cast"),
+    "Identity twice": lambda m: follows(m, "Identity", "Identity"),
+    "Pad": has("Pad"),
+    "the same node twice": lambda m: repeats((n.op_type, *n.input) for n in m.graph.node if n.op_type == "Exp"),
+    "equal constants": lambda m: repeats(contents(m.graph)),
+    "equal constants in a body and around it": equal_constants_around,
+    "a function called twice": lambda m: repeats(n.op_type for n in m.graph.node if n.domain == "local"),
+    "If of a constant": lambda m: reads_constant(m, "If", 0),
+    "Loop of constant length": lambda m: reads_constant(m, "Loop", 0),
+    "If in If": lambda m: any(
+        inner.op_type == "If" for n in m.graph.node if n.op_type == "If" for g in bodies_of(n) for inner in g.node
+    ),
     "RandomNormal": has("RandomNormal"),
     "Bernoulli": has("Bernoulli"),
     "Multinomial": has("Multinomial"),

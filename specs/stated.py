@@ -1,0 +1,87 @@
+"""The local bounds that a pass reports, as numbers for a value of one run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from ..ir import Model, Node, Value
+from ..passes.manager.bounds import LocalBound
+from .trace import Key, Record, Slot, slot_of
+
+FORMS = ("linear", "table", "weight", "absolute")
+
+
+class Stated:
+    """Bounds by the value that they speak of. UserError if one is of a form that is not known here."""
+
+    def __init__(self, before: Model, record: Record, bounds: Sequence[LocalBound]) -> None:
+        self._record = record
+        self._bounds: defaultdict[tuple[str, str], list[LocalBound]] = defaultdict(list)
+        for bound in bounds:
+            if bound.form not in FORMS:
+                known = ", ".join(FORMS)
+                raise UserError(f"{bound.by}: nobody knows bounds of the form {bound.form!r} ({known}): give bound=")
+            self._bounds[bound.graph, bound.value].append(bound)
+        self._nodes = {
+            (graph.label, value.name): node
+            for graph in before.walk_graphs()
+            for node in graph.nodes
+            for value in node.outputs
+        }
+        self.slots: set[Slot] = {
+            slot_of(key) for key, label in record.labels.items() if (label, key[1]) in self._bounds
+        }
+        """Where bounds are stated."""
+
+    def bound(self, key: Key, value: Any) -> Any:
+        """How far a value may move: None if nothing is stated, infinity if its inputs are not finite."""
+        place = (self._record.labels[key], key[1])
+        if place not in self._bounds:
+            return None
+        return sum(self._limit(bound, key, np.asarray(value)) for bound in self._bounds[place])
+
+    def _limit(self, bound: LocalBound, key: Key, value: Any) -> Any:
+        if bound.form == "table":
+            return np.full(value.shape, bound.per_channel.max(initial=0))
+        along = _along(bound, value.shape)
+        if bound.form != "linear":
+            return along
+        largest = self._largest(bound, key)
+        return along * largest if np.isfinite(largest) else np.full(value.shape, np.inf)
+
+    def _largest(self, bound: LocalBound, key: Key) -> float:
+        """max abs(x) over the operand that is not the weight: the one that varies, or the other than the named one."""
+        node = self._nodes.get((bound.graph, bound.value))
+        operands = [value for value in (node.inputs[:2] if node is not None else ()) if value is not None]
+        free = [value for value in operands if self._record.varies(key[0], value.name)]
+        if len(free) != 1:
+            free = [value for value in operands if not _reads(value, bound.weight)] or operands
+        arrays = [np.asarray(self._record.find(key[0], value.name)) for value in free]
+        sizes = [float(np.abs(array.astype(np.float64)).max(initial=0)) for array in arrays]
+        return max((np.inf if np.isnan(size) else size for size in sizes), default=np.inf)
+
+
+def _along(bound: LocalBound, shape: tuple[int, ...]) -> Any:
+    if bound.per_channel.size == 1:
+        return np.full(shape, bound.per_channel.reshape(()))
+    ending = tuple(np.moveaxis(np.empty(shape, bool), bound.axis, -1).shape)
+    return np.moveaxis(np.broadcast_to(bound.per_channel, ending), -1, bound.axis)
+
+
+def _reads(value: Value, name: str) -> bool:
+    """Whether a value is called so or computed from one that is."""
+    todo, seen = [value], set[Node]()
+    while todo:
+        one = todo.pop()
+        if one.name == name:
+            return True
+        node = one.producer
+        if node is not None and node not in seen:
+            seen.add(node)
+            todo += [read for read in node.inputs if read is not None]
+    return False
