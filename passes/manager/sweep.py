@@ -43,8 +43,8 @@ def _released(edits: Iterable[Edit]) -> list[Value]:
 
 
 def _remove(value: Value, rewriter: Rewriter, purity: Purity) -> None:
-    if value.graph is None or not value.is_dead:
-        return
+    if value.graph is None or value.graph.root.owner is None or not value.is_dead:
+        return  # it is gone, alone or with the body that it is in
     if value.producer is not None:
         erase_if_dead(value.producer, rewriter, purity)
     elif value.is_initializer and not value.is_input:
