@@ -203,7 +203,9 @@ def concats(h: Here) -> str:
         return unary(h)
     axis = h.axis(h.rank)
     inner = h.node("Concat", *[h.x] * h.choose((1, 2)), axis=axis)
-    return h.node("Concat", *h.choose(([inner], [inner, h.x], [h.x, inner, h.x])), axis=h.choose((axis, axis, 0)))
+    if h.draw(st.booleans()):
+        return h.node("Concat", *h.choose(([inner], [inner, inner])), axis=h.axis(h.rank))
+    return h.node("Concat", *h.choose(([inner], [inner, h.x], [h.x, inner, h.x])), axis=axis)
 
 
 def split(h: Here) -> str:
