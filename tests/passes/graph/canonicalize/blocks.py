@@ -250,6 +250,9 @@ BLOCKS: tuple[Block, ...] = (
     slices, pad, grows, concats, split, reductions, reduces_nothing, gather,
 )  # fmt: skip
 
+VIEWS = (unary, cast, reshape, flatten, squeezes, squeeze_all)
+"""Blocks that keep the elements: integers may be sizes, of which the model says something elsewhere."""
+
 
 def _types(model: ModelProto) -> dict[str, TypeProto]:
     inferred = shape_inference.infer_shapes(model).graph
@@ -285,7 +288,8 @@ def with_blocks(draw: Callable[[st.SearchStrategy[Any]], Any]) -> ModelProto:
         if type_ is None or not type_.tensor_type.HasField("shape") or not draw(st.booleans()):
             return
         here = Here(draw, name, type_.tensor_type.elem_type, _shape(type_), opset)
-        made = draw(st.sampled_from(BLOCKS))(here)
+        block = draw(st.sampled_from(BLOCKS))
+        made = block(here)
         try:
             found = _types(_prefix(proto, [*nodes, *here.ops], made)).get(made)
         except shape_inference.InferenceError:
@@ -293,7 +297,8 @@ def with_blocks(draw: Callable[[st.SearchStrategy[Any]], Any]) -> ModelProto:
         if found is None or not found.tensor_type.HasField("shape"):
             return
         nodes.extend(here.ops)
-        if (found.tensor_type.elem_type, _shape(found)) == (here.dtype, here.shape):
+        is_same = (found.tensor_type.elem_type, _shape(found)) == (here.dtype, here.shape)
+        if is_same and (here.dtype in FLOATS or block in VIEWS):
             renamed[name] = made
         else:
             sizes = [None] * len(_shape(found))
