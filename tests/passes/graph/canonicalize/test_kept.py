@@ -16,6 +16,12 @@ KEPT = {
     "zero minus x": ("int64[N] x", "y = Sub (c, x)", "int64 c = {0}", 17),
     "one to the x": ("float[N] x", "y = Pow (c, x)", "float c = {1}", 17),
     "half precision": ("float16[N] x", "a = Abs (x) b = Identity (a) y = Neg (b)", "", 17),
+    "what stands between conversions from and to half precision": (
+        "float16[N] x",
+        "p = Exp (x) a = Cast <to = 1> (p) b = Identity (a) c = Cast <to = 10> (b) y = Cast <to = 1> (c)",
+        "",
+        17,
+    ),
     "a slice from the end": (
         "float[4] x",
         "a = Slice (x, s, e) y = Neg (a)",
