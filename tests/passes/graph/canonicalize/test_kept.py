@@ -60,6 +60,12 @@ KEPT = {
         17,
     ),
     "a reshape of open sizes": ("float[N, M] x", "a = Reshape (x, t) y = Neg (a)", "int64[2] t = {-1, 3}", 17),
+    "a reshape that copies a size that was not there": (
+        "float[N, 6] x",
+        "a = Reshape (x, s) b = Reshape (a, t) y = Neg (b)",
+        "int64[3] s = {2, -1, 3}, int64[2] t = {0, -1}",
+        17,
+    ),
     "a squeeze of an open size": ("float[N] x", "a = Squeeze (x) y = Neg (a)", "", 17),
     "an unsqueeze elsewhere": (
         "float[N, 1, 1, M] x",
