@@ -177,7 +177,8 @@ def can_stand_for(old: Value, new: Value) -> str:
     for use in old.uses:
         if isinstance(use.user, Graph):
             graph = use.user
-            if new.graph is not graph or new.is_input or new.is_initializer:
+            is_constant = new.is_initializer or (new.producer is not None and new.producer.is_op("Constant"))
+            if new.graph is not graph or new.is_input or is_constant:
                 return f"{QUIET} an output cannot be an input or a constant"
             if new in graph.outputs or new.pinned:
                 return f"{QUIET} two outputs cannot be one value"

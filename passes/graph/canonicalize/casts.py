@@ -10,10 +10,10 @@ from onnx import TensorProto
 
 from ...rewriting.pattern import op, var
 from ...rewriting.rule import Builder, Match, Results, Rule
-from .facts import NO, merger, removal
+from .facts import NO, merger, removal, was_half
 
 _T = TensorProto
-_BITS = {
+_BITS: dict[int, tuple[int, int]] = {
     _T.BOOL: (0, 1),
     _T.UINT8: (0, 8),
     _T.UINT16: (0, 16),
@@ -25,12 +25,14 @@ _BITS = {
     _T.INT64: (1, 63),
 }
 """Of integers: whether they have a sign, and how many bits beside it."""
-_FRACTION = {_T.FLOAT: 24, _T.DOUBLE: 53}
+_FRACTION: dict[int, int] = {_T.FLOAT: 24, _T.DOUBLE: 53}
 """Of floats: the bits of integers that they hold exactly."""
 
 
 def keeps_all(source: int | None, to: int | None) -> bool:
     """Whether a conversion gives different numbers for different numbers, each the same number."""
+    if source is None or to is None:
+        return False
     if source in _BITS and to in _BITS:
         (sign, bits), (sign_to, bits_to) = _BITS[source], _BITS[to]
         return sign <= sign_to and bits <= bits_to
@@ -42,7 +44,7 @@ def keeps_all(source: int | None, to: int | None) -> bool:
 def _guard(match: Match) -> str:
     source, middle = match.types.dtype(match["x"]), match.node("first").attr("to")
     to = match.root.attr("to")
-    if not keeps_all(source, middle) or to not in (*_BITS, *_FRACTION):
+    if not keeps_all(source, middle) or to not in (*_BITS, *_FRACTION) or was_half(match["x"], match):
         return NO
     if middle in _FRACTION and to in _BITS and to != _T.BOOL and not keeps_all(source, to):
         return NO  # from floats to integers: only what is in their range is defined

@@ -2,12 +2,14 @@
 
 Half precision is left alone. onnxruntime computes most of it in float, and whether it rounds between two operators
 depends on which operators stand between them, so that taking one out may change bits. Where a type is unknown (in
-functions it is) it may be half precision.
+functions it is) it may be half precision. What stands between conversions from and to half precision stays too: side by
+side onnxruntime drops them, and a rounding with them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeGuard
 
 import numpy as np
 from onnx import TensorProto
@@ -33,7 +35,8 @@ def removal(name: str, pattern: Call, guard: Guard, *, since: int = 1, until: in
 
     def holds(match: Match) -> str:
         new = stand(match)
-        return _untouchable(match) or guard(match) or _misfit(match.root.outputs[0], new)
+        old = match.root.outputs[0]
+        return _untouchable(match) or guard(match) or _misfit(old, new) or _joins_casts(old, new, match)
 
     def build(match: Match, b: Builder) -> Results:
         return stand(match)
@@ -58,8 +61,28 @@ def _untouchable(match: Match) -> str:
 
 
 def is_half(value: Value, match: Match) -> bool:
-    """Whether a value may be of half precision, or stands between conversions from and to it."""
+    """Whether a value may be of half precision."""
     return match.types.dtype(value) in (None, *HALF)
+
+
+def _joins_casts(old: Value, new: Value, match: Match) -> str:
+    """Why `new` cannot stand for `old`: a conversion from half precision would come to stand beside one to it."""
+    if not was_half(new, match):
+        return ""
+    readers = (use.user for use in old.uses if isinstance(use.user, Node) and _is_cast(use.user))
+    if any(is_half(reader.outputs[0], match) for reader in readers):
+        return f"{QUIET} it stands between conversions from and to half precision"
+    return ""
+
+
+def was_half(value: Value, match: Match) -> bool:
+    """Whether a value is converted from what may be half precision."""
+    node = value.producer
+    return _is_cast(node) and any(read is not None and is_half(read, match) for read in node.inputs)
+
+
+def _is_cast(node: Node | None) -> TypeGuard[Node]:
+    return node is not None and node.is_op("Cast", "CastLike")
 
 
 def _misfit(old: Value, new: Value) -> str:

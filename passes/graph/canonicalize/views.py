@@ -53,9 +53,23 @@ def _is_back(match: Match) -> str:
 
 def _target_stands(match: Match) -> str:
     target = ints(match.root.input(1))
-    if target is None or (0 in target and not match.root.attr("allowzero", 0)):
-        return NO  # 0 stands for a size of what it reads
-    return ""
+    if target is None:
+        return NO
+    copied = [] if match.root.attr("allowzero", 0) else [place for place, want in enumerate(target) if want == 0]
+    return "" if all(_has_place(match, place) for place in copied) else NO
+
+
+def _has_place(match: Match, place: int) -> bool:
+    """Whether `first` has at a place the size that `x` has there: it copies it, or both are static and the same."""
+    first = match.node("first")
+    if first.is_op("Reshape") and not first.attr("allowzero", 0):
+        target = ints(first.input(1))
+        if target is not None and place < len(target) and target[place] == 0:
+            return True
+    before, after = match.types.shape(match["x"]), match.types.shape(first.outputs[0])
+    if before is None or after is None or place >= min(len(before), len(after)):
+        return False
+    return isinstance(before[place], int) and before[place] == after[place]
 
 
 def _from_x(match: Match, b: Builder) -> Results:
@@ -130,7 +144,7 @@ VIEWS: tuple[Rule, ...] = (
     removal("squeeze-of-unsqueeze", op.Squeeze(op.Unsqueeze(X, ...).named("first"), ...), _same_axes),
     removal("unsqueeze-of-squeeze", op.Unsqueeze(op.Squeeze(X, ...).named("first"), ...), _same_axes),
     removal("view-there-and-back", op[_VIEWS](op[_VIEWS](X, ...), ...), _is_back, since=5),
-    merger("reshape-of-view", op.Reshape(op[_VIEWS](X, ...), ...), _target_stands, _from_x, since=5),
+    merger("reshape-of-view", op.Reshape(op[_VIEWS](X, ...).named("first"), ...), _target_stands, _from_x, since=5),
     merger("squeeze-of-squeeze", op.Squeeze(op.Squeeze(X, ...).named("first"), ...), _join, _one_of_two),
     merger("unsqueeze-of-unsqueeze", op.Unsqueeze(op.Unsqueeze(X, ...).named("first"), ...), _join, _one_of_two),
 )

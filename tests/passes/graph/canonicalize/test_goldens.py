@@ -153,6 +153,22 @@ MERGED = {
         "int64[2] t = {-1, 3}",
         y="float[M, 3]",
     ),
+    "reshape that copies what a reshape copied": Case(
+        "float[N, 6] x",
+        "a = Reshape (x, s) y = Reshape (a, t)",
+        "y = Reshape (x, t)",
+        "int64[3] s = {0, 2, 3}, int64[4] t = {0, 3, 2, 1}",
+        "int64[4] t = {0, 3, 2, 1}",
+        y="float[N, 3, 2, 1]",
+    ),
+    "reshape that copies a static size": Case(
+        "float[4, N, 1] x",
+        "a = Squeeze (x, s) y = Reshape (a, t)",
+        "y = Reshape (x, t)",
+        "int64[1] s = {2}, int64[3] t = {0, 1, -1}",
+        "int64[3] t = {0, 1, -1}",
+        y="float[4, 1, N]",
+    ),
     "reshape of squeeze": Case(
         "float[N, 1, 6] x",
         "a = Squeeze (x, s) y = Reshape (a, t)",
