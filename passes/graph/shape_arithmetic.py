@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import TypeGuard
 
 import numpy as np
 from onnx import TensorProto
@@ -44,12 +45,30 @@ def _drop_unneeded(nodes: list[Node], facts: Facts, ctx: Context) -> int:
         if node.is_op(*_UNNEEDED) and source is not None and node.graph is not None and not node.outputs[0].is_dead:
             if any(isinstance(use.user, Graph) for use in node.outputs[0].uses) or node.outputs[0].pinned:
                 continue  # an Identity would have to take its place
+            if _joins_half_casts(node.outputs[0], source, facts):
+                continue
             if facts.dtype(node.outputs[0]) not in (None, *HALF) and _changes_nothing(node, facts):
                 with ctx.rewriter.apply("no-change", node):
                     ctx.rewriter.replace(node.outputs[0], source)
                     ctx.rewriter.erase(node)
                 count += 1
     return count
+
+
+def _joins_half_casts(old: Value, new: Value, facts: Facts) -> bool:
+    """Whether a conversion from half precision would come to stand beside one to it: onnxruntime drops the two, and
+    the rounding with them."""
+
+    def converts(node: Node | None) -> TypeGuard[Node]:
+        return node is not None and node.is_op("Cast", "CastLike")
+
+    def may_be_half(value: Value | None) -> bool:
+        return value is not None and facts.dtype(value) in (None, *HALF)
+
+    if not converts(new.producer) or not may_be_half(new.producer.input(0)):
+        return False
+    readers = (use.user for use in old.uses if isinstance(use.user, Node))
+    return any(converts(reader) and may_be_half(reader.outputs[0]) for reader in readers)
 
 
 _UNNEEDED = ("Expand", "Pad", "Reshape", "Slice", "Tile")

@@ -9,8 +9,6 @@ import numpy as np
 from hypothesis import strategies as st
 from onnx import ModelProto
 
-from onnxpress.ir import lower
-from onnxpress.specs import Trial
 from onnxpress.specs.golden import model_of
 
 WEIGHTS = (
@@ -42,18 +40,3 @@ def spelled_out(draw: Callable[[st.SearchStrategy[Any]], Any]) -> ModelProto:
     declared = ", ".join("float[D0,D1,4] " + name if name == names[-1] else f"float[E,F,G] {name}" for name in outputs)
     text = f"g (float[N,S,4] x) => ({declared}) <{WEIGHTS}> {{ {body} }}"
     return model_of(text, opset=draw(st.sampled_from([12, 14, 17])))
-
-
-def rounding(trial: Trial) -> float:
-    """The error over what rounding can bring, where nothing is near overflow: 64 u of a block's terms, enlarged by the
-    blocks that follow."""
-    before, after = (trial.backend.prepare(lower(proto)).run(trial.feed) for proto in (trial.before, trial.after))
-    greatest = max((float(np.abs(value).max(initial=0)) for value in trial.feed.values()), default=0.0)
-    values = [np.asarray(value, np.float64) for value in before.values()]
-    if not greatest < 1e3 or not all(np.isfinite(value).all() for value in values):
-        return 0.0
-    unit = float(np.finfo(np.float32).eps) / 2
-    norms = sum(node.op_type == "Sqrt" for node in trial.before.graph.node)
-    allowed = 64 * unit * (1 + greatest) * 8 * GAIN**norms
-    worst = max(float(np.abs(a - np.asarray(after[name], np.float64)).max(initial=0)) for name, a in before.items())
-    return worst / allowed
