@@ -1,9 +1,9 @@
 """Which elements of which axes go together: ties, frozen elements, and the graph over (value, axis) that holds them.
 
 An *axis* is a pair (value, axis); constants are values like any other. A *tie* says that element `i` of one axis can
-only be cut together with element `j` of another. A *unit* is a connected set of elements: what is cut at once. A *group*
-is a connected set of axes. An axis that an operator says nothing of is frozen: so an operator that is not known, or a
-use of an axis that nobody thought of, can only keep a channel, never break a model.
+only be cut together with element `j` of another. A *unit* is a connected set of elements: what is cut at once. A
+*group* is a connected set of axes. An axis that an operator says nothing of is frozen: so an operator that is not
+known, or a use of an axis that nobody thought of, can only keep a channel, never break a model.
 """
 
 from __future__ import annotations

@@ -17,12 +17,17 @@ from ...node import Node
 from ..shapes import Shapes
 from . import layers, moves
 from .axes import Axis, Facts, Fix, Index
+from .known import known_shapes
 
 Mode = Literal["channel", "head"]
 Rule = Callable[[Node, Facts], None]
-_POINTWISE = ["Add", "Sub", "Mul", "Div", "Pow", "PRelu", "Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Erf", "Exp", "Log", "Sqrt", "Reciprocal", "Neg", "Abs", "Softplus", "Softsign", "Gelu", "Mish", "Identity", "Cast", "Where", "Max", "Min", "Sum", "Mean", "Not", "And", "Or", "Equal", "Less", "Greater", "Floor", "Ceil", "Round", "Sign", "Sin", "Cos", "ThresholdedRelu", "Swish", "Dropout", "CastLike", "Mod", "LessOrEqual", "GreaterOrEqual", "IsNaN"]
+_POINTWISE = (
+    "Abs Add And Cast CastLike Ceil Celu Clip Cos Div Dropout Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual "
+    "HardSigmoid HardSwish Identity IsNaN LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu "
+    "Pow Reciprocal Relu Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt Sub Sum Swish Tanh ThresholdedRelu Where"
+)
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(_POINTWISE, moves.pointwise),
+    **dict.fromkeys(_POINTWISE.split(), moves.pointwise),
     **dict.fromkeys(("Clip", "Dropout", "CastLike"), moves.clip),
     **dict.fromkeys(("Conv", "ConvTranspose"), layers.conv),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), layers.recurrent),
@@ -94,7 +99,7 @@ class Group:
 def couple(model: Model, shapes: Shapes, mode: Mode = "channel") -> list[Group]:
     """The groups of the main graph and its bodies that hold a constant; `mode` says which of two axes that a reshape
     merges is cut: the wider one (`channel`) or the first (`head`)."""
-    facts = Facts(shapes)
+    facts = Facts(known_shapes(model, shapes))
     for value in (*model.graph.inputs, *model.graph.outputs):
         facts.freeze_value(value, "it is an input or output of the model")
     later: list[Node] = []

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ....errors import UserError
 from ....ir import Model, Node, Value, clone_model
@@ -16,7 +17,7 @@ from ....ir.analysis.coupling import Axis, Group, couple
 from ....ir.analysis.linear import Linear, all_linear_layers, linear_of
 from ...calibrate.moments import Moments
 from ...calibrate.stream import observe, samples_of
-from ...manager.context import Context
+from ...manager.context import Context, Feed
 from . import scores, select
 from .cut import cut
 from .repair import readers, refit
@@ -66,7 +67,7 @@ def prune_channels(ctx: Context, plan: Plan) -> None:
     _cut_and_repair(ctx, plan, groups, gone)
 
 
-def _first(ctx: Context) -> object:
+def _first(ctx: Context) -> Feed | None:
     return next(islice(ctx.feeds(), 1), None)
 
 
@@ -78,23 +79,18 @@ def _is_meant(ctx: Context, plan: Plan, group: Group) -> bool:
     if not all(ctx.selects(node) for node in readers_):
         return False
     has_layer = any(linear_of(node) is not None for node in readers_)
-    return has_layer and (plan.unit == "channel" or _holds_heads(group))
+    return has_layer and (plan.unit == "channel" or _holds_heads(ctx, group))
 
 
-def _holds_heads(group: Group) -> bool:
+def _holds_heads(ctx: Context, group: Group) -> bool:
     """Whether its units run along a batch axis of a product of two computed matrices."""
     for axis in group.axes:
-        for use in axis.value.uses if axis.value.const is None else ():
-            node = use.user
-            if isinstance(node, Node) and node.is_op("MatMul") and linear_of(node) is None:
-                others = [axis.axis < _rank(axis.value, group) - 2]
-                if all(others):
-                    return True
+        shape = ctx.shapes().shape(axis.value)
+        is_batch = axis.value.const is None and shape is not None and axis.axis < len(shape) - 2
+        for use in axis.value.uses if is_batch else ():
+            if isinstance(use.user, Node) and use.user.is_op("MatMul") and linear_of(use.user) is None:
+                return True
     return False
-
-
-def _rank(value: Value, group: Group) -> int:
-    return 4 if value is not None else 0
 
 
 def _orders(ctx: Context, plan: Plan, groups: Sequence[Group]) -> list[Order]:
@@ -132,7 +128,7 @@ def _orders_from_data(ctx: Context, plan: Plan, groups: Sequence[Group]) -> list
     return [found.get(number, nothing) for number in range(len(groups))]
 
 
-def _batches(read_by: dict[int, list[tuple[Linear, np.ndarray]]]) -> list[list[int]]:
+def _batches(read_by: dict[int, list[tuple[Linear, NDArray[np.int64]]]]) -> list[list[int]]:
     found: list[list[int]] = []
     room = 0
     for number, layers in read_by.items():
@@ -193,16 +189,9 @@ def _counts_channels(layers_: Sequence[tuple[Axis, Node]]) -> bool:
     return any(node.op_type not in ("Conv", "ConvTranspose") or axis.axis < 2 for axis, node in layers_)
 
 
-def goal_problem(plan: Plan) -> str | None:
-    """What is wrong with the goals, if anything."""
-    goals = [goal for goal in (plan.sparsity, plan.macs, plan.bytes_) if goal is not None]
-    if len(goals) != 1:
-        return "give exactly one of sparsity, macs, bytes"
-    return None
-
-
 def check(plan: Plan) -> None:
-    """UserError if the goals do not fit."""
-    problem = goal_problem(plan)
-    if problem:
-        raise UserError(f"prune: {problem}")
+    """UserError unless exactly one goal is given."""
+    if sum(goal is not None for goal in (plan.sparsity, plan.macs, plan.bytes_)) != 1:
+        raise UserError("prune: give exactly one of sparsity, macs, bytes")
+    if plan.sparsity == 1:
+        raise UserError("prune: sparsity must be below 1: nothing would be left")

@@ -59,8 +59,7 @@ def consumers(model: Model, groups: Sequence[Group]) -> dict[int, list[tuple[Lin
     owner = {axis: number for number, group in enumerate(groups) for axis in group.axes}
     found: dict[int, list[tuple[Linear, NDArray[np.int64]]]] = {}
     for layer in all_linear_layers(model):
-        axis = Axis(layer.weight, 0 if layer.op_type == "ConvTranspose" else 2 if layer.op_type in ("LSTM", "GRU", "RNN")
-                    else 1 - output_axis(layer))  # fmt: skip
+        axis = Axis(layer.weight, 2 if layer.op_type in ("LSTM", "GRU", "RNN") else 1 - output_axis(layer))
         if axis not in owner or (layer.op_type == "Conv" and layer.groups > 1 and layer.shape[1] == 1):
             continue
         if layer.op_type == "ConvTranspose" and layer.groups > 1:
