@@ -22,7 +22,7 @@ class Prune(Pass):
     """
 
     name: ClassVar[str] = "prune"
-    effect: ClassVar[Effect] = Effect.LOSSY
+    effect: ClassVar[Effect] = Effect.LEARNED
     idempotent: ClassVar[bool] = False
 
     unit: Literal["channel", "head"] = option("channel", "what goes")
@@ -47,6 +47,6 @@ class Prune(Pass):
             self.unit, self.criterion, self.allocation, self.sparsity, self.macs, self.bytes_, self.align, repair,
             self.ridge, self.exclude,
         )  # fmt: skip
-        check(plan)
+        check(ctx, plan)
         ctx.run(Fold())
         prune_channels(ctx, plan)

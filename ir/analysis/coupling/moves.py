@@ -274,8 +274,12 @@ def decide(node: Node, facts: Facts, mode: str, stuck: set[Axis]) -> None:
         old, new = _open_axes(facts, block.x, block.old, stuck), _open_axes(facts, block.y, block.new, stuck)
         if not old or not new or (len(block.old) > 1 and len(block.new) > 1):
             continue
-        choose = (lambda axes: axes[0]) if mode == "head" else (lambda axes: max(axes, key=lambda at: at[1]))
-        _tie_block(node, facts, block, choose(old)[0], choose(new)[0])
+        _tie_block(node, facts, block, _choice(mode, old), _choice(mode, new))
+
+
+def _choice(mode: str, axes: list[tuple[int, int]]) -> int:
+    place, _ = axes[0] if mode == "head" else max(axes, key=lambda at: at[1])
+    return place
 
 
 @dataclass(frozen=True)

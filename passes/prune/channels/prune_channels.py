@@ -24,7 +24,7 @@ from .repair import readers, refit
 from .scores import Order
 from .sizes import Meter
 
-Criterion = Literal["l1", "l2", "geometric-median", "random", "zero", "wanda", "obs"]
+Criterion = Literal["l1", "l2", "geometric-median", "random", "wanda", "obs"]
 DATA_CRITERIA = ("wanda", "obs")
 MOMENTS = 1 << 30
 """Bytes of second moments that are held at a time."""
@@ -32,7 +32,7 @@ MOMENTS = 1 << 30
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for: exactly one of `sparsity`, `macs`, `bytes_` is given, unless the criterion is `zero`."""
+    """What is asked for; at least one of `sparsity`, `macs` and `bytes_` is given."""
 
     unit: Literal["channel", "head"]
     criterion: Criterion
@@ -48,10 +48,6 @@ class Plan:
 
 def prune_channels(ctx: Context, plan: Plan) -> None:
     """Cut and repair; says what was cut and why other groups stay."""
-    if plan.criterion in DATA_CRITERIA:
-        samples_of(ctx, f"criterion={plan.criterion}")
-    if plan.repair == "refit":
-        samples_of(ctx, "repair=refit")
     every = couple(ctx.model, ctx.shapes(), plan.unit)
     groups = [group for group in every if len(group.free) and _is_meant(ctx, plan, group)]
     _explain(ctx, every)
@@ -59,11 +55,7 @@ def prune_channels(ctx: Context, plan: Plan) -> None:
         ctx.remarks.missed("model", f"no {plan.unit} can be cut")
         return
     orders = _orders(ctx, plan, groups)
-    meter = Meter(ctx.model, groups, "bytes" if plan.bytes_ is not None else "macs", _first(ctx))
-    gone = _select(plan, groups, orders, meter)
-    wanted = plan.macs if plan.macs is not None else plan.bytes_
-    if wanted is not None and meter.share(gone) > wanted:
-        ctx.remarks.missed("model", f"{meter.share(gone):.3f} of the cost stays, not {wanted}: no more can be cut")
+    gone = _select(ctx, plan, groups, orders)
     _cut_and_repair(ctx, plan, groups, gone)
 
 
@@ -141,13 +133,22 @@ def _batches(read_by: dict[int, list[tuple[Linear, NDArray[np.int64]]]]) -> list
     return found
 
 
-def _select(plan: Plan, groups: Sequence[Group], orders: Sequence[Order], meter: Meter) -> list[select.Gone]:
+def _select(ctx: Context, plan: Plan, groups: Sequence[Group], orders: Sequence[Order]) -> list[select.Gone]:
+    """As few units as meet every goal: each goal takes so many from the start of each order, and the most counts."""
+    gone = select.nothing(groups)
     if plan.sparsity is not None:
         choose = select.by_share if plan.allocation == "layer" else select.by_threshold
-        return choose(groups, orders, plan.sparsity, plan.align)
-    keep = plan.macs if plan.macs is not None else plan.bytes_
-    assert keep is not None
-    return select.by_cost(groups, orders, meter, keep, plan.align)
+        gone = choose(groups, orders, plan.sparsity, plan.align)
+    for kind, keep in (("macs", plan.macs), ("bytes", plan.bytes_)):
+        if keep is None:
+            continue
+        meter = Meter(ctx.model, groups, kind, _first(ctx))
+        found = select.by_cost(groups, orders, meter, keep, plan.align)
+        if meter.share(found) > keep:
+            what = f"{meter.share(found):.3f} of the {kind} stay, not {keep}: no more can be cut"
+            ctx.remarks.missed("model", what, rule="goal")
+        gone = [one | other for one, other in zip(gone, found, strict=True)]
+    return gone
 
 
 def _cut_and_repair(ctx: Context, plan: Plan, groups: Sequence[Group], gone: Sequence[select.Gone]) -> None:
@@ -189,9 +190,13 @@ def _counts_channels(layers_: Sequence[tuple[Axis, Node]]) -> bool:
     return any(node.op_type not in ("Conv", "ConvTranspose") or axis.axis < 2 for axis, node in layers_)
 
 
-def check(plan: Plan) -> None:
-    """UserError unless exactly one goal is given."""
-    if sum(goal is not None for goal in (plan.sparsity, plan.macs, plan.bytes_)) != 1:
-        raise UserError("prune: give exactly one of sparsity, macs, bytes")
+def check(ctx: Context, plan: Plan) -> None:
+    """UserError unless there is a goal that can be met, and the data for it."""
+    if plan.criterion in DATA_CRITERIA:
+        samples_of(ctx, f"criterion={plan.criterion}")
+    if plan.repair == "refit":
+        samples_of(ctx, "repair=refit")
+    if plan.sparsity is None and plan.macs is None and plan.bytes_ is None:
+        raise UserError("prune needs a goal: sparsity, macs or bytes")
     if plan.sparsity == 1:
         raise UserError("prune: sparsity must be below 1: nothing would be left")

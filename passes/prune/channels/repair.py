@@ -64,7 +64,7 @@ def refit(ctx: Context, before: Model, layers: Sequence[Reader], *, ridge: float
     """Refit in stages; returns how many layers were."""
     done = 0
     for stage in _stages(layers):
-        observers = {}
+        observers: dict[tuple[Value, Value], list[tuple[Reader, Refit]]] = {}
         for reader in stage:
             now = linear_of(reader.new.node)
             assert now is not None
