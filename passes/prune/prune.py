@@ -34,17 +34,17 @@ class Prune(Pass):
     macs: float | None = option(None, "share of the MACs of the model that stays", low=0, high=1)
     bytes_: float | None = option(None, "share of the bytes of the weights that stays", low=0, high=1)
     align: int = option(1, "widths stay multiples of this where they are", low=1)
-    repair: Literal["none", "refit"] | None = option(
-        None, "refit consumers by least squares on sample data; by default if there are any"
+    repair: Literal["auto", "refit", "off"] = option(
+        "auto", "refit what reads the units that go, by least squares on sample data; auto: if there are any"
     )
     ridge: float = option(1e-4, "pull of the refit, of the mean variance", low=0)
     exclude: tuple[str, ...] = option((), "leave groups where a weight or a node matches one of these globs")
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Cut what the unit says."""
-        repair = self.repair or ("none" if ctx.samples is None else "refit")
+        is_repaired = self.repair == "refit" or (self.repair == "auto" and ctx.samples is not None)
         plan = Plan(
-            self.unit, self.criterion, self.allocation, self.sparsity, self.macs, self.bytes_, self.align, repair,
+            self.unit, self.criterion, self.allocation, self.sparsity, self.macs, self.bytes_, self.align, is_repaired,
             self.ridge, self.exclude,
         )  # fmt: skip
         check(ctx, plan)

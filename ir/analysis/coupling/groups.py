@@ -9,8 +9,6 @@ from typing import Literal
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ...model import Model
 from ...node import Node
@@ -178,9 +176,7 @@ def _group(facts: Facts, axes: list[Axis], fixes: list[Fix]) -> Group:
         rows.append(data["ia"] + starts[first])
         columns.append(data["ib"] + starts[second])
     row, column = (np.concatenate(each) if each else np.zeros(0, np.int64) for each in (rows, columns))
-    matrix = coo_array((np.ones(len(row), np.int8), (row, column)), shape=(total, total))
-    count, labels = connected_components(matrix, directed=False)
-    labels = labels.astype(np.int64)
+    count, labels = _connected(total, row, column)
     units = {axis: labels[start : start + facts.sizes[axis]] for axis, start in starts.items()}
     frozen = [""] * count
     for axis in axes:
@@ -191,3 +187,19 @@ def _group(facts: Facts, axes: list[Axis], fixes: list[Fix]) -> Group:
             unit = units[axis][0]
             frozen[unit] = frozen[unit] or f"{axis!r} would be empty"
     return Group(axes, units, frozen, fixes)
+
+
+def _connected(total: int, row: Index, column: Index) -> tuple[int, Index]:
+    """How many connected sets `total` elements form with the given pairs, and the number of the set of each."""
+    labels = np.arange(total)
+    while True:
+        least = np.minimum(labels[row], labels[column])
+        new = labels.copy()
+        np.minimum.at(new, labels[row], least)
+        np.minimum.at(new, labels[column], least)
+        new = new[new]  # halves the way to the least element
+        if (new == labels).all():
+            break
+        labels = new
+    names, numbers = np.unique(labels, return_inverse=True)
+    return len(names), numbers.astype(np.int64)

@@ -41,7 +41,7 @@ class Plan:
     macs: float | None
     bytes_: float | None
     align: int
-    repair: Literal["none", "refit"]
+    repair: bool
     ridge: float
     exclude: tuple[str, ...]
 
@@ -155,7 +155,7 @@ def _cut_and_repair(ctx: Context, plan: Plan, groups: Sequence[Group], gone: Seq
     copies: dict[Value, Value] = {}
     before: Model | None = None
     pairs: list[tuple[Linear, Linear]] = []
-    if plan.repair == "refit":
+    if plan.repair:
         before = clone_model(ctx.model, copies)
         olds = {layer.node.outputs[0]: layer for layer in all_linear_layers(before)}
         for layer in all_linear_layers(ctx.model):
@@ -194,7 +194,7 @@ def check(ctx: Context, plan: Plan) -> None:
     """UserError unless there is a goal that can be met, and the data for it."""
     if plan.criterion in DATA_CRITERIA:
         samples_of(ctx, f"criterion={plan.criterion}")
-    if plan.repair == "refit":
+    if plan.repair:
         samples_of(ctx, "repair=refit")
     if plan.sparsity is None and plan.macs is None and plan.bytes_ is None:
         raise UserError("prune needs a goal: sparsity, macs or bytes")
