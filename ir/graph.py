@@ -62,8 +62,9 @@ class Graph:
 
     @property
     def value_infos(self) -> tuple[tuple[Value | None, ValueInfoProto], ...]:
-        """What the file declares of intermediate values; None stands for a name that nothing defines."""
-        return tuple(self._value_infos)
+        """What the file declares of intermediate values, but of those where `set_info` withdrew it; None stands for a
+        name that nothing defines."""
+        return tuple((value, info) for value, info in self._value_infos if value is None or value._info is not None)
 
     @property
     def nodes(self) -> Iterator[Node]:

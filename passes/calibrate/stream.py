@@ -116,10 +116,7 @@ class _Stream:
 
     def _walk(self, backend: Backend, keys: list[_Names], feeds: Iterator[Feed]) -> None:
         wanted = [list(dict.fromkeys(names)) for names in zip(*keys, strict=True)]
-        sessions = [
-            backend.prepare(model, outputs=names, optimize=True)
-            for model, names in zip(self._models, wanted, strict=True)
-        ]
+        sessions = [_prepared(backend, model, names) for model, names in zip(self._models, wanted, strict=True)]
         for feed in feeds:
             self._ctx.progress.ticks += 1  # a sign of life
             found = [_run(session, feed) for session in sessions]
@@ -142,6 +139,14 @@ class _Stream:
             room -= self._sizes[names]
         if group:
             yield group
+
+
+def _prepared(backend: Backend, model: Model, names: list[str]) -> Session:
+    """The deployment session, or the only one of an executor that has one configuration and refuses to be asked."""
+    try:
+        return backend.prepare(model, outputs=names, optimize=True)
+    except ValueError:
+        return backend.prepare(model, outputs=names)
 
 
 def _run(session: Session, feed: Feed) -> dict[str, Any]:

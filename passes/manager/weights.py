@@ -19,6 +19,7 @@ class Outcome(StrEnum):
 
     KEPT = "kept"
     QUANTIZED = "quantized"
+    PRUNED = "pruned"
     FOLDED = "folded"
     REMOVED = "removed"
 

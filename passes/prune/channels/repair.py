@@ -1,0 +1,131 @@
+"""Repair: the layers that read what was cut are refitted, in order, each to what it gave before the cut.
+
+The input of each is that of the model as it is after all repairs before it, so what earlier ones could not mend is
+mended as far as it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ....ir import Model, Value, tensor
+from ....ir.analysis.coupling import Axis
+from ....ir.analysis.linear import Linear, linear_of
+from ....ir.tensor import Array
+from ...calibrate.refit import Refit
+from ...calibrate.stream import observe_pairs
+from ...manager.context import Context
+from ...manager.weights import Outcome
+from .cut import Kept, put
+from .scores import output_axis
+
+STAGES = 16
+"""Walks through the data at most."""
+MEMORY = 1 << 30
+"""Bytes of moments of one stage, at most."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A layer before the cut (in the copy), and after."""
+
+    old: Linear
+    new: Linear
+    outputs: Array | None
+    """Which of its outputs stay; None if all do."""
+
+
+def readers(layers: Sequence[tuple[Linear, Linear]], kept: Kept) -> list[Reader]:
+    """Of pairs (as it is in the copy, as it was) those whose input was cut, as they are now."""
+    found = []
+    for old, was in layers:
+        new = linear_of(was.node)
+        if new is None or new.groups != was.groups or new.k == was.k or new.op_type in ("LSTM", "GRU", "RNN"):
+            continue
+        found.append(Reader(old, new, _outputs(was, kept)))
+    return found
+
+
+def _outputs(layer: Linear, kept: Kept) -> Array | None:
+    """Columns of the matrices that stay."""
+    where = kept.get(Axis(layer.weight, output_axis(layer)))
+    if where is None:
+        return None
+    if layer.op_type == "ConvTranspose":
+        taps = layer.n // layer.shape[1]
+        return np.asarray((where[:, None] * taps + np.arange(taps)).reshape(-1))
+    return where[where < layer.n] if layer.groups > 1 else where
+
+
+def refit(ctx: Context, before: Model, layers: Sequence[Reader], *, ridge: float) -> int:
+    """Refit in stages; returns how many layers were."""
+    done = 0
+    for stage in _stages(layers):
+        observers: dict[tuple[Value, Value], list[tuple[Reader, Refit]]] = {}
+        for reader in stage:
+            now = linear_of(reader.new.node)
+            assert now is not None
+            observers.setdefault((reader.old.x, now.x), []).append((reader, Refit(reader.old, now)))
+        left_out = observe_pairs(
+            ctx, before, {pair: [fit for _, fit in each] for pair, each in observers.items()}, purpose="repair"
+        )
+        for pair, each in observers.items():
+            for reader, fit in each if pair not in left_out else ():
+                done += _apply(ctx, reader, fit, ridge)
+    return done
+
+
+def _stages(layers: Sequence[Reader]) -> list[list[Reader]]:
+    size = -(-len(layers) // STAGES) if layers else 1
+    found: list[list[Reader]] = []
+    room = 0
+    for reader in layers:
+        need = Refit.nbytes_for(reader.old, reader.new)
+        if need > MEMORY:
+            continue
+        if not found or len(found[-1]) >= size or need > room:
+            found.append([])
+            room = MEMORY
+        found[-1].append(reader)
+        room -= need
+    return found
+
+
+def _apply(ctx: Context, reader: Reader, fit: Refit, ridge: float) -> bool:
+    if not fit.count:
+        return False
+    layer = fit.new
+    held = reader.old.weight.const
+    assert held is not None
+    assert layer.weight.const is not None
+    matrices = reader.old.matrices(held.numpy())
+    if reader.outputs is not None:
+        matrices = matrices[:, :, reader.outputs]
+    bias = layer.node.input(layer.bias) if layer.bias is not None else None
+    has_bias = bias is not None and bias.const is not None and layer.op_type != "ConvTranspose"
+    found, shift = fit.solve(matrices, ridge=ridge, bias=has_bias)
+    if not np.isfinite(found).all() or len(layer.weight.uses) > 1:
+        return False
+    dtype = layer.weight.const.numpy().dtype
+    _set(ctx, layer.weight, layer.weight_of(found).astype(dtype))
+    if has_bias and bias is not None and bias.const is not None and layer.bias is not None:
+        array = bias.const.numpy()
+        new = tensor((array + shift.reshape(-1)).astype(array.dtype))
+        assert layer.node.graph is not None
+        made = ctx.rewriter.constant(
+            layer.node.graph, new, bias.name, before=layer.node, as_node=bias.producer is not None
+        )
+        ctx.weights.became(bias.const, [new], Outcome.PRUNED, form="refit")
+        ctx.rewriter.set_input(layer.node, layer.bias, made)
+    return True
+
+
+def _set(ctx: Context, value: Value, array: Array) -> None:
+    held = value.const
+    assert held is not None
+    made = tensor(array)
+    ctx.weights.became(held, [made], Outcome.PRUNED, form="refit")
+    put(ctx.rewriter, value, made)

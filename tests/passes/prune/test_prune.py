@@ -1,0 +1,131 @@
+"""Goals, mistakes, and what the pass says."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import ModelProto, helper, numpy_helper
+
+import onnxpress
+from onnxpress.errors import UserError
+from onnxpress.ir import Model
+
+
+@pytest.fixture
+def model() -> Model:
+    return onnxpress.load(perceptron())
+
+
+def perceptron(inner: int = 16) -> ModelProto:
+    """y = relu(relu(x A) B) C, with neurons of A that get weaker and weaker."""
+    random = np.random.default_rng(0)
+    a = random.standard_normal((8, inner)) * np.linspace(1, 0.01, inner)
+    arrays = {"A": a, "B": random.standard_normal((inner, 12)), "C": random.standard_normal((12, 4))}
+    nodes = [
+        helper.make_node("MatMul", ["x", "A"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "B"], ["k"]),
+        helper.make_node("Relu", ["k"], ["s"]),
+        helper.make_node("MatMul", ["s", "C"], ["y"]),
+    ]
+    held = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
+    x = helper.make_tensor_value_info("x", 1, ["N", 8])
+    y = helper.make_tensor_value_info("y", 1, ["N", 4])
+    graph = helper.make_graph(nodes, "g", [x], [y], held)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def prune(model: Model, options: str, data: Any = None) -> Any:
+    return onnxpress.PassManager(f"prune{{{options}}}", measure=False).run(model, data=data)
+
+
+def shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    return {value.name: value.const.shape for value in model.graph.initializers if value.const is not None}
+
+
+def feeds(count: int = 64) -> list[dict[str, Any]]:
+    random = np.random.default_rng(1)
+    return [{"x": random.standard_normal((4, 8)).astype(np.float32)} for _ in range(count)]
+
+
+def error(a: Model, b: Model) -> float:
+    return float(onnxpress.compare(a, b, data=feeds(8)).worst["rel-l2"].value)
+
+
+def test_a_share_of_every_group_goes(model: Model) -> None:
+    prune(model, "sparsity=0.25")
+    assert shapes(model) == {"A": (8, 12), "B": (12, 9), "C": (9, 4)}
+
+
+def test_the_weakest_neurons_go(model: Model) -> None:
+    before = next(v.const.numpy() for v in model.graph.initializers if v.name == "A" and v.const is not None)
+    prune(model, "sparsity=0.25")
+    after = next(v.const.numpy() for v in model.graph.initializers if v.name == "A" and v.const is not None)
+    np.testing.assert_array_equal(after, before[:, :12])
+
+
+def test_widths_stay_multiples(model: Model) -> None:
+    prune(model, "sparsity=0.3 align=4")
+    assert shapes(model) == {"A": (8, 12), "B": (12, 12), "C": (12, 4)}
+
+
+def test_excluded_groups_stay(model: Model) -> None:
+    prune(model, "sparsity=0.5 exclude=[A]")
+    assert shapes(model) == {"A": (8, 16), "B": (16, 6), "C": (6, 4)}
+
+
+@pytest.mark.parametrize("goal", ["macs", "bytes"])
+def test_a_goal_is_reached_and_not_by_far(model: Model, goal: str) -> None:
+    report = prune(model, f"{goal}=0.5")
+    share = report.after.cost.parameters / report.before.cost.parameters  # the same for both: only products
+    assert 0.4 < share <= 0.5
+
+
+def test_of_several_goals_each_holds(model: Model) -> None:
+    report = prune(model, "sparsity=0.25 bytes=0.9")
+    assert shapes(model)["A"][1] <= 12
+    assert report.after.cost.parameters <= 0.9 * report.before.cost.parameters
+
+
+def test_what_cannot_be_reached_is_said(model: Model) -> None:
+    report = prune(model, "macs=0")
+    assert any(remark.rule == "goal" for remark in report.remarks)
+
+
+@pytest.mark.parametrize("criterion", ["l1", "wanda", "obs"])
+def test_repair_helps(criterion: str) -> None:
+    original, plain, mended = (onnxpress.load(perceptron()) for _ in range(3))
+    prune(plain, f"sparsity=0.5 criterion={criterion} repair=off", feeds())
+    prune(mended, f"sparsity=0.5 criterion={criterion}", feeds())
+    assert error(original, mended) < 0.9 * error(original, plain)
+
+
+def test_second_order_beats_chance() -> None:
+    original, random, obs = (onnxpress.load(perceptron()) for _ in range(3))
+    prune(random, "sparsity=0.5 criterion=random", feeds())
+    prune(obs, "sparsity=0.5 criterion=obs", feeds())
+    assert error(original, obs) < error(original, random)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("", "needs a goal"),
+        ("sparsity=1", "below 1"),
+        ("sparsity=1.5", "1.5"),
+        ("sparsity=-0.1", "-0.1"),
+        ("sparsity=0.5 criterion=obs", "--data"),
+        ("sparsity=0.5 criterion=wanda", "--data"),
+        ("sparsity=0.5 repair=refit", "--data"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(model: Model, options: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        prune(model, options)
+    assert shapes(model)["A"] == (8, 16)
+
+
+def test_a_model_without_heads_is_left_and_told(model: Model) -> None:
+    report = prune(model, "unit=head sparsity=0.5")
+    assert not report.changed
+    assert any("no head can be cut" in remark.reason for remark in report.remarks)
