@@ -194,7 +194,9 @@ def _overriding(model: ModelProto, session: Any) -> Iterator[dict[str, Any]]:
     """Feeds that override every default with other numbers, as far as the model runs them."""
     defaults = {weight.name: weight for weight in model.graph.initializer}
     ports = {info.name: info.type.tensor_type for info in model.graph.input}
-    names = [name for name in ports if name in defaults]
+    # a Dropout that is switched on gives what chance wills
+    switches = {n.input[2] for n in model.graph.node if n.op_type == "Dropout" and len(n.input) > 2}
+    names = [name for name in ports if name in defaults and name not in switches]
     if not names:
         return
     rng = np.random.default_rng(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from onnx import FunctionProto, ModelProto, TensorProto, checker, helper
 
@@ -18,6 +18,7 @@ from onnxpress.specs import feeds, model_of, models
 from onnxpress.specs.bits import same_bits
 
 BACKEND = OrtBackend()
+HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 BRANCHES = """
     g (bool c, float[2] x) => (float[2] y) <float[2] w = {1, 2}> {
         k = Constant <value = float[2] {3, 4}> ()
@@ -44,6 +45,9 @@ def test_a_slice_computes_what_the_model_computes(data: st.DataObject) -> None:
     nodes = list(model.graph.nodes)
     if not nodes:
         return
+    # onnxruntime may leave half precision unrounded between two nodes, but not where a slice begins
+    types = infer_shapes(model)
+    assume(not any(types.dtype(v) in HALF for graph in model.walk_graphs() for v in graph.values()))
     chosen = data.draw(st.lists(st.sampled_from(nodes), min_size=1, unique=True))
     before = emit(model).SerializeToString(deterministic=True)
     part = cut(model, chosen)
