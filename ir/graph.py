@@ -119,7 +119,8 @@ class Graph:
         """This graph and all bodies inside it, outermost first."""
         yield self
         for node in self.nodes:
-            yield from node.walk_bodies()
+            if node.bodies:
+                yield from node.walk_bodies()
 
     @property
     def root(self) -> Graph:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ..model import Model
@@ -10,17 +12,32 @@ from ..model import Model
 T = TypeVar("T")
 
 
+@dataclass
+class _Found:
+    version: int
+    result: Any
+    ahead: float
+    """Seconds that it took somebody who asked ahead of others; 0 if others have asked for it since."""
+
+
 class Analyses:
     """The analyses of one model: functions of it, cached by its version."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._found: dict[Callable[[Model], Any], tuple[int, Any]] = {}
+        self._found: dict[Callable[[Model], Any], _Found] = {}
+        self.claimed = 0.0
+        """Seconds of analyses that were asked for ahead, and then by others: they would have been run anyway."""
 
-    def get(self, analysis: Callable[[Model], T]) -> T:
-        """What `analysis` says of the model as it is now."""
-        version, result = self._found.get(analysis, (-1, None))
-        if version != self._model.version:
+    def get(self, analysis: Callable[[Model], T], *, ahead: bool = False) -> T:
+        """What `analysis` says of the model as it is now; `ahead` if the work may serve others who will ask for it."""
+        found = self._found.get(analysis)
+        if found is None or found.version != self._model.version:
+            started = time.perf_counter()
             result = analysis(self._model)
-            self._found[analysis] = (self._model.version, result)
-        return result  # type: ignore[no-any-return]  # what the function returned
+            seconds = time.perf_counter() - started if ahead else 0.0
+            found = self._found[analysis] = _Found(self._model.version, result, seconds)
+        if not ahead:
+            self.claimed += found.ahead
+            found.ahead = 0.0
+        return found.result  # type: ignore[no-any-return]  # what the function returned

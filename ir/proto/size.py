@@ -241,9 +241,27 @@ def _source_size(tensor: ProtoTensor | ExternalTensor) -> int:
     """Bytes of a tensor's source message; much of `raw_data` is counted and not read."""
     if isinstance(tensor, ExternalTensor):
         return int(tensor.proto.ByteSize())
-    if tensor.nbytes < _WRITTEN_BELOW or not tensor.proto.HasField("raw_data"):
+    proto = tensor.proto
+    if tensor.nbytes < _WRITTEN_BELOW or not proto.HasField("raw_data"):
         return tensor.message_size
-    return int(shell(tensor.proto, ("raw_data",)).ByteSize()) + _framed(tensor.nbytes)
+    if _holds_data_alone(proto):
+        is_unnamed = proto.HasField("name") and not proto.name
+        return _raw_size(tensor.dtype, tensor.shape, proto.name) + 2 * is_unnamed
+    return int(shell(proto, ("raw_data",)).ByteSize()) + _framed(tensor.nbytes)
+
+
+def _holds_data_alone(proto: TensorProto) -> bool:
+    """Whether a message with raw data has nothing else but name, type and dimensions."""
+    return not (
+        proto.HasField("segment")
+        or proto.HasField("doc_string")
+        or proto.HasField("data_location")
+        or any(getattr(proto, field) for field in _OTHER_LISTS)
+        or len(UnknownFieldSet(proto))
+    )
+
+
+_OTHER_LISTS = tuple({field.name for field in TensorProto.DESCRIPTOR.fields if field.is_repeated} - {"dims"})
 
 
 def _raw_size(dtype: int, shape: tuple[int, ...], name: str) -> int:

@@ -14,8 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from ...errors import VerifyError
 from ...ir import Application, Model, Node, Rewriter, clone_model, verify
 from ..manager.base import Pass
@@ -155,10 +153,9 @@ class _Scene:
         condition, lab = self._condition, self._condition.lab
         judge = self._judge if condition.measured or decides_by_measuring(condition.passes) else None
         data = self._feeds if condition.gives_data else None
-        rng = np.random.default_rng(lab.seed)
         measurements = None if judge is None or judge.unmeasured else Measurements(judge, model)
         ctx = Context(
-            model, Rewriter(model), lab.backend, Remarks(), WeightAccount(model), rng, data, measurements=measurements
+            model, Rewriter(model), lab.backend, Remarks(), WeightAccount(model), data, measurements=measurements
         )
         ctx.times_run = times_run.copy()
         runner = Runner(ctx, lab.seed, (), lab.verify_each, lab.idle_limit)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
@@ -57,6 +58,18 @@ class Counted:
             yield item
 
 
+class Chance:
+    """The random numbers of one run of a pass; made when they are first asked for."""
+
+    def __init__(self, *seeds: int) -> None:
+        self._seeds = seeds
+
+    @cached_property
+    def rng(self) -> np.random.Generator:
+        """The generator."""
+        return np.random.default_rng(self._seeds)
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A moment of a run that it can be taken back to."""
@@ -78,7 +91,6 @@ class Context:
     backend: Backend | None
     remarks: Remarks
     weights: WeightAccount
-    rng: np.random.Generator
     samples: Iterable[Feed] | None = None
     progress: Counted = field(default_factory=lambda: Counted(Silent()))
     bounds: list[LocalBound] = field(default_factory=list)
@@ -86,12 +98,18 @@ class Context:
     """Errors on sample inputs; None where nothing is measured."""
     run: Callable[[Pass], Step] = field(default=lambda pass_: _no_runner(pass_))
     """Runs a pass inside the one that runs now: for combinators."""
+    chance: Chance = field(default_factory=lambda: Chance(0))
 
     def __post_init__(self) -> None:
         self.analyses = Analyses(self.model)
         self.times_run: Counter[str] = Counter()
         """How often a pass of some text has run: each run has chance of its own."""
         self._selections: list[Selection] = []
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """Chance: the same for the same seed, pass and place in the run."""
+        return self.chance.rng
 
     def shapes(self) -> Shapes:
         """Types and shapes of all values, inferred from inputs and weights alone; cached until the model changes."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
-
-import numpy as np
 
 from ...errors import LimitError
 from ...ir import Backend, Model, Rewriter
 from ...ir.analysis.cost import CostMeter
+from ...ir.analysis.shapes import infer_shapes
 from ...ir.proto import FileMeter
 from .base import Effect, Pass, effect_of, walk_passes
 from .context import Context, Counted, Feed, Progress, Silent
@@ -102,14 +102,13 @@ class _Run:
             manager.backend,
             Remarks(),
             WeightAccount(model),
-            np.random.default_rng(manager.seed),
             data,
             Counted(manager.progress),
             measurements=self.measurements,
         )
         self.runner = Runner(self.ctx, manager.seed, manager.instruments, manager.verify_each, manager.idle_limit)
         pins = manager.shapes or (judge.pins if judge is not None else None)
-        self.meter = CostMeter(model, pins, self.ctx.shapes)
+        self.meter = CostMeter(model, pins, partial(self.ctx.analyses.get, infer_shapes, ahead=True))
         self.file_meter = FileMeter(model)
         why = judge.unmeasured if judge is not None else "not asked for"
         self.before = self._state(None, why)
@@ -124,7 +123,7 @@ class _Run:
             steps.append(self._step(pass_, state))
             state = steps[-1].after or state
         return Report(
-            str(manager.passes),
+            ",".join(step.text for step in steps),
             manager.seed,
             judge.description if judge else "",
             manager.versions,
@@ -134,7 +133,7 @@ class _Run:
             ctx.weights.entries(self.model),
             list(ctx.bounds),
             self._deployment_error(steps),
-            self.runner.overhead,
+            self.runner.overhead - ctx.analyses.claimed,
         )
 
     def _step(self, pass_: Pass, before: State) -> Step:

@@ -10,12 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import numpy as np
-
 from ...errors import OnnxpressError, PassError, VerifyError
 from ...ir import Edit, Graph, Model, verify
 from .base import Effect, Pass, effect_of, keeps_interface
-from .context import Context
+from .context import Chance, Context
 from .foreign import foreign_code
 from .instruments import Instrument
 from .judging import Metrics
@@ -30,6 +28,9 @@ VerifyEach = Literal["structure", "numbers", "off"]
 EDITS_PER_NODE = 100
 LEAST_EDIT_LIMIT = 100_000
 """A pass may make as many edits, and a hundred times as many as there are nodes if that is more: then it is stopped."""
+
+
+_Interface = tuple[object, ...]
 
 
 @dataclass
@@ -50,6 +51,10 @@ class Runner:
     """Seconds of the framework so far, those of measuring left out."""
     _steps: list[Step] = field(default_factory=list)
     _snapshot: Snapshot | None = None
+    _interface: tuple[int, _Interface] = (-1, ())
+    """A version of the model, and its interface."""
+    _counted: tuple[int, int] = (-1, 0)
+    """A version of the model, and its nodes."""
 
     def __post_init__(self) -> None:
         self.ctx.run = self.run
@@ -71,14 +76,15 @@ class Runner:
         applied = len(self.ctx.rewriter.applications)
         self._count(started)
         outer, self._steps = self._steps, []
-        overhead, measuring, started = self.overhead, self._measuring, time.perf_counter()
+        overhead, measuring, claimed = self.overhead, self._measuring, self.ctx.analyses.claimed
+        started = time.perf_counter()
         error: Metrics | None = None
         try:
             with self._acting(pass_, text):
                 edits = self._transact(pass_)
             elapsed = time.perf_counter() - started
             verifying = self.overhead - overhead
-            elapsed -= verifying + self._measuring - measuring
+            elapsed += self.ctx.analyses.claimed - claimed - verifying - (self._measuring - measuring)
             if measurements is not None and before is not None and edits:
                 error = measurements.since(before) or None
                 self._hold_exact(pass_, error or {})
@@ -123,21 +129,21 @@ class Runner:
     def _acting(self, pass_: Pass, text: str) -> Iterator[None]:
         """Let `pass_` be the one that acts and speaks, with chance of its own: seed, its text, how often it ran."""
         ctx = self.ctx
-        by, rng = ctx.rewriter.by, ctx.rng
+        by, chance = ctx.rewriter.by, ctx.chance
         ctx.rewriter.by = ctx.remarks.by = ctx.weights.by = pass_.name
-        ctx.rng = np.random.default_rng([self.seed, zlib.crc32(text.encode()), ctx.times_run[text]])
+        ctx.chance = Chance(self.seed, zlib.crc32(text.encode()), ctx.times_run[text])
         ctx.times_run[text] += 1
         try:
             yield
         finally:
-            ctx.rng = rng
+            ctx.chance = chance
             ctx.rewriter.by = ctx.remarks.by = ctx.weights.by = by
 
     def _transact(self, pass_: Pass) -> Sequence[Edit]:
         """Run a pass and check what it left; returns its edits."""
         ctx, rewriter = self.ctx, self.ctx.rewriter
         started = time.perf_counter()
-        interface, version = _interface(ctx.model), ctx.model.ir_version
+        interface, version = self._interface_of_now(), ctx.model.ir_version
         mark = rewriter.mark()
         snapshot = None if pass_.takes_pipeline or self.verify_each == "off" else self._snapshot_of_now()
         self._count(started)
@@ -153,7 +159,8 @@ class Runner:
                 self._snapshot = snapshot.check(ctx.model, edits)
                 if edits:
                     verify(ctx.model)
-            if keeps_interface(pass_) and _interface(ctx.model) != interface:
+            now = self._interface_of_now(afresh=True)
+            if keeps_interface(pass_) and now != interface:
                 raise VerifyError("the inputs or outputs of the model changed, which the pass does not declare")
             self._count(started)
         except Exception as error:
@@ -162,6 +169,13 @@ class Runner:
         if ctx.model.ir_version != version and not pass_.takes_pipeline:
             ctx.remarks.applied("model", _raised(ctx.model, version), rule="ir-version")
         return edits
+
+    def _interface_of_now(self, *, afresh: bool = False) -> _Interface:
+        """Unless `afresh`, that which was found after the pass before."""
+        model = self.ctx.model
+        if afresh or self._interface[0] != model.version:
+            self._interface = (model.version, _interface(model))
+        return self._interface[1]
 
     def _snapshot_of_now(self) -> Snapshot:
         if self._snapshot is None or self._snapshot.version != self.ctx.model.version:
@@ -174,16 +188,21 @@ class Runner:
         if pass_.takes_pipeline:
             yield
             return
-        ctx, rewriter = self.ctx, self.ctx.rewriter
-        nodes = sum(map(len, ctx.model.walk_graphs()))
+        rewriter = self.ctx.rewriter
         before = rewriter.edit_limit
-        rewriter.edit_limit = rewriter.mark() + max(LEAST_EDIT_LIMIT, EDITS_PER_NODE * nodes)
+        rewriter.edit_limit = rewriter.mark() + max(LEAST_EDIT_LIMIT, EDITS_PER_NODE * self._node_count())
         words = f"no sign of life for {self.idle_limit:g} s" if self.idle_limit is not None else ""
         try:
             with watch(self.idle_limit, self._pulse, words):
                 yield
         finally:
             rewriter.edit_limit = before
+
+    def _node_count(self) -> int:
+        model = self.ctx.model
+        if self._counted[0] != model.version:
+            self._counted = (model.version, sum(map(len, model.walk_graphs())))
+        return self._counted[1]
 
     def _pulse(self) -> object:
         """Something that changes while a pass is alive."""
@@ -239,7 +258,7 @@ def _graphs(pass_: Pass, model: Model) -> Iterable[Graph]:
     return list(model.walk_graphs())
 
 
-def _interface(model: Model) -> tuple[object, ...]:
+def _interface(model: Model) -> _Interface:
     graph = model.graph
     inputs = [(value.name, None if value.type is None else value.type.SerializeToString()) for value in graph.inputs]
     infos = zip(graph.outputs, graph.output_infos, strict=True)

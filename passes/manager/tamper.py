@@ -14,6 +14,7 @@ from ...ir import Attribute, Edit, Function, Graph, Model, Node, Tensor, Value
 
 _identity = attrgetter("op_type", "domain", "overload", "name")
 """What no edit can change of a node."""
+_name, _tensor = attrgetter("_name"), attrgetter("_tensor")
 
 _Parts = tuple[object, list[Value | None], list[Value], list[tuple[str, Attribute]]]
 
@@ -34,10 +35,19 @@ class Snapshot:
                 self._tensors[value] = value._tensor
             for value in _values(graph):
                 self._names[value] = value._name
+        self._all = _everything(model)
 
     def check(self, model: Model, edits: Sequence[Edit]) -> Snapshot:
         """Move on to the model of now; VerifyError if it differs in more than what `edits` changed: then the snapshot
         is of no more use."""
+        everything = _everything(model)
+        if edits or everything != self._all:
+            self._compare(model, edits)
+            self._all = everything
+        self.version = model.version
+        return self
+
+    def _compare(self, model: Model, edits: Sequence[Edit]) -> None:
         touched = {edit.subject for edit in edits}
         touched.update(edit.partner for edit in edits if edit.partner is not None)
         self._forget(touched)
@@ -46,7 +56,7 @@ class Snapshot:
             for node in graph.nodes:
                 nodes += 1
                 self._check_node(node, touched)
-            for value in graph.initializers:
+            for value in graph._initializers:
                 tensors += 1
                 self._check_tensor(value, touched)
             for value in _values(graph):
@@ -55,21 +65,16 @@ class Snapshot:
                     self._check_name(value, touched)
         if (nodes, tensors, names) != (len(self._nodes), len(self._tensors), len(self._names)):
             self._settle(model, touched)
-        self.version = model.version
-        return self
 
     def _check_node(self, node: Node, touched: Set[object]) -> None:
         before = self._nodes.get(node)
         if before is None:
             if not _is_accounted(node, touched):
                 raise VerifyError(f"node {node.label!r} was added past the rewriter")
-        else:
-            identity, inputs, outputs, attributes = before
-            same = inputs == node._inputs and outputs == node._outputs and attributes == [*node._attributes.items()]
-            if same and identity == _identity(node):
-                return
-            if node not in touched or identity != _identity(node):
-                raise VerifyError(f"node {node.label!r} was changed past the rewriter")
+        elif before == _parts(node):
+            return
+        elif node not in touched or before[0] != _identity(node):
+            raise VerifyError(f"node {node.label!r} was changed past the rewriter")
         self._nodes[node] = _parts(node)
 
     def _check_tensor(self, value: Value, touched: Set[object]) -> None:
@@ -122,6 +127,25 @@ class Snapshot:
 def _parts(node: Node) -> _Parts:
     """What a node is now, in lists of its own."""
     return _identity(node), [*node._inputs], [*node._outputs], [*node._attributes.items()]
+
+
+def _everything(model: Model) -> list[object]:
+    """All that a snapshot holds, in one list that is quickly made and compared."""
+    found: list[object] = []
+    values: list[Value] = []
+    for graph in model.walk_graphs():
+        values += graph._inputs
+        values += graph._initializers
+        found.append(graph)
+        found += map(_tensor, graph._initializers)
+        for node in graph.nodes:
+            values += node._outputs
+            found += (node, len(node._inputs))
+            found += _identity(node)
+            found += node._inputs
+            found += node._outputs
+            found += node._attributes.values()
+    return [found, values, [*map(_name, values)]]
 
 
 def _values(graph: Graph) -> Iterator[Value]:

@@ -1,5 +1,7 @@
 """The networkx view of a graph, and analyses that are kept until the model changes."""
 
+import time
+
 import networkx as nx
 import onnx.parser
 
@@ -58,3 +60,23 @@ def test_an_analysis_runs_again_only_after_a_change() -> None:
     assert (analyses.get(count), analyses.get(count), len(runs)) == (3, 3, 2)
     rewriter.rollback(0)
     assert (analyses.get(count), len(runs)) == (2, 3)
+
+
+def test_an_analysis_that_was_asked_for_ahead_is_claimed_once_by_who_needs_it() -> None:
+    subject = model()
+    analyses = Analyses(subject)
+
+    def slow(which: Model) -> int:
+        time.sleep(0.01)
+        return len(which.graph)
+
+    assert analyses.get(slow, ahead=True) == 2 == analyses.get(slow, ahead=True)
+    assert analyses.claimed == 0
+    analyses.get(slow)
+    once = analyses.claimed
+    analyses.get(slow)
+    assert once >= 0.01
+    assert analyses.claimed == once
+    Rewriter(subject).insert("Neg", [subject.graph.inputs[0]], graph=subject.graph)
+    analyses.get(slow)
+    assert analyses.claimed == once, "nobody asked for it ahead"

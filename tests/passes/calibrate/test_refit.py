@@ -80,8 +80,7 @@ def test_pairs_are_of_the_same_sample() -> None:
             seen.append((before, after))
 
     feeds = [{"x": np.full((i + 1, 2), i, np.float32)} for i in range(3)]
-    account, rng = WeightAccount(model), np.random.default_rng(0)
-    ctx = Context(model, rewriter, OrtBackend(), Remarks(), account, rng, feeds)
+    ctx = Context(model, rewriter, OrtBackend(), Remarks(), WeightAccount(model), feeds)
     old = next(before.graph.nodes).outputs[0]
     assert not observe_pairs(ctx, before, {(old, neg.outputs[0]): [Pairs()]}, purpose="test")
     assert [a.shape for a, _ in seen] == [(1, 2), (2, 2), (3, 2)]

@@ -56,8 +56,7 @@ def chain() -> Model:
 
 
 def context(model: Model, samples: object) -> Context:
-    rng = np.random.default_rng(0)
-    return Context(model, Rewriter(model), OrtBackend(), Remarks(), WeightAccount(model), rng, samples)  # type: ignore[arg-type]
+    return Context(model, Rewriter(model), OrtBackend(), Remarks(), WeightAccount(model), samples)  # type: ignore[arg-type]
 
 
 class Feeds:

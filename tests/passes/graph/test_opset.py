@@ -24,7 +24,7 @@ def raised(proto: ModelProto, target: int, backend: Backend | None = BACKEND) ->
     lowered = lower(proto)
     rewriter = Rewriter(lowered)
     account = WeightAccount(lowered)
-    ctx = Context(lowered, rewriter, backend, Remarks(), account, np.random.default_rng(0))
+    ctx = Context(lowered, rewriter, backend, Remarks(), account)
     problem = raise_opset(ctx, target)
     sweep(rewriter, 0)
     verify(lowered)
