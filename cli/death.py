@@ -8,18 +8,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ..passes.manager.instruments import Instrument
 from .supervise import Crumb, Death, Trail, end_alike, supervise
 
 if TYPE_CHECKING:
-    from ..ir import Model
-    from ..passes.manager.base import Pass
     from .job import Request
     from .progress import Bars
 
@@ -90,35 +86,13 @@ def _caught(death: Death, crumb: Crumb, request: Request, progress: Bars) -> dic
     from .question import make_lab
     from .reproduce import leave, owner_of_others
 
-    job, catch = plan(request), Catch(crumb.number)
-    with suppress(_Caught):
-        job.rerun(catch, progress)
-    if catch.found is None or pass_text(catch.found[0]) != crumb.text:
+    job = plan(request)
+    found = job.model_before(crumb.number, progress)
+    if found is None or pass_text(found[0]) != crumb.text:
         return {"problem": "run again, the pipeline takes another way"}
     assert request.reproducer is not None
     kind = Ending(death.code, False).kind
     failure = Failure(crumb.text, kind, Failure.DEATH, f"pass {crumb.text!r}: {kind} ended the process")
     lab = make_lab(request.seed, progress)
-    left = leave(failure, *catch.found, job.asked(), request.reproducer, lab, synthetic=request.synthetic_weights)
-    return {"folder" if isinstance(left, Path) else "problem": str(left), "owner": owner_of_others(catch.found[0])}
-
-
-class _Caught(BaseException):
-    """The run is where it was to be brought."""
-
-
-class Catch(Instrument):
-    """Ends a run before the pass that is the `number`th to begin, and keeps the pass and a copy of the model."""
-
-    def __init__(self, number: int) -> None:
-        self.found: tuple[Pass, Model] | None = None
-        self._left = number
-
-    def before(self, pass_: Pass, model: Model) -> None:
-        """Count."""
-        from ..ir import clone_model
-
-        self._left -= 1
-        if not self._left:
-            self.found = pass_, clone_model(model)
-            raise _Caught
+    left = leave(failure, *found, job.asked(), request.reproducer, lab, synthetic=request.synthetic_weights)
+    return {"folder" if isinstance(left, Path) else "problem": str(left), "owner": owner_of_others(found[0])}

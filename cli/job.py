@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ..backends.metrics import Limit
     from ..errors import PassError
     from ..ir import Model
+    from ..passes.manager.base import Pass
     from ..passes.manager.instruments import Instrument
     from ..passes.manager.report import Report
     from ..passes.manager.runner import VerifyEach
@@ -108,11 +110,16 @@ class Job:
                 report.extra["latency"] = self._latency(original, model)
         return model, report
 
-    def rerun(self, instrument: Instrument, progress: Bars) -> None:
-        """Run the pipeline over the model once more, for an instrument."""
+    def model_before(self, number: int, progress: Bars) -> tuple[Pass, Model] | None:
+        """The pass that is the `number`th to begin, and the model before it: the pipeline is run once more."""
         from ..api import load
+        from ..errors import PassError
+        from .catch import Catch, Caught
 
-        self._manager([instrument], progress).run(load(self.request.source), data=self.request.data or None)
+        catch = Catch(number)
+        with suppress(Caught, PassError):  # combinators around the pass make one of the other
+            self._manager([catch], progress).run(load(self.request.source), data=self.request.data or None)
+        return catch.found
 
     def _manager(self, instruments: Sequence[Instrument], progress: Bars) -> PassManager:
         from ..api import SAMPLES, PassManager
@@ -158,6 +165,7 @@ class Job:
             synthetic=asked.synthetic_weights,
             progress=progress,
             idle_limit=_idle_limit(asked),
+            model_before=self.model_before,
         )
         if folder is not None:
             error.args = (f"{words}; onnxpress reproduce {folder} shows it again",)

@@ -12,6 +12,8 @@ from .options import debug_option
 from .versions import missing, other_versions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..errors import PassError
     from ..ir import Model
     from ..passes.debug.failure import Failure
@@ -111,13 +113,22 @@ def _passes(kept: Reproducer) -> Pipeline:
         raise UserError(f"{error}\n  the reproducer was made with {', '.join(absent)}, not installed here") from error
 
 
+NOT_AGAIN = "the pass does not fail again on the same model"
+
+
 class Witness(Instrument):
     """Keeps the model that a pass failed on, and which pass was interrupted; of nested passes the innermost. Costs no
     weight."""
 
     def __init__(self) -> None:
+        self.number = 0
+        """Of passes that began until the first failure."""
         self.seen: tuple[Pass, Model] | None = None
         self.stopped: Pass | None = None
+
+    def before(self, pass_: Pass, model: Model) -> None:
+        """Count."""
+        self.number += 1
 
     def failed(self, pass_: Pass, model: Model, error: BaseException) -> None:
         """Keep a copy of the model, which is as it was before the pass."""
@@ -155,8 +166,12 @@ def leave_reproducer(
     synthetic: bool,
     progress: Bars,
     idle_limit: float | None,
+    model_before: Callable[[int, Bars], tuple[Pass, Model] | None],
 ) -> Path | None:
-    """Write a reproducer of a failed run below `parent`; None, and a line on stderr that says why, if there is none."""
+    """Write a reproducer of a failed run below `parent`; None, and a line on stderr that says why, if there is none.
+
+    What a pass did past the rewriter nothing can undo: then `model_before` makes the model before it once more.
+    """
     from ..passes.debug.failure import Failure
     from .question import make_lab
 
@@ -164,6 +179,8 @@ def leave_reproducer(
         return None
     failure, lab = Failure.of(error), make_lab(asked.seed, progress, idle_limit=idle_limit)
     left = leave(failure, *witness.seen, asked, parent, lab, synthetic=synthetic)
+    if left is NOT_AGAIN and (found := model_before(witness.number, progress)) is not None:
+        left = leave(failure, *found, asked, parent, lab, synthetic=synthetic)
     if isinstance(left, Path):
         return left
     click.echo(f"onnxpress: no reproducer: {left}", err=True)
@@ -189,7 +206,7 @@ def leave(
     case = Case(pass_, model, failure, feeds, gives_data=bool(asked.data) and bool(feeds))
     found = reduce_case(case, lab, synthetic=synthetic, trials=_DEATH_TRIALS if failure.is_death else _TRIALS)
     if found is None:
-        return "the pass does not fail again on the same model"
+        return NOT_AGAIN
     reduction, measured = found
     facts = {"onnxpress": __version__, **versions()}
     try:

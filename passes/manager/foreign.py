@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 
 from ...errors import PassError
 from .mistakes import words_of
 
 
 @contextmanager
-def foreign_code(*, divert: bool = True) -> Iterator[None]:
-    """Turn SystemExit and the like into a PassError, and let what the block prints go to stderr; an interrupt stays.
-
-    `divert=False` leaves what is printed: in a block that runs others, such as instruments, which may print.
-    """
-    with redirect_stdout(sys.stderr) if divert else nullcontext():
+def foreign_code() -> Iterator[None]:
+    """Turn SystemExit and the like into a PassError, and let what the block prints go to stderr; an interrupt stays."""
+    with redirect_stdout(sys.stderr):
         try:
             yield
         except (Exception, KeyboardInterrupt):

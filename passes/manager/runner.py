@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ...errors import OnnxpressError, PassError, VerifyError
 from ...ir import Edit, Graph, Model, verify
@@ -31,6 +32,7 @@ LEAST_EDIT_LIMIT = 100_000
 
 
 _Interface = tuple[object, ...]
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -58,6 +60,7 @@ class Runner:
 
     def __post_init__(self) -> None:
         self.ctx.run = self.run
+        self._stdout = sys.stdout
 
     def run(self, pass_: Pass, *, measured: bool = False) -> Step:
         """Run one pass: sweep what it orphaned, verify, hold it to its interface and its effect.
@@ -66,10 +69,9 @@ class Runner:
         """
         started = time.perf_counter()
         text = pass_text(pass_)
-        if not all(instrument.should_run(pass_, self.ctx.model) for instrument in self.instruments):
+        if not all(self._tell(lambda instrument: instrument.should_run(pass_, self.ctx.model))):
             return self._add(Step(pass_.name, text, str(effect_of(pass_)), 0.0, fate=Fate.SKIPPED))
-        for instrument in self.instruments:
-            instrument.before(pass_, self.ctx.model)
+        self._tell(lambda instrument: instrument.before(pass_, self.ctx.model))
         checkpoint, measurements = self.ctx.checkpoint(), self.ctx.measurements
         measured = measurements is not None and (measured or self.verify_each == "numbers")
         before = measurements.outputs() if measurements is not None and measured else None
@@ -90,8 +92,7 @@ class Runner:
                 self._hold_exact(pass_, error or {})
         except BaseException as failure:
             self.ctx.rollback(checkpoint)
-            for instrument in self.instruments:
-                instrument.failed(pass_, self.ctx.model, failure)
+            self._fail(pass_, failure)
             raise
         finally:
             children, self._steps = self._steps, outer
@@ -108,10 +109,17 @@ class Runner:
             step_error=error,
             children=tuple(children if edits else map(taken_back, children)),
         )
-        for instrument in self.instruments:
-            instrument.after(pass_, self.ctx.model, bool(edits))
+        self._tell(lambda instrument: instrument.after(pass_, self.ctx.model, bool(edits)))
         self._count(started)
         return self._add(step)
+
+    def _fail(self, pass_: Pass, failure: BaseException) -> None:
+        self._tell(lambda instrument: instrument.failed(pass_, self.ctx.model, failure))
+
+    def _tell(self, event: Callable[[Instrument], _T]) -> list[_T]:
+        """Let the instruments hear of something. They may print, also where the pass around them may not."""
+        with redirect_stdout(self._stdout):
+            return [event(instrument) for instrument in self.instruments]
 
     def _add(self, step: Step) -> Step:
         self._steps.append(step)
@@ -150,7 +158,7 @@ class Runner:
         try:
             with self._limits(pass_):
                 for graph in _graphs(pass_, ctx.model):
-                    with foreign_code(divert=not pass_.takes_pipeline):
+                    with foreign_code():
                         pass_.run(graph, ctx)
             self._sweep(mark)
             started = time.perf_counter()

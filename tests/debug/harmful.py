@@ -62,7 +62,7 @@ class Spoil(op.Pass):
     effect: ClassVar[op.Effect] = op.Effect.EXACT
     idempotent: ClassVar[bool] = False
 
-    how: Literal["behind", "alone", "hang", "kill", "exit", "break", "refuse"] = op.option("alone", "the way")
+    how: Literal["behind", "alone", "hang", "kill", "exit", "break", "refuse", "tamper"] = op.option("alone", "the way")
     by: float = op.option(1.3, "the factor")
 
     def run(self, graph: Graph, ctx: op.Context) -> None:
@@ -75,6 +75,8 @@ class Spoil(op.Pass):
             return
         if self.how in ("behind", "alone"):
             self._stretch(ctx, at, self.by)
+        elif self.how == "tamper":
+            at._inputs[1] = nodes[0].inputs[1]
         elif self.how == "hang":
             while True:
                 pass

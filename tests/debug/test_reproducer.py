@@ -57,6 +57,28 @@ def test_it_fails_on_a_machine_that_has_the_plugin_alone(long_chain, tmp_path):
     assert words.endswith("the reproducer was made with harmful 1.0, not installed here\n")
 
 
+@pytest.mark.parametrize("around", ["{}", "fold,{},dce", "guard{{rel-l2=0.1}}(fold,{})"])
+def test_a_pass_that_changes_the_model_past_the_rewriter_leaves_one_too(cli, scales, tmp_path, around):
+    """What it did cannot be undone: the model before it is made once more."""
+    pipeline = around.format("spoil{how=tamper}")
+    code, out, err = cli("run", scales, "-p", pipeline, "-o", tmp_path / "out.onnx")
+    folder = tmp_path / "onnxpress-reproducer-1"
+    failure = "pass 'spoil' failed: VerifyError: node 'scale5' was changed past the rewriter"
+    assert (code, out) == (3, "")
+    assert err.startswith(f"onnxpress: error: {failure}; onnxpress reproduce {folder} shows it again")
+    assert err.count("\n") == 1
+    assert len(onnx.load(folder / "model.onnx").graph.node) <= 2
+    assert cli("reproduce", folder).out == f"reproduced: {failure}\n"
+
+
+def test_a_pass_past_the_rewriter_is_bisected(cli, scales):
+    code, out, _ = cli("bisect", scales, "-p", "fold,spoil{how=tamper},dce", "--when", "fails")
+    assert (code, out.splitlines()[0]) == (0, "pass 2 of 3: spoil{how=tamper}")
+    code, _, err = cli("bisect", scales, "-p", "fold,spoil{how=tamper},dce", "--when", "rel-l2>0.1")
+    assert code == 1
+    assert "node 'scale5' was changed past the rewriter (--when fails asks for that)" in err
+
+
 def test_a_pass_that_hangs_leaves_one_too(cli, scales, tmp_path):
     code, _, err = cli("run", scales, "-p", "spoil{how=hang}", "--pass-timeout", "0.2", "--reproducer", tmp_path)
     assert code == 3

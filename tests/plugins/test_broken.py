@@ -178,6 +178,15 @@ def test_what_a_plugin_prints_does_not_get_into_the_output(call):
     assert all(word in ran.stderr for word in ("import", "made", "run"))
 
 
+def test_what_a_combinator_prints_does_not_get_into_the_output_but_what_instruments_print_does(call):
+    code = f"{COMBINING}        print('mine'); ctx.run(self.inside[0])"
+    ran = call(code, "run", "m.onnx", "-p", "broken(fold)", "--print-ir-before=fold", "--quiet")
+    assert ran.returncode == 0
+    assert "Abs" in ran.stdout + ran.stderr
+    assert "mine" in ran.stderr
+    assert "mine" not in ran.stdout
+
+
 def test_a_warning_at_import_is_no_error(call):
     done = call(
         f"import warnings; warnings.warn('old')\n{HEAD}        pass", "run", "m.onnx", "-p", "broken", "--quiet"
