@@ -173,7 +173,10 @@ class Runner:
             self._count(started)
         except Exception as error:
             self._snapshot = None
-            raise _as_failure(pass_, error) from error
+            failure = _as_failure(pass_, error)
+            if failure is error:
+                raise  # the failure of a pass inside, with its own cause
+            raise failure from error
         if ctx.model.ir_version != version and not pass_.takes_pipeline:
             ctx.remarks.applied("model", _raised(ctx.model, version), rule="ir-version")
         return edits
