@@ -1,6 +1,6 @@
-"""How the cost of `fold,dce` grows with the number of nodes.
+"""How the cost of a pipeline grows with the number of nodes.
 
-    python bench/scaling.py [--shape SHAPE] [--nodes 2500,5000,10000,20000] [--measure] [--profile]
+    python bench/scaling.py [-p PIPELINE] [--shape SHAPE] [--nodes 2500,5000,10000,20000] [--measure] [--profile]
 
 For each shape of graph: CPU seconds for every number of nodes, and the ratio to the line before (2 is linear where the
 nodes double). With `--measure` the error is measured too, which is mostly the executor's time; `--profile` prints where
@@ -23,7 +23,6 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxpress
 
 WIDTH = 8
-PIPELINE = "fold,dce"
 Nodes = list[onnx.NodeProto]
 Shape = Callable[[int], tuple[Nodes, list[onnx.TensorProto], str]]
 
@@ -104,7 +103,25 @@ def bodies(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
     return nodes, [], x
 
 
-SHAPES: dict[str, Shape] = {f.__name__: f for f in (mixed, chain, fan, growing, bodies)}
+def nested(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
+    """Concats in Concats, which become one."""
+    nodes = [helper.make_node("Concat", [f"{i}.x" if i else "x", "x"], [f"{i + 1}.x"], axis=1) for i in range(count)]
+    return nodes, [], f"{count}.x"
+
+
+def alike(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
+    """Constants that differ in one element, and each of them twice."""
+    nodes: Nodes = []
+    weights: list[onnx.TensorProto] = []
+    for i in range(count):
+        array = np.zeros((100, WIDTH), np.float32)
+        array[99 - i // 2 // WIDTH % 100, i // 2 % WIDTH] = 1 + i // 2 // (100 * WIDTH)
+        weights.append(numpy_helper.from_array(array, f"w{i}"))
+        nodes.append(helper.make_node("Add", [f"{i}.x" if i else "x", f"w{i}"], [f"{i + 1}.x"]))
+    return nodes, weights, f"{count}.x"
+
+
+SHAPES: dict[str, Shape] = {f.__name__: f for f in (mixed, chain, fan, growing, bodies, nested, alike)}
 
 
 def model_of(shape: Shape, count: int) -> onnx.ModelProto:
@@ -120,6 +137,7 @@ def model_of(shape: Shape, count: int) -> onnx.ModelProto:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, action="append", help="default: all of them")
+    parser.add_argument("-p", "--pipeline", default="simplify")
     parser.add_argument("--nodes", default="2500,5000,10000,20000")
     parser.add_argument("--measure", action="store_true")
     parser.add_argument("--profile", action="store_true")
@@ -130,7 +148,7 @@ def main() -> None:
         before = 0.0
         for count in counts:
             model = onnxpress.load(model_of(SHAPES[name], count))
-            manager = onnxpress.PassManager(PIPELINE, measure=options.measure)
+            manager = onnxpress.PassManager(options.pipeline, measure=options.measure)
             profile = cProfile.Profile() if options.profile and count == counts[-1] else None
             start = time.process_time()
             report = profile.runcall(manager.run, model) if profile else manager.run(model)

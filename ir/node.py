@@ -9,6 +9,7 @@ import numpy as np
 from onnx import NodeProto
 
 from .attribute import Attribute
+from .origin import Origin
 from .tensor import ArrayTensor, SparseTensor, Tensor, tensor
 from .value import Value
 
@@ -30,6 +31,7 @@ class Node:
         "_inputs",
         "_metadata",
         "_next",
+        "_origin",
         "_outputs",
         "_prev",
         "_source_attributes",
@@ -37,7 +39,6 @@ class Node:
         "made_by",
         "name",
         "op_type",
-        "origin",
         "overload",
         "source",
     )
@@ -53,7 +54,7 @@ class Node:
         overload: str = "",
         name: str = "",
         source: NodeProto | None = None,
-        origin: tuple[str, ...] = (),
+        origin: Origin | None = None,
         made_by: str = "",
     ) -> None:
         self.op_type = op_type
@@ -61,7 +62,7 @@ class Node:
         self.overload = overload
         self.name = name
         self.source = source
-        self.origin = origin
+        self._origin = origin or Origin()
         self.made_by = made_by
         self._inputs = inputs
         self._outputs = outputs
@@ -73,6 +74,11 @@ class Node:
         self._graph: Graph | None = None
         self._prev: Node | None = None
         self._next: Node | None = None
+
+    @property
+    def origin(self) -> tuple[str, ...]:
+        """The labels of the source nodes that it stands for."""
+        return self._origin.labels()
 
     @property
     def inputs(self) -> tuple[Value | None, ...]:

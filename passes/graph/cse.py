@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections import ChainMap
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from ...ir import Graph, Node, Value
 from ...ir.analysis.purity import Purity
 from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..rewriting.driver import can_stand_for
-from .content import equal, probe
+from .content import Contents, Key, probe
 
 _SMALL = 1024
 """Bytes up to which constants are compared by what they hold; larger ones are one if `dedupe` made them one."""
-Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,8 @@ class _Merger:
     ctx: Context
     purity: Purity
     merged: int = 0
-    _constants: dict[Key, list[Value]] = field(default_factory=dict)
+    _contents: Contents = field(default_factory=Contents)
+    _constants: dict[int, Value] = field(default_factory=dict)
 
     def walk(self, graph: Graph, known: ChainMap[Key, Node]) -> None:
         """Merge in a graph; `known` has the nodes before it in the graphs around it."""
@@ -85,12 +85,5 @@ class _Merger:
     def _canonical(self, value: Value) -> Value:
         """The first of the small constants that are equal to `value`; else itself."""
         tensor = value.const
-        key = None if tensor is None or tensor.nbytes > _SMALL else probe(tensor)
-        if tensor is None or key is None:
-            return value
-        candidates = self._constants.setdefault(key, [])
-        for one in candidates:
-            if one.const is not None and equal(one.const, tensor):
-                return one
-        candidates.append(value)
-        return value
+        content = None if tensor is None or tensor.nbytes > _SMALL else self._contents.number(tensor)
+        return value if content is None else self._constants.setdefault(content, value)

@@ -103,7 +103,7 @@ class _Driver:
 
     def rewrite(self, rule: Rule, match: Match) -> bool:
         rewriter, root = self.ctx.rewriter, match.root
-        around = list(_around(match))
+        around, readers = list(_around(match)), list(_readers(root))
         builder = Builder(match)
         with rewriter.apply(rule.name, *match.bound.matched):
             results = rule.build(match, builder)
@@ -111,16 +111,24 @@ class _Driver:
                 if new is not None and new is not old:
                     self.types.note(new, old)
                     (rewriter.take_over if builder.made_here(new) else rewriter.replace)(old, new)
-            for node in match.bound.matched:
-                erase_if_dead(node, rewriter, self.purity)
+            self.erase(match.bound.matched)
         self.applied[rule.name] += 1
         self.recent.append(rule.name)
         self.fuel -= 1
         self.declined.pop((rule.name, root), None)
         self.add(builder.made)
         self.add(node for node in around if node.graph is not None)
-        self.add(_readers(results))
+        self.add(node for node in readers if node.graph is not None)
         return True
+
+    def erase(self, nodes: Iterable[Node]) -> None:
+        """Erase nodes that nothing reads any more, and what only they read: rules need not look at it again."""
+        todo = deque(nodes)
+        while todo:
+            node = todo.popleft()
+            reads = node.inputs
+            if self.ctx.selects(node) and erase_if_dead(node, self.ctx.rewriter, self.purity):
+                todo += (value.producer for value in reads if value is not None and value.producer is not None)
 
     def explain(self) -> None:
         """Say what was done, what was declined, and whether rules fought."""
@@ -139,9 +147,10 @@ def _listed(results: Results) -> Sequence[Value | None]:
     return [results] if isinstance(results, Value) else results
 
 
-def _readers(results: Results) -> Iterator[Node]:
-    for value in _listed(results):
-        for use in value.uses if value is not None else ():
+def _readers(root: Node) -> Iterator[Node]:
+    """The nodes that read what is replaced."""
+    for value in root.outputs:
+        for use in value.uses:
             if isinstance(use.user, Node):
                 yield use.user
 

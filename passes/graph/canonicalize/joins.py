@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....ir import Node
+from ....ir import Node, Value
 from ...rewriting.driver import QUIET
 from ...rewriting.pattern import any_input, op, var
 from ...rewriting.rule import Builder, Match, Results, Rule
@@ -14,17 +14,52 @@ X = var("x")
 
 def _one_axis(match: Match) -> str:
     inner, outer = match.node("first"), match.root
-    rank = match.types.rank(outer.outputs[0])
-    axes = [counted([node.attr("axis", 1)], rank) for node in (inner, outer)]
-    if axes[0] is None or axes[0] != axes[1]:
+    axis = _axis(outer, match)
+    if axis is None or axis != _axis(inner, match):
         return NO
+    if _is_flattened_by_its_reader(outer, axis, match):
+        return f"{QUIET} what reads it takes it in"
     return "" if sum(value is inner.outputs[0] for value in outer.inputs) == 1 else f"{QUIET} it is read twice"
 
 
+def _axis(node: Node, match: Match) -> int | None:
+    found = counted([node.attr("axis", 1)], match.types.rank(node.outputs[0]))
+    return None if found is None else found[0]
+
+
+def _is_flattened_by_its_reader(node: Node, axis: int, match: Match) -> bool:
+    reader = _only_reader(node)
+    return reader is not None and _axis(reader, match) == axis and match.ctx.selects(reader)
+
+
+def _only_reader(node: Node) -> Node | None:
+    """The Concat of the same graph that alone reads what a Concat gives, once."""
+    uses = tuple(node.outputs[0].uses)
+    reader = uses[0].user if len(uses) == 1 else None
+    is_plain = isinstance(reader, Node) and reader.is_op("Concat") and not reader.attributes["axis"].ref
+    return reader if isinstance(reader, Node) and is_plain and reader.graph is node.graph else None
+
+
 def _flat(match: Match, b: Builder) -> Results:
-    inner = match.node("first")
-    parts = [part for value in match.root.inputs for part in (inner.inputs if value is inner.outputs[0] else [value])]
-    return b.copy(match.root, *parts)
+    """The outermost takes in all at once, however deep they lie: one by one would be quadratic."""
+    inner, outer = match.node("first"), match.root
+    axis = _axis(outer, match)
+    parts: list[Value | None] = []
+    todo = list(reversed(outer.inputs))
+    while todo:
+        value = todo.pop()
+        node = None if value is None else value.producer
+        if node is not None and (node is inner or _goes_in(node, axis, match)):
+            todo += reversed(node.inputs)
+        else:
+            parts.append(value)
+    return b.copy(outer, *parts)
+
+
+def _goes_in(node: Node, axis: int | None, match: Match) -> bool:
+    """Whether a Concat somewhere inside, which nothing else reads, can be taken in as well."""
+    is_plain = node.is_op("Concat") and not node.attributes["axis"].ref and not node.outputs[0].pinned
+    return is_plain and _only_reader(node) is not None and _axis(node, match) == axis and match.ctx.selects(node)
 
 
 Bounds = list[tuple[int, int, int, int]]
