@@ -22,7 +22,7 @@ class Prune(Pass):
     """
 
     name: ClassVar[str] = "prune"
-    effect: ClassVar[Effect] = Effect.LEARNED
+    effect: ClassVar[Effect] = Effect.LOSSY
     idempotent: ClassVar[bool] = False
 
     unit: Literal["channel", "head"] = option("channel", "what goes")

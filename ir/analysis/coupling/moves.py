@@ -253,7 +253,7 @@ def reduce(node: Node, facts: Facts) -> None:
             to += 1
             continue
         to += bool(node.attr("keepdims", 1))
-        if size is not None and node.op_type in ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare"):
+        if size is not None and node.op_type in ("ReduceSum", "ReduceL1", "ReduceL2"):
             facts.allow(facts.at(x, axis))
 
 

@@ -19,6 +19,7 @@ from ...calibrate.moments import Moments
 from ...calibrate.stream import observe, samples_of
 from ...manager.context import Context, Feed
 from . import scores, select
+from .bounds import Before, state
 from .cut import cut
 from .repair import readers, refit
 from .scores import Order
@@ -151,7 +152,7 @@ def _select(ctx: Context, plan: Plan, groups: Sequence[Group], orders: Sequence[
     return gone
 
 
-def _cut_and_repair(ctx: Context, plan: Plan, groups: Sequence[Group], gone: Sequence[select.Gone]) -> None:
+def _cut_and_repair(ctx: Context, plan: Plan, groups: list[Group], gone: Sequence[select.Gone]) -> None:
     copies: dict[Value, Value] = {}
     before: Model | None = None
     pairs: list[tuple[Linear, Linear]] = []
@@ -162,6 +163,7 @@ def _cut_and_repair(ctx: Context, plan: Plan, groups: Sequence[Group], gone: Seq
             old = olds.get(copies[layer.node.outputs[0]])
             if old is not None:
                 pairs.append((old, layer))
+    constants = Before.of(ctx)
     kept = cut(ctx, groups, gone)
     for group, units in zip(groups, gone, strict=True):
         if units.any():
@@ -170,6 +172,7 @@ def _cut_and_repair(ctx: Context, plan: Plan, groups: Sequence[Group], gone: Seq
     if before is not None:
         done = refit(ctx, before, readers(pairs, kept), ridge=plan.ridge)
         ctx.remarks.applied("model", f"{done} layers refitted", rule="refit")
+    state(ctx, constants, groups, kept)
 
 
 def _explain(ctx: Context, groups: Sequence[Group]) -> None:
