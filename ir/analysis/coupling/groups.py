@@ -24,8 +24,10 @@ _POINTWISE = (
     "HardSigmoid HardSwish Identity IsNaN LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu "
     "Pow Reciprocal Relu Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt Sub Sum Swish Tanh ThresholdedRelu Where"
 )
+POINTWISE = tuple(_POINTWISE.split())
+"""Operators that work element by element, with broadcasting."""
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(_POINTWISE.split(), moves.pointwise),
+    **dict.fromkeys(POINTWISE, moves.pointwise),
     **dict.fromkeys(("Clip", "Dropout", "CastLike"), moves.clip),
     **dict.fromkeys(("Conv", "ConvTranspose"), layers.conv),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), layers.recurrent),

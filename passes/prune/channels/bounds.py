@@ -13,7 +13,7 @@ most twice the bound. Of a value that is cut itself, what stays is what it was, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,14 +32,18 @@ SUMS = ("ReduceSum", "ReduceL1", "ReduceL2")
 Float64 = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Before:
     """What is needed of the model before the cut: what each consumer read, the constants there, ranks of values."""
 
-    inputs: Mapping[Node, tuple[Value | None, ...]]
-    constants: Mapping[Node, tuple[Tensor | None, ...]]
-    groups: Mapping[Node, int]
-    ranks: Mapping[Value, int]
+    inputs: dict[Node, tuple[Value | None, ...]]
+    outputs: dict[Node, tuple[tuple[str, int | None], ...]]
+    """Names and ranks."""
+    constants: dict[Node, tuple[Tensor | None, ...]]
+    groups: dict[Node, int]
+    ranks: dict[Value, int]
+    added: dict[Node, Float64] = field(default_factory=dict)
+    """Biases that layers without one were given."""
 
     @classmethod
     def of(cls, ctx: Context) -> Before:
@@ -48,14 +52,22 @@ class Before:
         read = [node for node in nodes if node.op_type in _RULES]
         return cls(
             {node: tuple(node.inputs) for node in read},
+            {node: tuple((y.name, _rank(ctx.shapes(), y)) for y in node.outputs) for node in read},
             {node: tuple(None if value is None else value.const for value in node.inputs) for node in read},
             {node: node.attr("group", 1) for node in read},
-            {value: rank for node in read for value in _ends(node) if (rank := _rank(ctx.shapes(), value)) is not None},
+            {
+                value: rank
+                for node in read
+                for value in node.inputs
+                if value is not None and (rank := _rank(ctx.shapes(), value)) is not None
+            },
         )
 
-
-def _ends(node: Node) -> list[Value]:
-    return [value for value in (*node.inputs, *node.outputs) if value is not None]
+    def follow(self, old: Node, new: Node) -> None:
+        """A consumer is another node now."""
+        if old is not new:
+            self.inputs[new], self.outputs[new] = self.inputs.pop(old), self.outputs.pop(old)
+            self.constants[new], self.groups[new] = self.constants.pop(old), self.groups.pop(old)
 
 
 def _rank(shapes: Shapes, value: Value) -> int | None:
@@ -63,15 +75,17 @@ def _rank(shapes: Shapes, value: Value) -> int | None:
     return None if shape is None else len(shape)
 
 
-def state(ctx: Context, before: Before, groups: list[Group], kept: Kept) -> None:
-    """Report the bounds of everything that was cut or refitted."""
-    sizes = {axis: len(group.units[axis]) for group in groups for axis in group.axes if axis in kept}
+def state_cuts(ctx: Context, kept: Kept) -> None:
+    """Report which elements of values stay; to be called before anything is renamed."""
     for axis, where in kept.items():
         graph = axis.value.graph
         if axis.value.const is None and graph is not None:
-            ctx.bounds.append(
-                LocalBound(BY, graph.label, axis.value.name, "cut", axis.axis, np.zeros(1), kept=where)
-            )  # fmt: skip
+            ctx.bounds.append(LocalBound(BY, graph.label, axis.value.name, "cut", axis.axis, np.zeros(1), kept=where))
+
+
+def state(ctx: Context, before: Before, groups: list[Group], kept: Kept) -> None:
+    """Report the bounds of everything that sums over what was cut, or was refitted."""
+    sizes = {axis: len(group.units[axis]) for group in groups for axis in group.axes if axis in kept}
     for node, constants in before.constants.items():
         if node.graph is not None:
             ctx.bounds += _RULES[node.op_type](_Site(node, node.graph, constants, before, kept, sizes))
@@ -98,6 +112,10 @@ class _Site:
         constant = self.constants[slot]
         return len(constant.shape) if constant is not None else None if value is None else self.before.ranks.get(value)
 
+    @property
+    def rank_of_output(self) -> int | None:
+        return self.before.outputs[self.node][0][1]
+
     def gone(self, slot: int, axis: int) -> int:
         """How many elements of an axis of an input were cut."""
         value = self.was(slot)
@@ -122,8 +140,8 @@ class _Site:
         return np.abs(found)
 
     def bound(self, form: str, axis: int, per_channel: Array | float, weight: str = "", output: int = 0) -> LocalBound:
-        y = self.node.outputs[output]
-        return LocalBound(BY, self.graph.label, y.name, form, axis, np.atleast_1d(np.float64(per_channel)), weight)
+        name, _ = self.before.outputs[self.node][output]
+        return LocalBound(BY, self.graph.label, name, form, axis, np.atleast_1d(np.float64(per_channel)), weight)
 
     def weight(self, slot: int) -> str:
         value = self.node.input(slot)
@@ -131,6 +149,9 @@ class _Site:
 
     def bias(self, slot: int, factor: float = 1.0) -> Iterator[LocalBound]:
         """A bias that was refitted, along the last of its axes."""
+        added = self.before.added.get(self.node)
+        if added is not None:
+            yield self.bound("absolute", 1, np.abs(added))
         if slot < len(self.constants) and (lost := self.lost(slot, None)) is not None and lost.any():
             per_channel = lost.reshape(-1, lost.shape[-1]).max(axis=0) if lost.ndim else lost
             yield self.bound("absolute", 1, factor * per_channel)
@@ -163,6 +184,9 @@ def _conv_transpose(site: _Site) -> Iterator[LocalBound]:
 
 def _matmul(site: _Site) -> Iterator[LocalBound]:
     yield from _product(site, (False, False), 1.0)
+    added, y = site.before.added.get(site.node), site.rank_of_output
+    if added is not None:
+        yield site.bound("absolute", (y or 1) - 1, np.abs(added))
 
 
 def _gemm(site: _Site) -> Iterator[LocalBound]:
@@ -186,7 +210,7 @@ def _product(site: _Site, transposed: tuple[bool, bool], factor: float) -> Itera
     if lost is None or not lost.any():
         return
     sums = lost.sum(axis=contracted[slot])
-    y = site.before.ranks.get(site.node.outputs[0])
+    y = site.rank_of_output
     if not sums.ndim or y is None:
         yield site.bound("linear", 0, sums.max(), site.weight(slot))
         return
@@ -197,8 +221,8 @@ def _product(site: _Site, transposed: tuple[bool, bool], factor: float) -> Itera
 def _recurrent(site: _Site) -> Iterator[LocalBound]:
     """States are bounded by their activations."""
     if any(site.lost(slot, None) is not None for slot in (1, 2) if slot < len(site.constants)):
-        for output, value in enumerate(site.node.outputs):
-            if value.name:
+        for output, (name, _) in enumerate(site.before.outputs[site.node]):
+            if name:
                 yield site.bound("state", 0, 2.0, output=output)
 
 
