@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from ....ir import Node, Value, tensor
 from ....ir.analysis.coupling import Axis, Group
+from ....ir.analysis.coupling.known import known_shapes
 from ....ir.analysis.linear import Linear, linear_of
-from ....ir.analysis.shapes import Shapes
 from ...manager.context import Context
 from ...manager.weights import Outcome
 from .bounds import RECURRENT, SUMS, Before
@@ -41,7 +41,9 @@ class Dead:
 
     def __init__(self, ctx: Context, groups: Sequence[Group]) -> None:
         self._ctx, self._groups = ctx, groups
-        self._constants = Constants(ctx)
+        self._shapes = known_shapes(ctx.model, ctx.shapes())
+        """As the coupling knows them: every axis in a group belongs to a value of known rank."""
+        self._constants = Constants(ctx, self._shapes)
         self._owner = {axis: number for number, group in enumerate(groups) for axis in group.axes}
         self.units: list[Units] = []
         for group in groups:
@@ -54,7 +56,7 @@ class Dead:
                     self._consume(node)
 
     def _rank(self, value: Value | None) -> int | None:
-        shape = None if value is None else self._ctx.shapes().shape(value)
+        shape = None if value is None else self._shapes.shape(value)
         return None if shape is None else len(shape)
 
     def _consume(self, node: Node) -> None:
@@ -100,7 +102,7 @@ class Dead:
         numbers, known = rows_of(layer, self._constants.contracted(layer))
         weights = layer.matrices(layer.weight.const.numpy())
         idle = (known & (numbers == 0)) | (weights == 0).all(axis=2)
-        if is_unpadded(layer) and can_shift(layer, self._ctx.shapes()):
+        if is_unpadded(layer) and can_shift(layer):
             idle |= known
         width = len(self._groups[self._owner[Axis(layer.x, axis)]].units[Axis(layer.x, axis)])
         taps = idle.size // width
@@ -133,12 +135,7 @@ class Dead:
         """What layers have to absorb when units go, of which only dead ones count."""
         for graph in self._ctx.model.graph.walk_graphs():
             for layer in map(linear_of, graph.nodes):
-                if (
-                    layer is None
-                    or layer.op_type in RECURRENT
-                    or not is_unpadded(layer)
-                    or not can_shift(layer, self._ctx.shapes())
-                ):
+                if layer is None or layer.op_type in RECURRENT or not is_unpadded(layer) or not can_shift(layer):
                     continue
                 axis = contracted_axis(layer, self._rank(layer.x))
                 elements = self._constants.contracted(layer)
@@ -159,7 +156,7 @@ class Dead:
         return np.asarray(factor * np.einsum("gkn,gk->gn", weights, rows).reshape(-1))
 
 
-def can_shift(layer: Linear, shapes: Shapes) -> bool:
+def can_shift(layer: Linear) -> bool:
     """Whether something can be added to every output channel of a layer."""
     match layer.op_type:
         case "Conv":
@@ -167,7 +164,7 @@ def can_shift(layer: Linear, shapes: Shapes) -> bool:
         case "Gemm":
             return layer.slot == 1 and bias_of(layer) is not None
         case "MatMul":
-            return layer.slot == 1 and shapes.shape(layer.node.outputs[0]) is not None
+            return layer.slot == 1
     return False
 
 

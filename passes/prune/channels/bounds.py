@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ....ir import Graph, Node, Tensor, Value
 from ....ir.analysis.coupling import Axis, Group
+from ....ir.analysis.coupling.known import known_shapes
 from ....ir.analysis.shapes import Shapes
 from ....ir.tensor import Array
 from ...manager.bounds import LocalBound
@@ -48,18 +49,19 @@ class Before:
     @classmethod
     def of(cls, ctx: Context) -> Before:
         """Take note of the constants of all consumers; none is copied."""
+        shapes = known_shapes(ctx.model, ctx.shapes())
         nodes = [node for graph in ctx.model.graph.walk_graphs() for node in graph.nodes if not node.domain]
         read = [node for node in nodes if node.op_type in _RULES]
         return cls(
             {node: tuple(node.inputs) for node in read},
-            {node: tuple((y.name, _rank(ctx.shapes(), y)) for y in node.outputs) for node in read},
+            {node: tuple((y.name, _rank(shapes, y)) for y in node.outputs) for node in read},
             {node: tuple(None if value is None else value.const for value in node.inputs) for node in read},
             {node: node.attr("group", 1) for node in read},
             {
                 value: rank
                 for node in read
                 for value in node.inputs
-                if value is not None and (rank := _rank(ctx.shapes(), value)) is not None
+                if value is not None and (rank := _rank(shapes, value)) is not None
             },
         )
 
@@ -186,7 +188,8 @@ def _matmul(site: _Site) -> Iterator[LocalBound]:
     yield from _product(site, (False, False), 1.0)
     added, y = site.before.added.get(site.node), site.rank_of_output
     if added is not None:
-        yield site.bound("absolute", (y or 1) - 1, np.abs(added))
+        amounts = np.abs(added)
+        yield site.bound("absolute", 0, amounts.max()) if y is None else site.bound("absolute", y - 1, amounts)
 
 
 def _gemm(site: _Site) -> Iterator[LocalBound]:
@@ -197,8 +200,6 @@ def _gemm(site: _Site) -> Iterator[LocalBound]:
 
 def _product(site: _Site, transposed: tuple[bool, bool], factor: float) -> Iterator[LocalBound]:
     ranks = site.rank(0), site.rank(1)
-    if None in ranks:
-        return
     a, b = (rank or 0 for rank in ranks)
     contracted = (a - 2 if transposed[0] else a - 1), (b - 1 if transposed[1] or b == 1 else b - 2)
     slot = 1 if site.constants[1] is not None else 0

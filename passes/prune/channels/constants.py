@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from ....errors import ExecutionError
 from ....ir import Node, Tensor, Value, tensor
 from ....ir.analysis.coupling import POINTWISE
-from ....ir.analysis.coupling.known import known_shapes
 from ....ir.analysis.coupling.reshapes import match
 from ....ir.analysis.linear import Linear, linear_of
+from ....ir.analysis.shapes import Shapes
 from ....ir.dtypes import numpy_dtype
 from ...graph.evaluate import run_nodes
 from ...manager.context import Context
@@ -45,9 +45,9 @@ class Elements:
 class Constants:
     """The elements of values that are constant along one of their axes."""
 
-    def __init__(self, ctx: Context) -> None:
+    def __init__(self, ctx: Context, shapes: Shapes) -> None:
         self._ctx = ctx
-        self._shapes = known_shapes(ctx.model, ctx.shapes())
+        self._shapes = shapes
         self._found: dict[Value, Elements] = {}
         for graph in ctx.model.graph.walk_graphs():
             for node in graph.nodes:

@@ -106,7 +106,7 @@ def _apply(ctx: Context, reader: Reader, fit: Refit, constants: Before, ridge: f
     matrices = reader.old.matrices(held.numpy())
     if reader.outputs is not None:
         matrices = matrices[:, :, reader.outputs]
-    has_bias = can_shift(layer, ctx.shapes())
+    has_bias = can_shift(layer)
     found, shift = fit.solve(matrices, ridge=ridge, bias=has_bias)
     if not np.isfinite(found).all() or len(layer.weight.uses) > 1:
         return False
