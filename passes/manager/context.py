@@ -64,6 +64,10 @@ class Chance:
     def __init__(self, *seeds: int) -> None:
         self._seeds = seeds
 
+    def afresh(self) -> Chance:
+        """The same numbers once more."""
+        return Chance(*self._seeds)
+
     @cached_property
     def rng(self) -> np.random.Generator:
         """The generator."""

@@ -1,0 +1,1 @@
+"""Masks: single weights, weights in patterns and blocks set to zero, and the rest adjusted."""
