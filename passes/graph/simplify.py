@@ -6,7 +6,7 @@ none fits. `recognize` comes before `fuse`, which would put the divisor of a har
 
 from __future__ import annotations
 
-SIMPLIFY = "inline,fold,dedupe,fixpoint{max=4}(canonicalize,cse,recognize,fuse,fold),dce"
+SIMPLIFY = "inline,fold,dedupe,fixpoint{max=4}(canonicalize,cse,recognize,fuse,fold,dedupe),dce"
 """EXACT and ROUNDING passes that keep the opset."""
 
 SIMPLIFY_OPERATORS = f"inline,fold,dedupe,canonicalize,cse,recognize{{opset=23}},{SIMPLIFY}"

@@ -122,10 +122,24 @@ CASES: Mapping[str, Callable[[], list[Case]]] = {
 }
 
 
+PIPELINES = ("fold,dce", "simplify", "simplify-operators")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that asks for one of CASES runs once for each of them."""
+    """A test that asks for one of CASES runs once for each of them; if it asks for a pipeline too, with each in turn,
+    so that what the case itself computes is found once for all of them."""
     for fixture in CASES.keys() & set(metafunc.fixturenames):
-        metafunc.parametrize(fixture, CASES[fixture](), ids=lambda case: case.name)
+        cases = CASES[fixture]()
+        if "pipeline" in metafunc.fixturenames:
+            pairs = [pytest.param(c, p, id=f"{c.name}-{p.partition(',')[0]}") for c in cases for p in pipelines_for(c)]
+            metafunc.parametrize((fixture, "pipeline"), pairs)
+        else:
+            metafunc.parametrize(fixture, cases, ids=lambda case: case.name)
+
+
+def pipelines_for(case: Case) -> tuple[str, ...]:
+    """Of a single node no operator is spelled out: there the pipeline that looks for them is the one that does not."""
+    return PIPELINES if len(case.load().graph.node) > 1 else PIPELINES[:-1]
 
 
 @pytest.fixture
