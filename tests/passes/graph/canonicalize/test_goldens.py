@@ -122,6 +122,7 @@ MERGED = {
     "relu twice": Case("float[N] x", "a = Relu (x) b = Relu (a) y = Neg (b)", "a = Relu (x) y = Neg (a)"),
     "abs twice": Case("int32[N] x", "a = Abs (x) b = Abs (a) y = Neg (b)", "a = Abs (x) y = Neg (a)"),
     "floor twice": Case("float[N] x", "a = Floor (x) y = Floor (a)", "y = Floor (x)"),
+    "ceil twice": Case("float[N] x", "a = Ceil (x) y = Ceil (a)", "y = Ceil (x)"),
     "round twice": Case("float[N] x", "a = Round (x) y = Round (a)", "y = Round (x)"),
     "clip twice": Case(
         "float[N] x",
