@@ -143,7 +143,7 @@ def test_a_slice_cuts_what_it_cut(start: int, end: int, step: int, size: str | i
 
 
 def test_slices_of_slices_cut_what_they_cut(pipeline: str) -> None:
-    for first, second in itertools.product(BOUNDS, BOUNDS[1:7]):
+    for first, second in itertools.product(BOUNDS[::2], BOUNDS[1:7:2]):
         weights = ", ".join(
             f"int64[1] {name} = {{{number}}}" for name, number in zip("abcdef", (*first, *second), strict=True)
         )
@@ -196,12 +196,11 @@ def kind_shape(kind: str) -> list[int]:
 # ---- large constants from small recipes
 
 
-@pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
-def test_a_light_model_stays_light(path: Path, frozen: bool, pipeline: str) -> None:
+def test_a_light_model_stays_light(path: Path) -> None:
     """Their weights are ConstantOfShape nodes: 80 kB that stand for 100 MB."""
     before = onnx.load(path)
-    after = simplified(before, f"freeze-defaults,{pipeline}" if frozen else pipeline)
+    after = simplified(before, "freeze-defaults,simplify")
     assert after.ByteSize() <= before.ByteSize() < 600_000
     assert len(after.graph.node) <= len(before.graph.node)
 
