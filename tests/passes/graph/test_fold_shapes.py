@@ -29,9 +29,9 @@ from .shape_chains import shape_chains
 SIZES = [(2, 3, 4), (1, 1, 1), (0, 3, 1), (3, 0, 2), (2, 3, 6), (0, 0, 0)]
 
 
-def folded(proto: ModelProto) -> ModelProto:
+def folded(proto: ModelProto, pipeline: str = "fold") -> ModelProto:
     model = lower(proto)
-    PassManager("fold", backend=OrtBackend()).run(model)
+    PassManager(pipeline, backend=OrtBackend()).run(model)
     return emit(model)
 
 
@@ -57,12 +57,13 @@ def test_chains_keep_their_bits_at_every_size(backend: OrtBackend, proto: ModelP
     expected = {sizes: outputs for sizes in SIZES if (outputs := outputs_of(old, sizes)) is not None}
     if not expected:
         return  # it fails whatever it is fed: then so may the result
-    after = folded(proto)
-    checker.check_model(after, full_check=True)
-    assert file_size(lower(after)) <= file_size(lower(proto))
-    new = backend.prepare(lower(after))
-    for sizes, outputs in expected.items():
-        assert not differing(outputs, new.run(feed(*sizes))), sizes
+    for pipeline in ("fold", "simplify"):
+        after = folded(proto, pipeline)
+        checker.check_model(after, full_check=True)
+        assert file_size(lower(after)) <= file_size(lower(proto))
+        new = backend.prepare(lower(after))
+        for sizes, outputs in expected.items():
+            assert not differing(outputs, new.run(feed(*sizes))), (pipeline, sizes)
 
 
 def outputs_of(session: Session, sizes: tuple[int, int, int]) -> Mapping[str, Any] | None:
