@@ -296,6 +296,8 @@ def _learn_constant(name: str, tensor: TensorProto, scope: _Scope) -> None:
 
 def _learn_constant_node(node: NodeProto, scope: _Scope) -> None:
     for attribute in node.attribute:
+        if attribute.ref_attr_name:
+            continue  # the call of the function gives it
         value: Any = onnx.helper.get_attribute_value(attribute)
         if attribute.name == "value":
             _learn_constant(node.output[0], value, scope)

@@ -18,6 +18,7 @@ settings.load_profile("fuzz" if os.environ.get("ONNXPRESS_FUZZ") == "1" else "ci
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Count what the conformance tests noted, here because only this file is read where workers report to."""
     reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, []) if r.when == "call"]
-    counts = Counter(value for report in reports for key, value in report.user_properties if key == "conformance")
-    if counts:
-        terminalreporter.write_line(f"conformance: the passes changed {counts['changed']} of {counts.total()} cases")
+    noted = Counter(value for report in reports for key, value in report.user_properties if key == "conformance")
+    for pipeline in dict.fromkeys(pipeline for pipeline, _ in noted):
+        changed, kept = noted[pipeline, True], noted[pipeline, False]
+        terminalreporter.write_line(f"conformance: {pipeline} changed {changed} of {changed + kept} cases")

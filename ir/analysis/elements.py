@@ -36,6 +36,8 @@ class Known(Protocol):
 
     def dtype(self, value: Value) -> int | None: ...
 
+    def is_positive(self, size: Dim) -> bool: ...
+
 
 def array(items: object, shape: tuple[int, ...] | None = None) -> Elements:
     """An array of objects."""

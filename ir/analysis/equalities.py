@@ -8,7 +8,7 @@ empty input have other sizes.
 from __future__ import annotations
 
 from ..node import Node
-from .dims import Dim, Poly, common_factor_removed, product, times
+from .dims import Dim, Poly, common_factor_removed, is_dimension, product, times
 from .elements import Known, blank, items
 
 Equal = list[tuple[Dim, Dim]]
@@ -26,6 +26,21 @@ def equalities(node: Node, known: Known) -> Equal:
         case "Reshape":
             return _reshape(node, known)
     return []
+
+
+def positive(node: Node, known: Known) -> list[Dim]:
+    """Sizes that are not 0 if a node of the standard domain does not fail: those beside one that a Reshape infers, and
+    in its target those where the input has no size that a 0 could stand for."""
+    if node.op_type != "Reshape":
+        return []
+    source, target, result = known.shape(node.input(0)), blank(node.input(1), known), known.shape(node.outputs[0])
+    if source is None or target is None:
+        return []
+    sizes = items(target)
+    found = [] if node.attr("allowzero", 0) else sizes[len(source) :]
+    if sizes.count(-1) == 1 and result is not None:
+        found += [size for place, size in enumerate(result) if place != sizes.index(-1)]
+    return [size for size in found if size is not None and is_dimension(size)]
 
 
 def _matmul(node: Node, known: Known) -> Equal:

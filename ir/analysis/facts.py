@@ -20,10 +20,10 @@ from ..model import Model
 from ..node import Node
 from ..value import Value
 from .broadcasting import ImpossibleError, Open
-from .dims import Atoms, Dim
+from .dims import Atoms, Dim, Poly, bounds
 from .element_rules import DECIDE, RULES, elements_of
 from .elements import MAX_ELEMENTS, RANGES, Elements, Shape, array, numbers
-from .equalities import equalities
+from .equalities import equalities, positive
 from .shape_rules import shapes_of
 from .shapes import Shapes
 
@@ -53,6 +53,8 @@ class Facts:
         self.atoms = Atoms() if atoms is None else atoms
         self.equal: list[tuple[Dim, Dim]] = []
         """Sizes that are equal in every run that does not fail."""
+        self._positive = set[Dim]()
+        """Sizes that are not 0 in any run that does not fail."""
         self._shapes: dict[Value, Shape | None] = {}
         self._elements: dict[Value, Elements | None] = {}
         self._claims: set[Value] = set()
@@ -86,6 +88,10 @@ class Facts:
     def fails(self, scope: Graph) -> bool:
         """Whether every run of a graph fails, or of one around it."""
         return any(scope.is_inside(graph) for graph in self.impossible)
+
+    def is_positive(self, size: Dim) -> bool:
+        """Whether a size is 1 or more in every run that does not fail."""
+        return bounds(size)[0] >= 1 or size in self._positive
 
     def dtype(self, value: Value) -> int | None:
         """The element type of a tensor, if known."""
@@ -144,6 +150,7 @@ class Facts:
             self._shapes[value] = self._settled(value, own, trusted)
         if standard and scope is self.model.graph:
             self.equal += equalities(node, self)
+            self._positive.update(size for size in positive(node, self) if isinstance(size, Poly))
         if standard and node.outputs:
             self._elements[node.outputs[0]] = elements_of(node, self)
 

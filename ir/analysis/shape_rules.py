@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from ..node import Node
 from .broadcasting import Found, ImpossibleError, Open, broadcast
-from .dims import Dim, Unwieldy, bounds, divided, is_dimension, plus, product, times
+from .dims import Dim, Unwieldy, divided, is_dimension, plus, product, times
 from .elements import Known, Shape, blank, items, numbers, slice_bounds
 from .layer_shapes import (
     conv_shape,
@@ -108,7 +108,7 @@ def _reshape(node: Node, known: Known) -> Found:
             result.append(None)
         elif size == 0 and not keeps_zero:
             result.append(None if source is None else source[place])
-        elif isinstance(size, int) or _is_taken_literally(size, source, place, keeps_zero):
+        elif isinstance(size, int) or _is_taken_literally(size, source, place, keeps_zero, known):
             result.append(size)
         else:
             result.append(None)
@@ -120,12 +120,14 @@ def _reshape(node: Node, known: Known) -> Found:
     return [tuple(result)]
 
 
-def _is_taken_literally(size: Dim, source: Shape | None, place: int, keeps_zero: bool) -> bool:
-    """Whether a size is the size of the result even where it is 0, which stands for the size of the input there."""
+def _is_taken_literally(size: Dim, source: Shape | None, place: int, keeps_zero: bool, known: Known) -> bool:
+    """Whether a size is the size of the result even where it is 0, which stands for the size of the input there, and
+    fails where the input has none."""
     if source is not None and place < len(source) and source[place] == size:
         return True
-    low, _ = bounds(size)
-    return low >= (0 if keeps_zero else 1)
+    if keeps_zero or (source is not None and place >= len(source)):
+        return is_dimension(size)
+    return known.is_positive(size)
 
 
 def _squeeze(node: Node, known: Known) -> Found:

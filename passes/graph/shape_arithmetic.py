@@ -1,30 +1,28 @@
 """Rewrites that rest on symbolic shapes: what is static is stored, what is dynamic stays dynamic.
 
 - a value all of whose elements are known becomes a constant;
-- a Reshape to sizes that its input has already, or of which one is left to infer, gets a constant target;
+- a Reshape asks for fewer computed sizes, or none (`reshape_targets`);
 - a Reshape, Expand, Slice, Tile or Pad that changes nothing goes, but not in half precision: onnxruntime computes that
   in float, and whether it rounds between two operators depends on what stands between them.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
 from typing import TypeGuard
 
 import numpy as np
 from onnx import TensorProto
 
-from ...ir import Graph, Node, Use, Value, tensor
+from ...ir import Graph, Node, Value, tensor
 from ...ir.analysis.elements import RANGES, Shape, blank, slice_bounds
 from ...ir.analysis.facts import Facts
 from ...ir.analysis.shape_rules import is_everything
 from ...ir.dtypes import numpy_dtype
-from ...ir.proto import constant_size, initializer_size, node_size
+from ...ir.proto import constant_size
 from ..manager.context import Context
 from .evaluate import HALF
-
-Target = tuple[int, ...]
+from .freed import freed_bytes
+from .reshape_targets import simplify_targets
 
 
 def simplify(facts: Facts, ctx: Context) -> int:
@@ -32,7 +30,8 @@ def simplify(facts: Facts, ctx: Context) -> int:
     executor that saw it coming would refuse the model, though it may never be run."""
     graphs = [graph for graph in ctx.model.walk_graphs() if not facts.fails(graph)]
     nodes = [node for graph in graphs for node in graph.nodes if ctx.selects(node)]
-    return _drop_unneeded(nodes, facts, ctx) + _retarget(nodes, facts, ctx) + _cast_like(nodes, facts, ctx)
+    dropped = _drop_unneeded(nodes, facts, ctx)
+    return dropped + simplify_targets(nodes, facts, ctx) + _cast_like(nodes, facts, ctx)
 
 
 # ---- operators that change nothing
@@ -103,85 +102,6 @@ def _already_expanded(source: Shape, node: Node, facts: Facts) -> bool:
     return all(want in (1, size) for want, size in zip(target.flat, tail, strict=True))
 
 
-# ---- constant targets
-
-
-def _retarget(nodes: list[Node], facts: Facts, ctx: Context) -> int:
-    """Give Reshapes constant targets; those that share a computed target share the constant."""
-    groups: defaultdict[tuple[Value, Target, Graph], list[Node]] = defaultdict(list)
-    for node in nodes:
-        target = node.input(1)
-        if node.is_op("Reshape") and node.graph is not None and target is not None and target.const is None:
-            spelled = spelled_target(node, facts)
-            if spelled is not None:
-                home = (
-                    target.graph if all(_same_target(use.user, target, spelled, facts) for use in target.uses) else None
-                )
-                groups[target, spelled, home or node.graph].append(node)
-    return sum(_give_target(target, spelled, home, group, ctx) for (target, spelled, home), group in groups.items())
-
-
-def _same_target(user: Node | Graph, target: Value, spelled: Target, facts: Facts) -> bool:
-    return (
-        isinstance(user, Node)
-        and user.is_op("Reshape")
-        and user.input(1) is target
-        and user.input(0) is not target
-        and spelled_target(user, facts) == spelled
-    )
-
-
-def _give_target(target: Value, spelled: Target, home: Graph, group: list[Node], ctx: Context) -> int:
-    rewriter = ctx.rewriter
-    stored = tensor(np.array(spelled, np.int64))
-    size = constant_size(stored.dtype, stored.shape, target.name + "_1", home, as_node=home.is_function)
-    if size > freed_bytes(target, [Use(node, 1) for node in group]):
-        return 0
-    with rewriter.apply("constant-target", *group):
-        made = rewriter.constant(
-            home, stored, target.name, before=target.producer if home is target.graph else group[0]
-        )
-        for node in group:
-            rewriter.set_input(node, 1, made)
-            if node.attr("allowzero", 0):
-                rewriter.set_attribute(node, "allowzero", None)
-        if target.is_dead and not target.is_input:
-            rewriter.swap_names(target, made)
-    return len(group)
-
-
-def spelled_target(node: Node, facts: Facts) -> Target | None:
-    """A constant target that gives the same shape wherever the Reshape does not fail, sizes of 0 included.
-
-    What counts is the shape of the result: a size that the input has at the same place is written 0. One size may be
-    left to infer: where the others are numbers above 0, since then it is determined, or where the original infers it
-    too (and fails where others are 0).
-    """
-    source, target, result = facts.shape(node.input(0)), blank(node.input(1), facts), facts.shape(node.outputs[0])
-    if source is None or target is None or target.ndim != 1:
-        return None
-    if result is None:
-        return None
-    spelled: list[int] = []
-    open_places: list[int] = []
-    for place, size in enumerate(result):
-        if isinstance(size, int):
-            spelled.append(size)
-        elif place < len(source) and source[place] == size:
-            spelled.append(0)
-        else:
-            open_places.append(place)
-            spelled.append(-1)
-    if 0 in result:
-        return None  # 0 stands for the size of the input
-    if len(open_places) > 1:
-        return None
-    others = [size for place, size in enumerate(spelled) if place not in open_places]
-    if open_places and target[open_places[0]] != -1 and not all(size > 0 for size in others):
-        return None
-    return tuple(spelled)
-
-
 # ---- known elements
 
 
@@ -221,27 +141,6 @@ def _store(value: Value, known: list[int], facts: Facts, ctx: Context) -> bool:
         ctx.rewriter.replace_by_constant(value, made)
         ctx.rewriter.erase(node)
     return True
-
-
-def freed_bytes(value: Value, uses: Iterable[Use]) -> int:
-    """Bytes that the file loses when these uses of a value are no more, with what only it was computed from."""
-    gone, lost = set(uses), set[Node]()
-
-    def unread(value: Value) -> bool:
-        return not value.pinned and all(use in gone or use.user in lost for use in value.uses)
-
-    def free(value: Value) -> int:
-        producer = value.producer
-        if producer is None:
-            tensor = value.tensor
-            return 0 if tensor is None or value.is_input else initializer_size(tensor, value.name)
-        if producer in lost or not all(unread(output) for output in producer.outputs):
-            return 0
-        lost.add(producer)
-        reads = dict.fromkeys(read for read in producer.inputs if read is not None)
-        return node_size(producer) + sum(free(read) for read in reads if unread(read))
-
-    return free(value) if unread(value) else 0
 
 
 # ---- types

@@ -129,6 +129,17 @@ def nested(op, body, outputs=("y",), **io):
     )
 
 
+def test_a_constant_that_the_call_of_a_function_gives_is_no_constant():
+    text = """<ir_version: 8, opset_import: ["": 17, "local": 1]> g (int64[N] x) => (float[N] y) {
+        y = local.scaled <alpha: float = 2.0> (x)
+    }
+    <domain: "local", opset_import: ["": 17]> scaled <alpha> (a) => (b) {
+        c = Constant <value_float: float = @alpha> () f = Cast <to = 1> (a) b = Mul (f, c)
+    }"""
+    proto = parser.parse_model(text)
+    assert generate_feeds(proto, Runtime(proto), n=2, seed=0).feeds
+
+
 def test_values_are_followed_into_branches_loops_and_functions():
     i, t = ("i", TensorProto.INT64, ["n"]), ("t", TensorProto.FLOAT, [7, 2])
     branch = nested(

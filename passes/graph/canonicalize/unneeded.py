@@ -1,9 +1,12 @@
 """Operators that change nothing, each by what its constants and the static sizes of its input say.
 
-Where a Reshape has one size to infer, it fails on some empty inputs; what takes its place does not.
+Where a Reshape has one size to infer, it fails on some empty inputs; what takes its place does not. A sum or a mean
+of floats stays, be it of one number: onnx's reference evaluator begins with 0, and makes 0 of -0.
 """
 
 from __future__ import annotations
+
+from onnx import TensorProto
 
 from ....ir import Node
 from ....ir.analysis.purity import Purity
@@ -11,6 +14,7 @@ from ...rewriting.pattern import op, var
 from ...rewriting.rule import Match, Rule
 from .facts import NO, counted, ints, parameter, removal
 
+INTEGERS = (TensorProto.INT32, TensorProto.INT64)
 TO_THE_END = 2**31 - 1
 X = var("x")
 
@@ -130,6 +134,10 @@ def _reduces_nothing(match: Match) -> str:
     return "" if has_none and match.root.attr("noop_with_empty_axes", 0) == 1 else NO
 
 
+def _sums_nothing(match: Match) -> str:
+    return _reduces_nothing(match) if match.types.dtype(match["x"]) in INTEGERS else NO
+
+
 UNNEEDED: tuple[Rule, ...] = (
     removal("identity", op.Identity(X), _always),
     removal("dropout", op.Dropout(X, ...), _dropout),
@@ -146,9 +154,7 @@ UNNEEDED: tuple[Rule, ...] = (
     removal("tile-once", op.Tile(X, ...), _tile, since=6),
     removal("concat-of-one", op.Concat(X), _always, since=4),
     removal("split-into-one", op.Split(X, ...), _split, since=2),
-    removal("of-one", op["Sum", "Max", "Min", "Mean"](X), _always),
-    removal("reduce-nothing", op.ReduceSum(X, ...), _reduces_nothing, since=13),
-    removal(
-        "reduce-nothing", op["ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd"](X, ...), _reduces_nothing, since=18
-    ),
+    removal("of-one", op["Max", "Min", "Mean"](X), _always),
+    removal("sum-of-nothing", op.ReduceSum(X, ...), _sums_nothing, since=13),
+    removal("reduce-nothing", op["ReduceMax", "ReduceMin", "ReduceProd"](X, ...), _reduces_nothing, since=18),
 )

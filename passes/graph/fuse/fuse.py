@@ -9,6 +9,7 @@ from ....ir import Graph
 from ...manager.base import Effect, Pass
 from ...manager.context import Context
 from ...rewriting.driver import apply_rules
+from ...rewriting.rule import Rule
 from .absorb import absorb_rules
 from .convolutions import convolution_rules
 from .maps import map_rules
@@ -16,6 +17,13 @@ from .normalizations import normalization_rules
 from .pads import pad_rules
 from .past import past_rules
 from .room import Room
+
+
+def rules() -> list[Rule]:
+    """The rules of one run: they share the room that they save in the file."""
+    room = Room()
+    families = (map_rules, absorb_rules, past_rules, normalization_rules, pad_rules, convolution_rules)
+    return [rule for family in families for rule in family(room)]
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,5 @@ class Fuse(Pass):
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Apply all rules until none fits."""
-        room = Room()
-        families = (map_rules, absorb_rules, past_rules, normalization_rules, pad_rules, convolution_rules)
-        if not apply_rules(ctx, [rule for family in families for rule in family(room)]):
+        if not apply_rules(ctx, rules()):
             ctx.remarks.missed("model", "nothing can be fused")

@@ -42,15 +42,28 @@ def _plan(match: Match) -> Planned:
     own = list(node.attr("pads") or [0] * 2 * len(kernel)) if node.attr("auto_pad", "NOTSET") == "NOTSET" else None
     pads = [a + b for a, b in zip(own or [0] * 2 * len(kernel), added, strict=True)]
     attributes: dict[str, Any] = {"pads": pads, "auto_pad": None}
-    if node.is_op("AveragePool") and any(added):
-        if node.attr("ceil_mode", 0):
-            return f"{QUIET} where windows reach beyond the padding they are counted otherwise"
-        if any(pad >= size for pad, size in zip(pads, [*kernel, *kernel], strict=True)):
-            return f"{QUIET} a pooling pads less than its window"
-        if any(own or ()) and not node.attr("count_include_pad", 0):
-            return f"{QUIET} {node.label} does not count what it pads itself"
-        attributes["count_include_pad"] = 1
+    if node.is_op("AveragePool"):
+        if reason := _why_not_pool(node, pads, own, added):
+            return f"{QUIET} {reason}"
+        if any(added):
+            attributes["count_include_pad"] = 1
     return _Padded(node, pad, attributes)
+
+
+def _why_not_pool(node: Node, pads: Sequence[int], own: Sequence[int] | None, added: Sequence[int]) -> str:
+    """Why an AveragePool would not count zeros that it pads itself as it counts those that a Pad wrote."""
+    if node.attr("auto_pad") == "VALID" and set(node.attr("dilations") or ()) - {1}:
+        return "onnx's reference evaluator forgets to widen these windows"
+    if not any(added):
+        return ""
+    if node.attr("ceil_mode", 0):
+        return "where windows reach beyond the padding they are counted otherwise"
+    kernel = node.attr("kernel_shape")
+    if any(pad >= size for pad, size in zip(pads, [*kernel, *kernel], strict=True)):
+        return "a pooling pads less than its window"
+    if any(own or ()) and not node.attr("count_include_pad", 0):
+        return f"{node.label} does not count what it pads itself"
+    return ""
 
 
 def zeros_added(pad: Node, rank: int, match: Match) -> list[int] | str:

@@ -16,6 +16,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from onnx import TensorProto
+
 from ....ir import Value
 from ...rewriting.pattern import Call, Pattern, op, var
 from ...rewriting.rule import Builder, Match, Rule, Types
@@ -72,6 +74,8 @@ def _guard(dims: Dims, match: Match) -> str:
     view = view_of(match.bound, dims)
     if view is None:
         return "- no attention"
+    if match.types.dtype(view.q) == TensorProto.DOUBLE:
+        return "the operator has its scale, and onnxruntime the root of it, as float32"
     if not math.isfinite(view.scale) or float32(view.scale) <= 0:
         return "its scale is no positive float32"
     q, k, v = dims.shape(view.q) or (), _k_shape(view, dims), dims.shape(view.v) or ()

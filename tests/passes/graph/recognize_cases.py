@@ -86,6 +86,24 @@ CASES = {
         f"g {IO} <{SIX}> {{ {CLIPPED} g = Div(c, six) y = Mul(g, x) }}",
         f"g {IO} {{ y = HardSwish(x) }}",
     ),
+    "HardSwish, the gate in parts": Case(
+        "recognize{ops=[HardSwish]}",
+        14,
+        f"g {IO} <{SIX}> {{ {CLIPPED} g = Div(c, six) y = Mul(g, x) }}",
+        f"g {IO} {{ y = HardSwish(x) }}",
+    ),
+    "HardSwish, the product times a sixth": Case(
+        "recognize",
+        14,
+        f"g {IO} <{SIXTH}> {{ {CLIPPED} m = Mul(c, x) y = Mul(sixth, m) }}",
+        f"g {IO} {{ y = HardSwish(x) }}",
+    ),
+    "HardSwish, x over six": Case(
+        "recognize",
+        14,
+        f"g {IO} <{SIX}> {{ d = Div(x, six) {CLIPPED} y = Mul(d, c) }}",
+        f"g {IO} {{ y = HardSwish(x) }}",
+    ),
     "LayerNormalization": Case(
         "recognize",
         17,
@@ -120,6 +138,14 @@ CASES = {
         f"g {NORM} <{EPS}, int64[1] axes = {{-1}}, {AFFINE}> {{ p = Pow(x, two) v = ReduceMean(p, axes) "
         "e = Add(v, eps) s = Sqrt(e) n = Div(x, s) t = Mul(n, w) y = Add(t, b) }",
         f"g {NORM} <{AFFINE}> {{ t = RMSNormalization<axis = -1, epsilon = 0.00001>(x, w) y = Add(t, b) }}",
+    ),
+    "RMSNormalization, times the reciprocal": Case(
+        "recognize",
+        23,
+        f"g {NORM} <{EPS}, int64[1] axes = {{-1}}, float[4] w = {{1.0, 2.0, 0.5, -1.0}}> {{ p = Mul(x, x) "
+        "v = ReduceMean(p, axes) e = Add(v, eps) s = Sqrt(e) r = Reciprocal(s) n = Mul(x, r) y = Mul(n, w) }",
+        f"g {NORM} <float[4] w = {{1.0, 2.0, 0.5, -1.0}}> {{ "
+        "y = RMSNormalization<axis = -1, epsilon = 0.00001>(x, w) }",
     ),
     "Gelu": Case(
         "recognize",
@@ -217,6 +243,18 @@ CASES |= {
         "s = MatMul(qh, kh) u = Mul(s, c) p = Softmax<axis = -1>(u) z = MatMul(p, vh) "
         "zt = Transpose<perm = [0, 2, 1, 3]>(z) y = Reshape(zt, whole) }",
         f"g {FLAT} {{ y = Attention<scale = 0.5, q_num_heads = 2, kv_num_heads = 2>(q, k, v) }}",
+    ),
+    "Attention with the split into heads and a mask": Case(
+        "recognize",
+        23,
+        f"g {FLAT.replace(') =', ', float[S,S] m) =')} <int64[4] split = {{0, 0, 2, 4}}, int64[3] whole = {{0, 0, 8}}> "
+        "{ q4 = Reshape(q, split) qh = Transpose<perm = [0, 2, 1, 3]>(q4) "
+        "k4 = Reshape(k, split) kh = Transpose<perm = [0, 2, 3, 1]>(k4) "
+        "v4 = Reshape(v, split) vh = Transpose<perm = [0, 2, 1, 3]>(v4) "
+        "s = MatMul(qh, kh) u = Add(s, m) p = Softmax<axis = -1>(u) z = MatMul(p, vh) "
+        "zt = Transpose<perm = [0, 2, 1, 3]>(z) y = Reshape(zt, whole) }",
+        f"g {FLAT.replace(') =', ', float[S,S] m) =')} "
+        "{ y = Attention<scale = 1.0, q_num_heads = 2, kv_num_heads = 2>(q, k, v, m) }",
     ),
 }
 

@@ -78,6 +78,21 @@ class Chain:
             zero = {"allowzero": 1} if self.opset >= 14 and self.draw(st.booleans()) else {}
             self.add(self.node("Reshape", [name, target], **zero), len(parts))  # type: ignore[arg-type]
 
+    def respelled(self) -> None:
+        """To its own sizes, each computed alone, with more sizes of 1 or some of them left out."""
+        name, rank = self.pick(self.data)  # type: ignore[misc]
+        shape = self.node("Shape", [name])
+        parts = [self.node("Gather", [shape, self.constant(axis)]) for axis in range(rank)]
+        for part in list(parts):
+            if self.draw(st.integers(0, 3)) == 0:
+                parts.remove(part)
+        for _ in range(int(self.draw(st.integers(0, 2)))):  # type: ignore[call-overload]
+            parts.insert(int(self.draw(st.integers(0, len(parts)))), self.constant(1))  # type: ignore[call-overload]
+        self.scalars += parts[:1]
+        if parts and len(parts) <= MAX_RANK:
+            target = self.node("Concat", parts, axis=0)
+            self.add(self.node("Reshape", [name, target]), len(parts))
+
     def to_shape(self) -> None:
         """Back to the shape of some tensor."""
         name, old = self.pick(self.data)  # type: ignore[misc]
@@ -145,7 +160,7 @@ class Chain:
 
 STEPS = (
     Chain.shape, Chain.size_at, Chain.size_at, Chain.number, Chain.arithmetic, Chain.concat, Chain.reshape,
-    Chain.reshape, Chain.to_shape, Chain.cut, Chain.pointwise, Chain.turned, Chain.branch,
+    Chain.reshape, Chain.respelled, Chain.to_shape, Chain.cut, Chain.pointwise, Chain.turned, Chain.branch,
 )  # fmt: skip
 
 

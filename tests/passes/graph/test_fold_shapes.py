@@ -29,9 +29,9 @@ from .shape_chains import shape_chains
 SIZES = [(2, 3, 4), (1, 1, 1), (0, 3, 1), (3, 0, 2), (2, 3, 6), (0, 0, 0)]
 
 
-def folded(proto: ModelProto) -> ModelProto:
+def folded(proto: ModelProto, pipeline: str = "fold") -> ModelProto:
     model = lower(proto)
-    PassManager("fold", backend=OrtBackend()).run(model)
+    PassManager(pipeline, backend=OrtBackend()).run(model)
     return emit(model)
 
 
@@ -50,16 +50,20 @@ def feed(a: int, b: int, c: int) -> dict[str, Any]:
 @pytest.mark.parametrize("backend", [OrtBackend(), ReferenceBackend()], ids=lambda backend: type(backend).__name__)
 @given(proto=shape_chains())
 def test_chains_keep_their_bits_at_every_size(backend: OrtBackend, proto: ModelProto) -> None:
-    old = backend.prepare(lower(proto))
+    try:
+        old = backend.prepare(lower(proto))
+    except ExecutionError:
+        return  # it sees that the model fails whatever it is fed
     expected = {sizes: outputs for sizes in SIZES if (outputs := outputs_of(old, sizes)) is not None}
     if not expected:
         return  # it fails whatever it is fed: then so may the result
-    after = folded(proto)
-    checker.check_model(after, full_check=True)
-    assert file_size(lower(after)) <= file_size(lower(proto))
-    new = backend.prepare(lower(after))
-    for sizes, outputs in expected.items():
-        assert not differing(outputs, new.run(feed(*sizes))), sizes
+    for pipeline in ("fold", "simplify"):
+        after = folded(proto, pipeline)
+        checker.check_model(after, full_check=True)
+        assert file_size(lower(after)) <= file_size(lower(proto))
+        new = backend.prepare(lower(after))
+        for sizes, outputs in expected.items():
+            assert not differing(outputs, new.run(feed(*sizes))), (pipeline, sizes)
 
 
 def outputs_of(session: Session, sizes: tuple[int, int, int]) -> Mapping[str, Any] | None:
@@ -178,7 +182,7 @@ def test_what_a_matmul_forces_is_known_before_it() -> None:
 
 KEPT = {
     "a size that could be 0 beside an inferred one": """
-        g (float[B,H,W,8] x) => (float[B,N,8] y)
+        g (float[B,H,W,8] x) => (float[N,B,8] y)
         <int64 i0 = {0}, int64 i1 = {1}, int64 i2 = {2}, int64[1] at = {0}, int64[1] c = {8}> {
             s = Shape(x)
             b0 = Gather(s, i0)
@@ -187,7 +191,7 @@ KEPT = {
             w = Gather(s, i2)
             n0 = Mul(h, w)
             n = Unsqueeze(n0, at)
-            target = Concat<axis = 0>(b, n, c)
+            target = Concat<axis = 0>(n, b, c)
             y = Reshape(x, target)
         }""",
     "sizes of one name in two inputs": """

@@ -138,6 +138,15 @@ def test_the_slope_of_hard_sigmoid_is_too_short_for_double():
     assert any("double" in remark.reason for remark in report.remarks)
 
 
+def test_the_scale_of_attention_is_too_short_for_double():
+    """onnxruntime multiplies q and k by the root of the scale, rounded to float32."""
+    case = CASES["Attention with the split into heads"]
+    before = in_type(model_of(case.before, opset=case.opset), onnx.TensorProto.DOUBLE)
+    _, report = recognized(before, "recognize{opset=23}")
+    assert not report.changed
+    assert any("float32" in remark.reason for remark in report.remarks)
+
+
 @pytest.mark.parametrize(("number", "changed"), [("0.00001", True), ("0.0", True), ("-0.1", False)])
 def test_the_epsilon_is_read_from_the_graph(number, changed):
     case = CASES["LayerNormalization"]

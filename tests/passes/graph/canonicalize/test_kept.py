@@ -9,6 +9,14 @@ from onnxpress.specs import check_golden, model_of
 KEPT = {
     "plus zero, which makes 0 of -0": ("float[N] x", "y = Add (x, c)", "float c = {0}", 17),
     "minus -0, which does the same": ("float[N] x", "y = Sub (x, c)", "float c = {-0.0}", 17),
+    "a sum of one, which may make 0 of -0": ("float[N] x", "y = Sum (x)", "", 17),
+    "a sum over no axes, which may do the same": (
+        "float[N, 3] x",
+        "y = ReduceSum <noop_with_empty_axes = 1> (x)",
+        "",
+        17,
+    ),
+    "a mean over no axes": ("float[N, 3] x", "y = ReduceMean <noop_with_empty_axes = 1> (x)", "", 18),
     "times 0 of floats, of which NaN stays": ("float[2] x", "y = Mul (x, c)", "float c = {0}", 17),
     "a one that makes the result larger": ("float[N] x", "y = Mul (x, c)", "float[2, 1] c = {1, 1}", 17),
     "a one as long as an open size": ("float[N] x", "y = Mul (x, c)", "float[3] c = {1, 1, 1}", 17),

@@ -53,6 +53,10 @@ GOLDEN = {
         }}""",
         f"{X} <{W}, float[2] w_bias = {{-2, -4}}> {{ y = Conv(x, w, w_bias) }}",
     ),
+    "a difference before a layer that does not pad": (
+        f"{X} <{W}, float[2,1,1] t = {{1, 10}}> {{ c = Sub(t, x) y = Conv(c, w) }}",
+        f"{X} <float[2,2,1,1] w = {{-1, -2, -3, -4}}, float[2] w_bias = {{21, 43}}> {{ y = Conv(x, w, w_bias) }}",
+    ),
     "a scale passes a shift to reach a padded layer": (
         f"""{X} <{BIG}, float s = {{2}}, float[2,1,1] t = {{1, 3}}> {{
             m = Mul(x, s) a = Add(m, t) y = {PADDED} (a, w)
@@ -126,6 +130,24 @@ GOLDEN = {
             a = Abs(x) n = BatchNormalization(a, g, b, m, v) y = Mul(n, s)
         }}""",
         f"""{X} <float[2] m = {{1, 3}}, float[2] v = {{3, 0}}, float[2] g = {{6, 5}}, float[2] b = {{3, 10}}> {{
+            a = Abs(x) y = BatchNormalization(a, g, b, m, v)
+        }}""",
+    ),
+    "a difference after a normalization without a layer": (
+        f"""{X} <float[2] g = {{2, 1}}, float[2] b = {{1, 2}}, float[2] m = {{1, 3}}, float[2] v = {{3, 0}},
+            float t = {{5}}> {{
+            a = Abs(x) n = BatchNormalization(a, g, b, m, v) y = Sub(t, n)
+        }}""",
+        f"""{X} <float[2] m = {{1, 3}}, float[2] v = {{3, 0}}, float[2] g = {{-2, -1}}, float[2] b = {{4, 3}}> {{
+            a = Abs(x) y = BatchNormalization(a, g, b, m, v)
+        }}""",
+    ),
+    "two normalizations without a layer": (
+        f"""{X} <float[2] g = {{2, 1}}, float[2] b = {{1, 2}}, float[2] m = {{1, 3}}, float[2] v = {{3, 0}},
+            float[2] h = {{4, 6}}, float[2] c = {{1, 1}}, float[2] o = {{0, 1}}, float[2] u = {{3, 3}}> {{
+            a = Abs(x) n = BatchNormalization(a, g, b, m, v) y = BatchNormalization <epsilon = 1.0> (n, h, c, o, u)
+        }}""",
+        f"""{X} <float[2] m = {{1, 3}}, float[2] v = {{3, 0}}, float[2] g = {{4, 3}}, float[2] b = {{3, 4}}> {{
             a = Abs(x) y = BatchNormalization(a, g, b, m, v)
         }}""",
     ),
