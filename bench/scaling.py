@@ -1,6 +1,6 @@
-"""How the cost of `fold,dce` grows with the number of nodes.
+"""How the cost of `simplify` grows with the number of nodes.
 
-    python bench/scaling.py [--shape SHAPE] [--nodes 2500,5000,10000,20000] [--measure] [--profile]
+    python bench/scaling.py [-p PIPELINE] [--shape SHAPE] [--nodes 2500,5000,10000,20000] [--measure] [--profile]
 
 For each shape of graph: CPU seconds for every number of nodes, and the ratio to the line before (2 is linear where the
 nodes double). With `--measure` the error is measured too, which is mostly the executor's time; `--profile` prints where
@@ -23,7 +23,8 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxpress
 
 WIDTH = 8
-PIPELINE = "fold,dce"
+ALIKE = 32
+"""Rows and columns of weights that are nearly all zero."""
 Nodes = list[onnx.NodeProto]
 Shape = Callable[[int], tuple[Nodes, list[onnx.TensorProto], str]]
 
@@ -104,7 +105,59 @@ def bodies(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
     return nodes, [], x
 
 
-SHAPES: dict[str, Shape] = {f.__name__: f for f in (mixed, chain, fan, growing, bodies)}
+def _steps(count: int, step: Callable[[int, str, str], onnx.NodeProto]) -> tuple[Nodes, str]:
+    """A chain of nodes, each made of its number, what it reads and what it gives."""
+    names = ["x", *(f"{i}.x" for i in range(count))]
+    return [step(i, *pair) for i, pair in enumerate(itertools.pairwise(names))], names[-1]
+
+
+def transposes(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
+    """A chain of Transposes."""
+    nodes, last = _steps(count, lambda i, a, b: helper.make_node("Transpose", [a], [b], perm=[1, 0]))
+    return nodes, [], last
+
+
+def reshapes(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
+    """A chain of Reshapes to two shapes in turn."""
+    nodes, last = _steps(count, lambda i, a, b: helper.make_node("Reshape", [a, f"to{i % 2}"], [b]))
+    shapes = [numpy_helper.from_array(np.array([-1, WIDTH >> i], np.int64), f"to{i}") for i in range(2)]
+    return nodes, shapes, last
+
+
+def adds(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
+    """A chain of Adds of constants."""
+    nodes, last = _steps(count, lambda i, a, b: helper.make_node("Add", [a, f"c{i}"], [b]))
+    return nodes, [numpy_helper.from_array(np.full(WIDTH, i, np.float32), f"c{i}") for i in range(count)], last
+
+
+def slices(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
+    """A chain of Slices along two axes in turn, all of which share their limits."""
+    nodes, last = _steps(count, lambda i, a, b: helper.make_node("Slice", [a, "start", "end", f"axis{i % 2}"], [b]))
+    limits = {"start": 0, "end": 1 << 30, "axis0": 0, "axis1": 1}
+    return nodes, [numpy_helper.from_array(np.array([n], np.int64), name) for name, n in limits.items()], last
+
+
+def concats(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
+    """Concats in Concats, as deep as there are nodes."""
+    nodes, last = _steps(count, lambda i, a, b: helper.make_node("Concat", [a, "x"], [b], axis=1))
+    return nodes, [], last
+
+
+def alike(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
+    """MatMuls by weights that are all zero but for one element, each at another place or of another value."""
+    nodes, last = _steps(count, lambda i, a, b: helper.make_node("MatMul", [a if i else "wide", f"w{i}"], [b]))
+    nodes.insert(0, helper.make_node("Concat", ["x"] * (ALIKE // WIDTH), ["wide"], axis=1))
+    weights = []
+    for i in range(count):
+        weight = np.zeros((ALIKE, ALIKE), np.float32)
+        weight[i % ALIKE, 1 + i // ALIKE % (ALIKE - 1)] = 1 + i // ALIKE**2
+        weights.append(numpy_helper.from_array(weight, f"w{i}"))
+    return nodes, weights, last
+
+
+SHAPES: dict[str, Shape] = {
+    f.__name__: f for f in (mixed, chain, fan, growing, bodies, transposes, reshapes, adds, slices, concats, alike)
+}
 
 
 def model_of(shape: Shape, count: int) -> onnx.ModelProto:
@@ -119,6 +172,7 @@ def model_of(shape: Shape, count: int) -> onnx.ModelProto:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-p", "--pipeline", default="simplify")
     parser.add_argument("--shape", choices=SHAPES, action="append", help="default: all of them")
     parser.add_argument("--nodes", default="2500,5000,10000,20000")
     parser.add_argument("--measure", action="store_true")
@@ -130,7 +184,7 @@ def main() -> None:
         before = 0.0
         for count in counts:
             model = onnxpress.load(model_of(SHAPES[name], count))
-            manager = onnxpress.PassManager(PIPELINE, measure=options.measure)
+            manager = onnxpress.PassManager(options.pipeline, measure=options.measure)
             profile = cProfile.Profile() if options.profile and count == counts[-1] else None
             start = time.process_time()
             report = profile.runcall(manager.run, model) if profile else manager.run(model)

@@ -80,6 +80,11 @@ def _print_options(command: Any) -> Any:
     metavar="SECONDS",
     help="Stop a pass that shows no sign of life for so long (1800); 0 waits for ever.",
 )
+@click.option(
+    "--no-measure",
+    is_flag=True,
+    help="Measure no errors: the models are not run on inputs, only the structure is verified.",
+)
 @click.option("--provenance", is_flag=True, help="Write into OUT what made each node, and how to run it again.")
 @click.option("--report", metavar="R.json", type=_PATH, help="Write the whole report as JSON.")
 @click.option("--time", "timed", is_flag=True, help="Time the result against IN: interleaved runs, one thread.")
@@ -112,6 +117,7 @@ def command(
     over_budget: str,
     verify_each: str,
     pass_timeout: float | None,
+    no_measure: bool,
     provenance: bool,
     report: Path | None,
     timed: bool,
@@ -132,7 +138,8 @@ def command(
 ) -> None:
     """Run PIPELINE over the model IN, tell its price, and write the result to OUT.
 
-    The table and the remarks go to stderr. Nothing is written unless all passes succeed and the result runs as IN does.
+    The table and the remarks go to stderr. Nothing is written unless all passes succeed and the result runs as IN does
+    (with --no-measure the latter is not tried).
     """
     from .job import Request
 
@@ -160,6 +167,7 @@ def command(
         None if no_reproducer else reproducer or (output.parent if output is not None else Path()),
         synthetic_weights,
         provenance,
+        not no_measure,
     )
     trail = _supervised(request, quiet=quiet)
     from .job import plan

@@ -9,6 +9,7 @@ import numpy as np
 from onnx import NodeProto
 
 from .attribute import Attribute
+from .origin import Origin
 from .tensor import ArrayTensor, SparseTensor, Tensor, tensor
 from .value import Value
 
@@ -33,11 +34,11 @@ class Node:
         "_outputs",
         "_prev",
         "_source_attributes",
+        "ancestry",
         "domain",
         "made_by",
         "name",
         "op_type",
-        "origin",
         "overload",
         "source",
     )
@@ -53,7 +54,7 @@ class Node:
         overload: str = "",
         name: str = "",
         source: NodeProto | None = None,
-        origin: tuple[str, ...] = (),
+        ancestry: Origin | None = None,
         made_by: str = "",
     ) -> None:
         self.op_type = op_type
@@ -61,7 +62,7 @@ class Node:
         self.overload = overload
         self.name = name
         self.source = source
-        self.origin = origin
+        self.ancestry = Origin() if ancestry is None else ancestry
         self.made_by = made_by
         self._inputs = inputs
         self._outputs = outputs
@@ -83,6 +84,11 @@ class Node:
     def outputs(self) -> tuple[Value, ...]:
         """What it computes."""
         return tuple(self._outputs)
+
+    @property
+    def origin(self) -> tuple[str, ...]:
+        """The labels of the source nodes that it stands for."""
+        return self.ancestry.labels
 
     @property
     def graph(self) -> Graph | None:

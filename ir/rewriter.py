@@ -19,6 +19,7 @@ from .links import Links, all_values, next_alive
 from .model import Model
 from .names import Names
 from .node import Node
+from .origin import joined
 from .tensor import Tensor
 from .value import Use, Value
 
@@ -68,14 +69,13 @@ class Rewriter(Declarations):
             if value is not None
         }
         values = [Value(name, graph) for name in self._names.fresh_all(graph, [hint or op_type for hint in outputs])]
-        labels = tuple(dict.fromkeys(label for node in origin for label in node.origin))
         node = Node(
             op_type,
             list(inputs),
             values,
             made,
             domain=domain,
-            origin=labels,
+            ancestry=joined(node.ancestry for node in origin),
             made_by=self.by,
         )
         for value in values:

@@ -13,6 +13,7 @@ from ..attribute import Attribute
 from ..graph import Function, Graph
 from ..model import Model
 from ..node import Node
+from ..origin import Origin
 from ..tensor import ProtoTensor, SparseTensor, Tensor
 from ..value import Use, Value
 from .external import Files, external_tensor
@@ -100,7 +101,7 @@ class _Lowering:
                         f"{name!r} is defined twice in graph {graph.name!r}, the second time by node {node.label!r}"
                     )
                 own[name] = value
-            node.origin = (node.label,)
+            node.ancestry = Origin((node.label,))
             graph.append(node)
             made.append((node, proto))
         for node, proto in made:

@@ -16,7 +16,7 @@ from ...ir.analysis.purity import Purity
 from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..rewriting.driver import can_stand_for
-from .content import equal, probe
+from .content import Contents
 
 _SMALL = 1024
 """Bytes up to which constants are compared by what they hold; larger ones are one if `dedupe` made them one."""
@@ -47,7 +47,9 @@ class _Merger:
     ctx: Context
     purity: Purity
     merged: int = 0
-    _constants: dict[Key, list[Value]] = field(default_factory=dict)
+    _contents: Contents = field(default_factory=Contents)
+    _constants: dict[Key, Value] = field(default_factory=dict)
+    """The first of the small constants of each content."""
 
     def walk(self, graph: Graph, known: ChainMap[Key, Node]) -> None:
         """Merge in a graph; `known` has the nodes before it in the graphs around it."""
@@ -75,7 +77,7 @@ class _Merger:
         attributes = tuple(
             (name, attribute.proto.SerializeToString(deterministic=True))
             if attribute.tensor is None
-            else (name, *(probe(attribute.tensor) or (id(attribute.tensor),)), attribute.tensor.digest())
+            else (name, self._contents.key(attribute.tensor) or id(attribute.tensor))
             for name, attribute in sorted(node.attributes.items())
         )
         outputs = tuple(bool(value.name) for value in node.outputs)
@@ -85,12 +87,5 @@ class _Merger:
     def _canonical(self, value: Value) -> Value:
         """The first of the small constants that are equal to `value`; else itself."""
         tensor = value.const
-        key = None if tensor is None or tensor.nbytes > _SMALL else probe(tensor)
-        if tensor is None or key is None:
-            return value
-        candidates = self._constants.setdefault(key, [])
-        for one in candidates:
-            if one.const is not None and equal(one.const, tensor):
-                return one
-        candidates.append(value)
-        return value
+        key = None if tensor is None or tensor.nbytes > _SMALL else self._contents.key(tensor)
+        return value if key is None else self._constants.setdefault(key, value)

@@ -16,7 +16,7 @@ from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.weights import Outcome
 from ..rewriting.driver import can_stand_for
-from .content import Key, equal, probe
+from .content import Contents, Key, equal
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class _Merger:
     """The constants of the graph that is being walked and of those around it."""
     _seen: dict[Key, list[Value]] = field(default_factory=dict)
     """All constants that remain under this root."""
+    _contents: Contents = field(default_factory=Contents)
 
     def descend(self, graph: Graph) -> None:
         """Merge the constants of a graph with those that it can see, then those of its bodies."""
@@ -65,7 +66,7 @@ class _Merger:
             self._visible[key].pop()
 
     def _meet(self, value: Value, entered: list[Key]) -> None:
-        key = None if value.const is None or value.is_dead else probe(value.const)
+        key = None if value.const is None or value.is_dead else self._contents.key(value.const)
         if key is None:
             return
         twin = _equal_one(self._visible.get(key, ()), value)
@@ -107,7 +108,8 @@ class _Merger:
             while len(left) > 1:
                 first = left[0]
                 group = [value for value in left if equal(_tensor(first), _tensor(value))]
-                left = [value for value in left if value not in group]
+                grouped = set(group)
+                left = [value for value in left if value not in grouped]
                 if len(group) > 1:
                     self._lift(group)
         self._seen, self._visible = {}, {}

@@ -103,7 +103,7 @@ class _Driver:
 
     def rewrite(self, rule: Rule, match: Match) -> bool:
         rewriter, root = self.ctx.rewriter, match.root
-        around = list(_around(match))
+        around = [*_around(match), *_readers(root)]
         builder = Builder(match)
         with rewriter.apply(rule.name, *match.bound.matched):
             results = rule.build(match, builder)
@@ -111,16 +111,23 @@ class _Driver:
                 if new is not None and new is not old:
                     self.types.note(new, old)
                     (rewriter.take_over if builder.made_here(new) else rewriter.replace)(old, new)
-            for node in match.bound.matched:
-                erase_if_dead(node, rewriter, self.purity)
+            self.erase(match.bound.matched)
         self.applied[rule.name] += 1
         self.recent.append(rule.name)
         self.fuel -= 1
         self.declined.pop((rule.name, root), None)
         self.add(builder.made)
         self.add(node for node in around if node.graph is not None)
-        self.add(_readers(results))
         return True
+
+    def erase(self, nodes: Sequence[Node]) -> None:
+        """Erase those that nothing depends on, and then what only they read."""
+        todo = list(reversed(nodes))
+        while todo:
+            node = todo.pop()
+            if self.ctx.selects(node) and erase_if_dead(node, self.ctx.rewriter, self.purity):
+                producers = (value.producer for value in node.inputs if value is not None and value.is_dead)
+                todo += [producer for producer in producers if producer is not None]
 
     def explain(self) -> None:
         """Say what was done, what was declined, and whether rules fought."""
@@ -139,9 +146,9 @@ def _listed(results: Results) -> Sequence[Value | None]:
     return [results] if isinstance(results, Value) else results
 
 
-def _readers(results: Results) -> Iterator[Node]:
-    for value in _listed(results):
-        for use in value.uses if value is not None else ():
+def _readers(node: Node) -> Iterator[Node]:
+    for value in node.outputs:
+        for use in value.uses:
             if isinstance(use.user, Node):
                 yield use.user
 
@@ -156,7 +163,7 @@ def _around(match: Match) -> Iterator[Node]:
 
 def _is_inner(node: Node, matched: tuple[Node, ...]) -> bool:
     """Whether only nodes of the match read what `node` computes."""
-    return all(use.user in matched for value in node.outputs for use in value.uses)
+    return all(value.is_read_only_by(matched) for value in node.outputs)
 
 
 def _is_alive(graph: Graph) -> bool:

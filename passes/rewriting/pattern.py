@@ -39,12 +39,12 @@ class Bound:
             return self
         if name in self.values:
             return self if self.values[name] is value else None
-        return replace(self, values={**self.values, name: value})
+        return Bound({**self.values, name: value}, self.nodes, self.matched)
 
     def with_node(self, name: str, node: Node) -> Bound:
         """This with one more node."""
         nodes = {**self.nodes, name: node} if name else self.nodes
-        return replace(self, nodes=nodes, matched=(*self.matched, node))
+        return Bound(self.values, nodes, (*self.matched, node))
 
 
 class Pattern(ABC):
@@ -125,10 +125,10 @@ class Call(Pattern):
         if len(inputs) > len(self.inputs) and not self.rest:
             return
         inputs += [None] * (len(self.inputs) - len(inputs))
-        bound = bound.with_node(self.label, node)
-        yield from self._find_inputs(inputs, root, bound)
-        if node.op_type in COMMUTE and len(inputs) == 2:
-            yield from self._find_inputs(inputs[::-1], root, bound)
+        orders = [inputs, inputs[::-1]] if node.op_type in COMMUTE and len(inputs) == 2 else [inputs]
+        for order in orders:
+            if all(map(_may_match, self.inputs, order)):
+                yield from self._find_inputs(order, root, bound.with_node(self.label, node))
 
     def _find_inputs(self, inputs: list[Value | None], root: Node, bound: Bound) -> Iterator[Bound]:
         def walk(at: int, bound: Bound) -> Iterator[Bound]:
@@ -144,6 +144,16 @@ class Call(Pattern):
                 yield from walk(at + 1, found)
 
         yield from walk(0, bound)
+
+
+def _may_match(pattern: Pattern | None, value: Value | None) -> bool:
+    """Whether a pattern does not fail at the first sight of a value: costs less than to try."""
+    if isinstance(pattern, Call):
+        node = None if value is None else value.producer
+        return node is not None and node.op_type in pattern.op_types
+    if isinstance(pattern, Const | Scalar):
+        return value is not None and value.const is not None
+    return True
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,73 @@
-"""Concat of Concat along one axis, and Slice of Slice along different axes, as one operator."""
+"""Concats of Concats along one axis, and Slice of Slice along different axes, as one operator.
+
+A tree of Concats becomes one at once, at its root: joined two at a time, the parts of a deep one would be listed anew
+for each level.
+"""
 
 from __future__ import annotations
 
-from ....ir import Node
+from ....ir import Node, Value
 from ...rewriting.driver import QUIET
 from ...rewriting.pattern import any_input, op, var
 from ...rewriting.rule import Builder, Match, Results, Rule
-from .facts import NO, counted, growth, ints, merger
+from .facts import NO, counted, growth, ints, merger, untouchable
 from .unneeded import slice_axes, slice_steps
 
 X = var("x")
 
 
-def _one_axis(match: Match) -> str:
-    inner, outer = match.node("first"), match.root
+def _is_part(inner: Node | None, outer: Node, match: Match) -> bool:
+    """Whether `inner` is a Concat along the axis of `outer` that nothing else reads, and that may go."""
+    if inner is None or not inner.is_op("Concat") or inner.graph is not outer.graph:
+        return False
+    made = inner.outputs[0]
     rank = match.types.rank(outer.outputs[0])
-    axes = [counted([node.attr("axis", 1)], rank) for node in (inner, outer)]
-    if axes[0] is None or axes[0] != axes[1]:
+    axis = counted([inner.attr("axis", 1)], rank)
+    return (
+        axis is not None
+        and axis == counted([outer.attr("axis", 1)], rank)
+        and [use.user for use in made.uses] == [outer]
+        and not made.pinned
+        and match.ctx.selects(inner)
+        and not untouchable((inner,), match)
+    )
+
+
+def _is_root(match: Match) -> str:
+    inner, outer = match.node("first"), match.root
+    if not _is_part(inner, outer, match):
         return NO
-    return "" if sum(value is inner.outputs[0] for value in outer.inputs) == 1 else f"{QUIET} it is read twice"
+    readers = [use.user for use in outer.outputs[0].uses]
+    if len(readers) == 1 and isinstance(reader := readers[0], Node) and _absorbs(reader, outer, match):
+        return f"{QUIET} what reads it takes it in"
+    return ""
+
+
+def _absorbs(outer: Node, inner: Node, match: Match) -> bool:
+    """Whether the rule fits a Concat and one that it reads, so that both go into one."""
+    return (
+        outer.is_op("Concat")
+        and _is_part(inner, outer, match)
+        and match.ctx.selects(outer)
+        and not outer.outputs[0].pinned
+        and not untouchable((outer,), match)
+    )
 
 
 def _flat(match: Match, b: Builder) -> Results:
-    inner = match.node("first")
-    parts = [part for value in match.root.inputs for part in (inner.inputs if value is inner.outputs[0] else [value])]
-    return b.copy(match.root, *parts)
+    root = match.root
+    joined: list[Node] = [root]
+    parts: list[Value | None] = []
+    todo = [(value, root) for value in reversed(root.inputs)]
+    while todo:
+        value, reader = todo.pop()
+        inner = None if value is None else value.producer
+        if inner is not None and _is_part(inner, reader, match):
+            joined.append(inner)
+            todo += [(value, inner) for value in reversed(inner.inputs)]
+        else:
+            parts.append(value)
+    return b.copy(root, *parts, origin=joined)
 
 
 Bounds = list[tuple[int, int, int, int]]
@@ -68,6 +111,6 @@ def _one_slice(match: Match, b: Builder) -> Results:
 
 
 JOINS: tuple[Rule, ...] = (
-    merger("concat-of-concat", any_input("Concat", op.Concat(X, ...).named("first")), _one_axis, _flat, since=4),
+    merger("concat-of-concat", any_input("Concat", op.Concat(X, ...).named("first")), _is_root, _flat, since=4),
     merger("slice-of-slice", op.Slice(op.Slice(X, ...).named("first"), ...), _other_axes, _one_slice, since=10),
 )
