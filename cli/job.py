@@ -212,14 +212,13 @@ def _idle_limit(asked: Request) -> float | None:
 
 def plan(request: Request) -> Job:
     """Check what costs little, in the order in which a person would look; UserError for the first that is wrong."""
-    from ..backends.metrics import Limit
     from ..passes.manager.named import text_of
     from ..passes.manager.text import parse_pipeline
 
     passes = parse_pipeline(text_of(request.pipeline))
     if not request.measure:
         _check_unmeasured(request, passes)
-    budget = [Limit.parse(text) for text in request.budget]
+    budget = _budget(request.budget)
     pins = pins_of(request.shapes, request.values)
     external_above = _external_above(request.external_above)
     check_exists(request.source)
@@ -231,6 +230,14 @@ def plan(request: Request) -> Job:
     check_data_files(request.data)
     printer = printer_for(request.print_ir, passes, request.print_ir_dir, as_diff=request.print_ir_diff)
     return Job(request, passes, budget, printer, pins, output, external_above)
+
+
+def _budget(texts: Sequence[str]) -> Sequence[Limit]:
+    if not texts:
+        return ()
+    from ..backends.metrics import Limit
+
+    return [Limit.parse(text) for text in texts]
 
 
 def _check_unmeasured(request: Request, passes: Pipeline) -> None:

@@ -15,7 +15,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from onnxpress.backends.ort import OrtSession
+from onnxpress.backends.ort_session import OrtSession
 from onnxpress.ir import tensor
 from onnxpress.passes.manager import registry as registry_module
 from onnxpress.passes.manager import text as text_module
