@@ -172,17 +172,19 @@ def command(
     trail = _supervised(request, quiet=quiet)
     from .job import plan
     from .progress import bars
-    from .report_tables import show_report, show_statistics, show_timing
 
     job = plan(request)
     with bars(quiet=quiet or job.prints_models) as progress:
         model, found = job.run(progress, trail)
-    if not quiet:
-        show_report(found, remarks=remarks)
-    if timing:
-        show_timing(found)
-    if statistics:
-        show_statistics(found)
+    if not quiet or timing or statistics:
+        from .report_tables import show_report, show_statistics, show_timing
+
+        if not quiet:
+            show_report(found, remarks=remarks)
+        if timing:
+            show_timing(found)
+        if statistics:
+            show_statistics(found)
     job.write(model, found)
     if not quiet:
         click.echo(_last_line(job, found), err=True)

@@ -7,7 +7,6 @@ when it is asked for (`DerivedTensor`), and a sparse one (`SparseTensor`).
 
 from __future__ import annotations
 
-import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -59,6 +58,8 @@ class Tensor(ABC):
 
     def digest(self) -> str:
         """SHA-256 of element type, shape and elements."""
+        import hashlib  # loads OpenSSL, 3 MB
+
         head = f"{name_of(self.dtype)}{list(self.shape)}".encode()
         array = self.numpy()
         found = hashlib.sha256(head)

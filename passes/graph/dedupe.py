@@ -16,7 +16,7 @@ from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.weights import Outcome
 from ..rewriting.driver import can_stand_for
-from .content import Contents, Key, equal
+from .content import Contents, Key
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class _Merger:
         key = None if value.const is None or value.is_dead else self._contents.key(value.const)
         if key is None:
             return
-        twin = _equal_one(self._visible.get(key, ()), value)
+        twin = self._visible[key][-1] if self._visible.get(key) else None
         if twin is None:
             self._visible.setdefault(key, []).append(value)
             self._seen.setdefault(key, []).append(value)
@@ -104,14 +104,9 @@ class _Merger:
     def lift(self) -> None:
         """Merge what bodies beside each other hold, in the innermost graph around them."""
         for values in self._seen.values():
-            left = [value for value in values if self._may_go(value)]
-            while len(left) > 1:
-                first = left[0]
-                group = [value for value in left if equal(_tensor(first), _tensor(value))]
-                grouped = set(group)
-                left = [value for value in left if value not in grouped]
-                if len(group) > 1:
-                    self._lift(group)
+            group = [value for value in values if self._may_go(value)]
+            if len(group) > 1:
+                self._lift(group)
         self._seen, self._visible = {}, {}
 
     def _lift(self, group: list[Value]) -> None:
@@ -127,10 +122,6 @@ class _Merger:
 def _tensor(value: Value) -> Tensor:
     assert value.const is not None
     return value.const
-
-
-def _equal_one(candidates: Sequence[Value], value: Value) -> Value | None:
-    return next((twin for twin in candidates if equal(_tensor(twin), _tensor(value))), None)
 
 
 def _scopes(value: Value) -> list[Graph]:
