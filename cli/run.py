@@ -174,6 +174,8 @@ def command(
     from .progress import bars
 
     job = plan(request)
+    if trail is not None:
+        _spare_collections()
     with bars(quiet=quiet or job.prints_models) as progress:
         model, found = job.run(progress, trail)
     if not quiet or timing or statistics:
@@ -208,6 +210,15 @@ def _supervised(request: Request, *, quiet: bool) -> Trail | None:
     from .death import report_death
 
     raise click.exceptions.Exit(report_death(death, trail.read()[1], request, quiet=quiet))
+
+
+def _spare_collections() -> None:
+    """Let the garbage collector of this process leave out what imports made: it stays until the end."""
+    import gc
+    from importlib import import_module
+
+    import_module("..api", __package__)
+    gc.freeze()
 
 
 def _last_line(job: Job, report: Report) -> str:
