@@ -1,4 +1,4 @@
-"""How the cost of `simplify` grows with the number of nodes.
+"""How the cost of a pipeline grows with the number of nodes.
 
     python bench/scaling.py [-p PIPELINE] [--shape SHAPE] [--nodes 2500,5000,10000,20000] [--measure] [--profile]
 
@@ -23,8 +23,6 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxpress
 
 WIDTH = 8
-ALIKE = 32
-"""Rows and columns of weights that are nearly all zero."""
 Nodes = list[onnx.NodeProto]
 Shape = Callable[[int], tuple[Nodes, list[onnx.TensorProto], str]]
 
@@ -105,6 +103,24 @@ def bodies(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
     return nodes, [], x
 
 
+def nested(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
+    """Concats in Concats, which become one."""
+    nodes = [helper.make_node("Concat", [f"{i}.x" if i else "x", "x"], [f"{i + 1}.x"], axis=1) for i in range(count)]
+    return nodes, [], f"{count}.x"
+
+
+def alike(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
+    """Constants that differ in one element, and each of them twice."""
+    nodes: Nodes = []
+    weights: list[onnx.TensorProto] = []
+    for i in range(count):
+        array = np.zeros((100, WIDTH), np.float32)
+        array[99 - i // 2 // WIDTH % 100, i // 2 % WIDTH] = 1 + i // 2 // (100 * WIDTH)
+        weights.append(numpy_helper.from_array(array, f"w{i}"))
+        nodes.append(helper.make_node("Add", [f"{i}.x" if i else "x", f"w{i}"], [f"{i + 1}.x"]))
+    return nodes, weights, f"{count}.x"
+
+
 def _steps(count: int, step: Callable[[int, str, str], onnx.NodeProto]) -> tuple[Nodes, str]:
     """A chain of nodes, each made of its number, what it reads and what it gives."""
     names = ["x", *(f"{i}.x" for i in range(count))]
@@ -137,26 +153,8 @@ def slices(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
     return nodes, [numpy_helper.from_array(np.array([n], np.int64), name) for name, n in limits.items()], last
 
 
-def concats(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
-    """Concats in Concats, as deep as there are nodes."""
-    nodes, last = _steps(count, lambda i, a, b: helper.make_node("Concat", [a, "x"], [b], axis=1))
-    return nodes, [], last
-
-
-def alike(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
-    """MatMuls by weights that are all zero but for one element, each at another place or of another value."""
-    nodes, last = _steps(count, lambda i, a, b: helper.make_node("MatMul", [a if i else "wide", f"w{i}"], [b]))
-    nodes.insert(0, helper.make_node("Concat", ["x"] * (ALIKE // WIDTH), ["wide"], axis=1))
-    weights = []
-    for i in range(count):
-        weight = np.zeros((ALIKE, ALIKE), np.float32)
-        weight[i % ALIKE, 1 + i // ALIKE % (ALIKE - 1)] = 1 + i // ALIKE**2
-        weights.append(numpy_helper.from_array(weight, f"w{i}"))
-    return nodes, weights, last
-
-
 SHAPES: dict[str, Shape] = {
-    f.__name__: f for f in (mixed, chain, fan, growing, bodies, transposes, reshapes, adds, slices, concats, alike)
+    f.__name__: f for f in (mixed, chain, fan, growing, bodies, nested, alike, transposes, reshapes, adds, slices)
 }
 
 
@@ -172,8 +170,8 @@ def model_of(shape: Shape, count: int) -> onnx.ModelProto:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-p", "--pipeline", default="simplify")
     parser.add_argument("--shape", choices=SHAPES, action="append", help="default: all of them")
+    parser.add_argument("-p", "--pipeline", default="simplify")
     parser.add_argument("--nodes", default="2500,5000,10000,20000")
     parser.add_argument("--measure", action="store_true")
     parser.add_argument("--profile", action="store_true")

@@ -64,7 +64,7 @@ def clone_node(node: Node, graph: Graph, mapping: Mapping) -> Node:
         overload=node.overload,
         name=node.name,
         source=node.source,
-        ancestry=node.ancestry,
+        origin=node._origin,
         made_by=node.made_by,
     )
     copy._metadata = dict(node._metadata)

@@ -31,10 +31,10 @@ class Node:
         "_inputs",
         "_metadata",
         "_next",
+        "_origin",
         "_outputs",
         "_prev",
         "_source_attributes",
-        "ancestry",
         "domain",
         "made_by",
         "name",
@@ -54,7 +54,7 @@ class Node:
         overload: str = "",
         name: str = "",
         source: NodeProto | None = None,
-        ancestry: Origin | None = None,
+        origin: Origin | None = None,
         made_by: str = "",
     ) -> None:
         self.op_type = op_type
@@ -62,7 +62,7 @@ class Node:
         self.overload = overload
         self.name = name
         self.source = source
-        self.ancestry = Origin() if ancestry is None else ancestry
+        self._origin = origin or Origin()
         self.made_by = made_by
         self._inputs = inputs
         self._outputs = outputs
@@ -76,6 +76,11 @@ class Node:
         self._next: Node | None = None
 
     @property
+    def origin(self) -> tuple[str, ...]:
+        """The labels of the source nodes that it stands for."""
+        return self._origin.labels()
+
+    @property
     def inputs(self) -> tuple[Value | None, ...]:
         """What it reads."""
         return tuple(self._inputs)
@@ -84,11 +89,6 @@ class Node:
     def outputs(self) -> tuple[Value, ...]:
         """What it computes."""
         return tuple(self._outputs)
-
-    @property
-    def origin(self) -> tuple[str, ...]:
-        """The labels of the source nodes that it stands for."""
-        return self.ancestry.labels
 
     @property
     def graph(self) -> Graph | None:

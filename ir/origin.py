@@ -1,8 +1,4 @@
-"""Where nodes come from: labels of the nodes of the source that they stand for.
-
-A node made of others comes from all that they come from. What it comes from is listed when somebody asks, not when the
-node is made: in a chain of rewrites each list would be as long as all that it was made of.
-"""
+"""Where a node comes from: source nodes by label, joined without copying when nodes are merged again and again."""
 
 from __future__ import annotations
 
@@ -10,36 +6,29 @@ from collections.abc import Iterable
 
 
 class Origin:
-    """Labels, each once, in order; or those of other origins joined."""
+    """The labels of source nodes in order, each once; made of labels and of other origins, which are shared."""
 
-    __slots__ = ("_labels", "_parts")
+    __slots__ = ("_parts",)
 
-    def __init__(self, labels: Iterable[str] = (), parts: Iterable[Origin] = ()) -> None:
-        self._labels = tuple(labels)
-        self._parts = tuple(dict.fromkeys(parts))
+    def __init__(self, *parts: str | Origin) -> None:
+        self._parts = parts
 
-    @property
+    @classmethod
+    def joined(cls, origins: Iterable[Origin]) -> Origin:
+        """What stands for several: one that stands alone is taken as it is."""
+        parts = tuple(dict.fromkeys(origin for origin in origins if origin._parts))
+        return parts[0] if len(parts) == 1 else cls(*parts)
+
     def labels(self) -> tuple[str, ...]:
-        """All labels, those of its parts included."""
-        if self._parts:
-            self._labels = tuple(dict.fromkeys(label for one in self._leaves() for label in one._labels))
-            self._parts = ()
-        return self._labels
-
-    def _leaves(self) -> list[Origin]:
-        """What it is joined of, in order, each once."""
-        found: list[Origin] = []
-        seen, todo = {self}, [self]
+        """The labels."""
+        found: dict[str, None] = {}
+        seen: set[Origin] = set()
+        todo: list[str | Origin] = [self]
         while todo:
-            one = todo.pop()
-            if not one._parts:
-                found.append(one)
-            todo += [part for part in reversed(one._parts) if part not in seen]
-            seen.update(one._parts)
-        return found
-
-
-def joined(parts: Iterable[Origin]) -> Origin:
-    """The origin of what is made of things of these origins."""
-    listed = tuple(dict.fromkeys(parts))
-    return listed[0] if len(listed) == 1 else Origin(parts=listed)
+            part = todo.pop()
+            if isinstance(part, str):
+                found[part] = None
+            elif part not in seen:
+                seen.add(part)
+                todo += reversed(part._parts)
+        return tuple(found)

@@ -19,7 +19,7 @@ from .links import Links, all_values, next_alive
 from .model import Model
 from .names import Names
 from .node import Node
-from .origin import joined
+from .origin import Origin
 from .tensor import Tensor
 from .value import Use, Value
 
@@ -75,7 +75,7 @@ class Rewriter(Declarations):
             values,
             made,
             domain=domain,
-            ancestry=joined(node.ancestry for node in origin),
+            origin=Origin.joined(node._origin for node in origin),
             made_by=self.by,
         )
         for value in values:

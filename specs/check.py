@@ -64,7 +64,8 @@ class Checked:
     changed: int = 0
     compared: int = 0
     refused: int = 0
-    """Runs that the pass itself refused with a UserError or stopped with a LimitError: it needs what is not there."""
+    """Runs that the pass itself refused with a UserError or stopped with a LimitError: it needs what is not there, or
+    other sample data, since the original refuses them too."""
     judged: int = 0
     """Runs in which the generic judge weighed the numbers of a changed model."""
 
@@ -187,6 +188,8 @@ class _Examination:
             manager = PassManager([self.pass_], backend=self.backend, seed=SEED)
             return model, manager.run(model, data=[self.sample.feed], judge=judge)
         except PassError as error:
+            if isinstance(error.__cause__, ExecutionError) and not self._is_accepted():
+                raise UserError("the original refuses the sample data as well") from error
             raise BrokenPromiseError(f"with {self.backend.name}: {error}") from error
 
     def _is_sound(self, model: Model, after: ModelProto) -> None:
@@ -264,6 +267,13 @@ class _Examination:
 
     def _outputs(self, proto: ModelProto, feed: Feed) -> Feed:
         return self.backend.prepare(lower(proto)).run(feed)
+
+    def _is_accepted(self) -> bool:
+        try:
+            self._outputs(self.sample.model, self.sample.feed)
+        except ExecutionError:
+            return False
+        return True
 
     def _result(self, after: ModelProto, feed: Feed) -> Feed | None:
         """The outputs of the result; None if onnx's reference evaluator has no such operator, which is its own gap.

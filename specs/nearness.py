@@ -77,6 +77,8 @@ class Nearness:
         self._known = self._tracers[0].run(feed, Mode())
         self._other = self._tracers[1].run(feed, Mode(known=self._known.values, forced=()))
         self._stated = Stated(lower(before), self._known, bounds)
+        left = {key: self._stated.narrowed(key, value) for key, value in self._known.values.items()}
+        self._values = (self._known.values, left)
 
     @cached_property
     def _vanished(self) -> tuple[set[bytes], set[bytes]]:
@@ -125,12 +127,13 @@ class Nearness:
         return found
 
     def _runs(self, side: int, forced: set[Slot], *, native: bool | None = None) -> list[Record]:
-        known, native = self._known.values, self._native if native is None else native
+        known, native = self._values[side], self._native if native is None else native
         modes = [Mode(True, None, known, forced)]
         modes += [Mode(True, Noise(n, native, self._vanished[side]), known, forced) for n in range(1, TIMES + 1)]
         return [self._tracers[side].run(self._feed, mode) for mode in modes]
 
     def _compare(self, key: Key, one: Sides, other: Sides) -> Finding:
+        one = Sides(self._stated.narrowed(key, one.value), [self._stated.narrowed(key, each) for each in one.shaken])
         label, stated = self._known.labels[key], self._stated.bound(key, one.value)
         ratio, why = ratio_of(one, other, stated)
         return Finding(key[1], label, ratio, stated is not None, why)

@@ -13,7 +13,7 @@ from ..ir import Model, Node, Value
 from ..passes.manager.bounds import LocalBound
 from .trace import Key, Record, Slot, slot_of
 
-FORMS = ("linear", "table", "weight", "absolute")
+FORMS = ("linear", "table", "weight", "absolute", "product", "sum", "state", "cut")
 
 
 class Stated:
@@ -38,6 +38,13 @@ class Stated:
         }
         """Where bounds are stated."""
 
+    def narrowed(self, key: Key, value: Any) -> Any:
+        """What is left of a value that was cut."""
+        for bound in self._bounds.get((self._record.labels[key], key[1]), ()):
+            if bound.kept is not None and isinstance(value, np.ndarray) and value.ndim > bound.axis:
+                value = np.take(value, bound.kept, axis=bound.axis)
+        return value
+
     def bound(self, key: Key, value: Any) -> Any:
         """How far a value may move: None if nothing is stated, infinity if its inputs are not finite."""
         place = (self._record.labels[key], key[1])
@@ -49,9 +56,18 @@ class Stated:
         if bound.form == "table":
             return np.full(value.shape, bound.per_channel.max(initial=0))
         along = _along(bound, value.shape)
-        if bound.form != "linear":
-            return along
-        largest = self._largest(bound, key)
+        match bound.form:
+            case "linear":
+                largest = self._largest(bound, key)
+            case "product" | "sum":
+                x, y = self._operands(key, 2), self._record.values[key]
+                sizes = [_greatest(each) for each in x[: 2 if bound.form == "product" else 1]]
+                terms = 1.0 if bound.form == "product" else np.size(x[0]) / max(1, np.size(y))
+                largest = float(np.prod(sizes)) * terms
+            case "state":
+                largest = self._state(key)
+            case _:
+                return along
         return along * largest if np.isfinite(largest) else np.full(value.shape, np.inf)
 
     def _largest(self, bound: LocalBound, key: Key) -> float:
@@ -61,9 +77,27 @@ class Stated:
         free = [value for value in operands if self._record.varies(key[0], value.name)]
         if len(free) != 1:
             free = [value for value in operands if not _reads(value, bound.weight)] or operands
-        arrays = [np.asarray(self._record.find(key[0], value.name)) for value in free]
-        sizes = [float(np.abs(array.astype(np.float64)).max(initial=0)) for array in arrays]
-        return max((np.inf if np.isnan(size) else size for size in sizes), default=np.inf)
+        sizes = [_greatest(self._record.find(key[0], value.name)) for value in free]
+        return max(sizes, default=np.inf)
+
+    def _operands(self, key: Key, count: int) -> list[Any]:
+        """The first operands of the node that computes a value."""
+        node = self._nodes[self._record.labels[key], key[1]]
+        return [self._record.find(key[0], value.name) for value in node.inputs[:count] if value is not None]
+
+    def _state(self, key: Key) -> float:
+        """What no state of a recurrent layer exceeds."""
+        node = self._nodes[self._record.labels[key], key[1]]
+        is_cell = node.op_type == "LSTM" and node.outputs[2:] and node.outputs[2].name == key[1]
+        start = node.input(6 if is_cell else 5)
+        first = 0.0 if start is None else _greatest(self._record.find(key[0], start.name))
+        return first + len(self._operands(key, 1)[0]) if is_cell else max(1.0, first)
+
+
+def _greatest(value: Any) -> float:
+    """max abs(x); infinity if an element is NaN."""
+    size = float(np.abs(np.asarray(value).astype(np.float64)).max(initial=0))
+    return np.inf if np.isnan(size) else size
 
 
 def _along(bound: LocalBound, shape: tuple[int, ...]) -> Any:

@@ -1,5 +1,7 @@
 """Generated networks in which axes are coupled: residuals, concats, groups, shuffles, gates, attention."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +16,12 @@ Draw = Callable[[st.SearchStrategy[Any]], Any]
 class Net:
     """A model in the making."""
 
-    def __init__(self, draw: Draw) -> None:
+    def __init__(self, draw: Draw, outer: Net | None = None) -> None:
         self.draw = draw
         self.nodes: list[Any] = []
         self.weights: list[Any] = []
         self.random = np.random.default_rng(draw(st.integers(0, 1000)))
-        self.count = 0
+        self.count: int = outer.count if outer is not None else 0
 
     def name(self) -> str:
         """A fresh name."""
@@ -120,7 +122,24 @@ def _slices(net: Net, x: str, c: int) -> tuple[str, int]:
 
 
 def _transposed(net: Net, x: str, c: int) -> tuple[str, int]:
-    return net.op("ConvTranspose", x, net.weight(c, 6, 1, 1), net.weight(6)), 6
+    group = net.draw(st.sampled_from((1, 2, c)))
+    per_group = 6 if group == 1 else 2
+    weight = net.weight(c, per_group, 3, 3)
+    cout = per_group * group
+    return net.op("ConvTranspose", x, weight, net.weight(cout), pads=[1, 1, 1, 1], group=group), cout
+
+
+def _branch(net: Net, x: str, c: int) -> tuple[str, int]:
+    """If the mean is positive one convolution, else another one."""
+    condition = net.op("Greater", net.op("ReduceMean", x, keepdims=0), net.constant(np.zeros((), np.float32)))
+    bodies = []
+    for _ in range(2):
+        inside = Net(net.draw, net)
+        y = inside.act(inside.conv(x, c, 6))
+        out = helper.make_tensor_value_info(y, TensorProto.FLOAT, None)
+        bodies.append(helper.make_graph(inside.nodes, "body", [], [out], inside.weights))
+        net.count = inside.count
+    return net.op("If", condition, then_branch=bodies[0], else_branch=bodies[1]), 6
 
 
 BLOCKS = (
@@ -135,6 +154,7 @@ BLOCKS = (
     _slices,
     _norm,
     _transposed,
+    _branch,
 )
 
 
@@ -150,6 +170,20 @@ def _attention(net: Net, x: str, width: int) -> str:
     mixed = net.op("MatMul", net.op("Softmax", scores, axis=-1), heads([0, 2, 1, 3]))
     joined = net.op("Reshape", net.op("Transpose", mixed, perm=[0, 2, 1, 3]), net.ints(0, 0, width))
     return str(net.op("Add", x, net.op("MatMul", joined, net.weight(width, width))))
+
+
+def _recurrent(net: Net, x: str, width: int) -> str:
+    """A recurrent layer over `[batch, length, width]`, and a residual."""
+    kind, gates = net.draw(st.sampled_from((("LSTM", 4), ("GRU", 3), ("RNN", 1))))
+    ways = net.draw(st.sampled_from((1, 2)))
+    hidden = 6
+    inputs = [net.op("Transpose", x, perm=[1, 0, 2])]
+    inputs += [net.weight(ways, gates * hidden, size) for size in (width, hidden)]
+    inputs += [net.weight(ways, 2 * gates * hidden)] if net.draw(st.booleans()) else []
+    direction = "bidirectional" if ways == 2 else "forward"
+    y = net.op(kind, *inputs, hidden_size=hidden, direction=direction)
+    flat = net.op("Reshape", net.op("Transpose", y, perm=[2, 0, 1, 3]), net.ints(0, 0, ways * hidden))
+    return str(net.op("Add", x, net.op("MatMul", flat, net.weight(ways * hidden, width))))
 
 
 def _finish(net: Net, y: str, classes: int) -> ModelProto:
@@ -179,12 +213,12 @@ def convolutional(draw: Draw) -> ModelProto:
 
 @st.composite
 def transformer(draw: Draw) -> ModelProto:
-    """Tokens of patches, attention and a feed-forward layer."""
+    """Tokens of patches, attention or a recurrent layer, and a feed-forward layer."""
     net = Net(draw)
     flat = net.op("Reshape", net.conv("x", 3, 8), net.ints(0, 8, -1))
     x = str(net.op("Transpose", flat, perm=[0, 2, 1]))
     for _ in range(draw(st.integers(1, 2))):
-        x = _attention(net, x, 8)
+        x = net.draw(st.sampled_from((_attention, _recurrent)))(net, x, 8)
         hidden = net.act(net.op("MatMul", x, net.weight(8, 12)))
         x = str(net.op("Add", x, net.op("MatMul", hidden, net.weight(12, 8))))
     return _finish(net, net.op("MatMul", net.op("ReduceMean", x, axes=[1], keepdims=0), net.weight(8, 3)), 3)

@@ -101,7 +101,7 @@ class _Lowering:
                         f"{name!r} is defined twice in graph {graph.name!r}, the second time by node {node.label!r}"
                     )
                 own[name] = value
-            node.ancestry = Origin((node.label,))
+            node._origin = Origin(node.label)
             graph.append(node)
             made.append((node, proto))
         for node, proto in made:

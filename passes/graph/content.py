@@ -1,13 +1,14 @@
 """Equality of constants by content: element type, shape, and every bit.
 
-A constant of few elements is its own key. Of others a sample of elements is looked at first; where samples agree they
-are read as a whole, for a checksum, and where checksums agree they are compared bit by bit. So the time is linear in
-what must be read, however many are alike, and no two different constants ever count as equal.
+A sample of elements is looked at first; where samples agree the constants are read as a whole, for a checksum, and
+where checksums agree they are compared bit by bit. So the time is linear in what must be read, however many are alike,
+and no two different constants ever count as equal.
 """
 
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,67 +18,78 @@ from onnx import TensorProto
 from ...ir import SparseTensor, Tensor
 
 _PROBES = 64
-"""Elements that are looked at before all are; up to twice as many are all that there are."""
+"""Elements that are looked at before all are."""
 _BLOCK = 1 << 20
 """Bytes that are compared at a time."""
 Key = tuple[Any, ...]
 
 
-class Contents:
-    """Keys of constants: one for equal ones, different ones for all others."""
-
-    def __init__(self) -> None:
-        self._keys: dict[Tensor, Key | None] = {}
-        self._sole: dict[Key, Tensor] = {}
-        """The first constant of each sample, of which nothing more need be known while it is the only one."""
-        self._kinds: dict[Key, dict[int, list[Tensor]]] = {}
-        """By sample, then by checksum: one constant of each content."""
-
-    def key(self, tensor: Tensor) -> Key | None:
-        """The key; None for what is not compared: sparse tensors and strings."""
-        if tensor not in self._keys:
-            self._keys[tensor] = self._find(tensor)
-        return self._keys[tensor]
-
-    def _find(self, tensor: Tensor) -> Key | None:
-        sample = probe(tensor)
-        if sample is None or tensor.size < 2 * _PROBES:
-            return sample
-        first = self._sole.setdefault(sample, tensor)
-        if first is tensor:
-            return (sample, None)
-        kinds = self._kinds.setdefault(sample, {})
-        if not kinds:
-            kinds[_checksum(first)] = [first]
-        found = _checksum(tensor)
-        known = kinds.setdefault(found, [])
-        twin = next((one for one in known if equal(one, tensor)), None)
-        if twin is None:
-            known.append(tensor)
-            return (sample, found, len(known))
-        return self._keys[twin]
-
-
 def probe(tensor: Tensor) -> Key | None:
-    """What equal tensors have in common, found without reading large ones; None for what is not compared."""
+    """What equal tensors have in common, found without reading large ones; None for what is not compared: sparse
+    tensors and strings."""
     if isinstance(tensor, SparseTensor) or tensor.dtype == TensorProto.STRING:
         return None
     flat = tensor.numpy().reshape(-1)
     return (tensor.dtype, tensor.shape, flat[:: max(1, flat.size // _PROBES)][: 2 * _PROBES].tobytes())
 
 
-def equal(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors of one type and shape hold the same bits. Nothing is copied."""
-    if a is b:
-        return True
+class Contents:
+    """Gives tensors numbers: the same number for the same content, and no other. Only what agrees in its probe is read
+    whole, so the work is linear in the bytes."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Tensor, int | None] = {}
+        self._alike: dict[Key, _Alike] = {}
+        self._count = 0
+
+    def number(self, tensor: Tensor) -> int | None:
+        """The number of what a tensor holds; None for what is not compared."""
+        if tensor not in self._numbers:
+            self._numbers[tensor] = self._find(tensor)
+        return self._numbers[tensor]
+
+    def _find(self, tensor: Tensor) -> int | None:
+        key = probe(tensor)
+        if key is None:
+            return None
+        alike = self._alike.setdefault(key, _Alike(tensor))
+        twin = None if alike.first is tensor else alike.twin(tensor)
+        if twin is not None:
+            return self._numbers[twin]
+        self._count += 1
+        return self._count
+
+
+@dataclass
+class _Alike:
+    """Tensors of one probe: the first of them, and once there are several, one of each content by checksum."""
+
+    first: Tensor
+    known: dict[int, list[Tensor]] = field(default_factory=dict)
+
+    def twin(self, tensor: Tensor) -> Tensor | None:
+        """The one that has the content of `tensor`; None if it is the first of its content."""
+        if tensor.size < 2 * _PROBES:  # the probe holds all of it
+            return self.first
+        if not self.known:
+            self.known[_checksum(self.first)] = [self.first]
+        same_sum = self.known.setdefault(_checksum(tensor), [])
+        twin = next((one for one in same_sum if _equal(one, tensor)), None)
+        if twin is None:
+            same_sum.append(tensor)
+        return twin
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors of one type and shape hold the same bits."""
     left, right = _bytes(a), _bytes(b)
     blocks = (slice(at, at + _BLOCK) for at in range(0, len(left), _BLOCK))
     return all(np.array_equal(left[block], right[block]) for block in blocks)
 
 
-def _bytes(tensor: Tensor) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8)
-
-
 def _checksum(tensor: Tensor) -> int:
     return zlib.crc32(_bytes(tensor).data)
+
+
+def _bytes(tensor: Tensor) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8)

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections import ChainMap
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from ...ir import Graph, Node, Value
 from ...ir.analysis.purity import Purity
 from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..rewriting.driver import can_stand_for
-from .content import Contents
+from .content import Contents, Key
 
 _SMALL = 1024
 """Bytes up to which constants are compared by what they hold; larger ones are one if `dedupe` made them one."""
-Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,7 @@ class _Merger:
     purity: Purity
     merged: int = 0
     _contents: Contents = field(default_factory=Contents)
-    _constants: dict[Key, Value] = field(default_factory=dict)
-    """The first of the small constants of each content."""
+    _constants: dict[int, Value] = field(default_factory=dict)
 
     def walk(self, graph: Graph, known: ChainMap[Key, Node]) -> None:
         """Merge in a graph; `known` has the nodes before it in the graphs around it."""
@@ -77,7 +75,7 @@ class _Merger:
         attributes = tuple(
             (name, attribute.proto.SerializeToString(deterministic=True))
             if attribute.tensor is None
-            else (name, self._contents.key(attribute.tensor) or id(attribute.tensor))
+            else (name, self._contents.number(attribute.tensor) or attribute.tensor)
             for name, attribute in sorted(node.attributes.items())
         )
         outputs = tuple(bool(value.name) for value in node.outputs)
@@ -87,5 +85,5 @@ class _Merger:
     def _canonical(self, value: Value) -> Value:
         """The first of the small constants that are equal to `value`; else itself."""
         tensor = value.const
-        key = None if tensor is None or tensor.nbytes > _SMALL else self._contents.key(tensor)
-        return value if key is None else self._constants.setdefault(key, value)
+        content = None if tensor is None or tensor.nbytes > _SMALL else self._contents.number(tensor)
+        return value if content is None else self._constants.setdefault(content, value)

@@ -7,6 +7,7 @@ one goes to the graph around them. Every reader reads the same bits as before, s
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -16,7 +17,7 @@ from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.weights import Outcome
 from ..rewriting.driver import can_stand_for
-from .content import Contents, Key
+from .content import Contents
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,15 @@ class _Merger:
     ctx: Context
     merged: int = 0
     saved: int = 0
-    _visible: dict[Key, list[Value]] = field(default_factory=dict)
-    """The constants of the graph that is being walked and of those around it."""
-    _seen: dict[Key, list[Value]] = field(default_factory=dict)
-    """All constants that remain under this root."""
     _contents: Contents = field(default_factory=Contents)
+    _visible: dict[int, Value] = field(default_factory=dict)
+    """The constants of the graph that is being walked and of those around it, by their content."""
+    _seen: dict[int, list[Value]] = field(default_factory=lambda: defaultdict(list))
+    """All constants that remain under this root, by their content."""
 
     def descend(self, graph: Graph) -> None:
         """Merge the constants of a graph with those that it can see, then those of its bodies."""
-        entered: list[Key] = []
+        entered: list[int] = []
         for value in graph.initializers:
             self._meet(value, entered)
         for node in graph.nodes:
@@ -62,18 +63,18 @@ class _Merger:
                 self._meet(node.outputs[0], entered)
             for body in node.bodies:
                 self.descend(body)
-        for key in entered:
-            self._visible[key].pop()
+        for content in entered:
+            del self._visible[content]
 
-    def _meet(self, value: Value, entered: list[Key]) -> None:
-        key = None if value.const is None or value.is_dead else self._contents.key(value.const)
-        if key is None:
+    def _meet(self, value: Value, entered: list[int]) -> None:
+        content = None if value.const is None or value.is_dead else self._contents.number(value.const)
+        if content is None:
             return
-        twin = self._visible[key][-1] if self._visible.get(key) else None
+        twin = self._visible.get(content)
         if twin is None:
-            self._visible.setdefault(key, []).append(value)
-            self._seen.setdefault(key, []).append(value)
-            entered.append(key)
+            self._visible[content] = value
+            self._seen[content].append(value)
+            entered.append(content)
         elif self._may_go(value, twin):
             self._replace(value, twin)
 
@@ -107,7 +108,7 @@ class _Merger:
             group = [value for value in values if self._may_go(value)]
             if len(group) > 1:
                 self._lift(group)
-        self._seen, self._visible = {}, {}
+        self._seen.clear()
 
     def _lift(self, group: list[Value]) -> None:
         around = _innermost_around(group)

@@ -70,7 +70,7 @@ def _evaluate(
     inside = set(nodes)
     outputs = [v for node in nodes for v in node.outputs if v.name and (v in wanted or _leaves(v, inside))]
     try:
-        results.update(_run(nodes, outputs, results, ctx))
+        results.update(run_nodes(nodes, outputs, results, ctx))
     except ExecutionError as error:
         if len(nodes) == 1:
             faults.add(nodes[0])
@@ -81,7 +81,13 @@ def _evaluate(
         _evaluate(nodes[half:], wanted, results, faults, ctx)
 
 
-def _run(nodes: list[Node], outputs: list[Value], known: Mapping[Value, Tensor], ctx: Context) -> dict[Value, Tensor]:
+def run_nodes(
+    nodes: list[Node], outputs: list[Value], known: Mapping[Value, Tensor], ctx: Context
+) -> dict[Value, Tensor]:
+    """The tensors of `outputs`, computed by `nodes` alone where `known` values are what they are said to be.
+
+    ExecutionError if the executor fails.
+    """
     model, mapping = _region_model(nodes, ctx.model, known)
     names = [mapping[value].name for value in outputs]
     assert ctx.backend is not None

@@ -18,6 +18,12 @@ class LocalBound:
     `form="weight"` (no closed form behind it, as in a recurrent layer): abs(dW) <= per_channel along `axis` of W. For
     `form="absolute"`: abs(dy) <= per_channel along `axis` of y, whatever the input.
 
+    For `form="product"` (y = a b, both computed): abs(dy) <= per_channel * max(abs(a)) * max(abs(b)). For `form="sum"`
+    (ReduceSum and norms): abs(dy) <= per_channel * (elements of x for one of y) * max(abs(x)). For `form="state"` (of
+    LSTM, GRU and RNN with their usual activations): abs(dy) <= per_channel * (what no state exceeds: the number of
+    steps plus max(abs(c0)) for cells of LSTM, else max(1, abs(h0))). For `form="cut"`: of y only the elements `kept`
+    along `axis` are left, and are what they were up to the other bounds of y, whose channels are those that are left.
+
     `graph` and `value` say which value is meant (y, the rows, or the decoded W), `weight` is the name of W.
     `per_channel` is a float64 array of shape (channels,); of shape (1,) it holds for all channels, whatever `axis` is.
     Several bounds of one value, from several weights, add up.
@@ -30,3 +36,4 @@ class LocalBound:
     axis: int
     per_channel: NDArray[np.float64]
     weight: str = ""
+    kept: NDArray[np.int64] | None = None

@@ -22,11 +22,11 @@ class Prune(Pass):
     """
 
     name: ClassVar[str] = "prune"
-    effect: ClassVar[Effect] = Effect.LEARNED
+    effect: ClassVar[Effect] = Effect.LOSSY
     idempotent: ClassVar[bool] = False
 
     unit: Literal["channel", "head"] = option("channel", "what goes")
-    criterion: Literal["l1", "l2", "geometric-median", "random", "wanda", "obs"] = option(
+    criterion: Literal["l1", "l2", "geometric-median", "random", "wanda", "obs", "zero"] = option(
         "l1", "what is unimportant; wanda and obs need sample data"
     )
     allocation: Literal["layer", "global"] = option("layer", "whether sparsity is that of every layer, or of all")
@@ -42,7 +42,9 @@ class Prune(Pass):
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Cut what the unit says."""
-        is_repaired = self.repair == "refit" or (self.repair == "auto" and ctx.samples is not None)
+        is_repaired = self.repair == "refit" or (
+            self.repair == "auto" and ctx.samples is not None and self.criterion != "zero"
+        )
         plan = Plan(
             self.unit, self.criterion, self.allocation, self.sparsity, self.macs, self.bytes_, self.align, is_repaired,
             self.ridge, self.exclude,

@@ -103,7 +103,7 @@ class _Driver:
 
     def rewrite(self, rule: Rule, match: Match) -> bool:
         rewriter, root = self.ctx.rewriter, match.root
-        around = [*_around(match), *_readers(root)]
+        around, readers = list(_around(match)), list(_readers(root))
         builder = Builder(match)
         with rewriter.apply(rule.name, *match.bound.matched):
             results = rule.build(match, builder)
@@ -118,16 +118,17 @@ class _Driver:
         self.declined.pop((rule.name, root), None)
         self.add(builder.made)
         self.add(node for node in around if node.graph is not None)
+        self.add(node for node in readers if node.graph is not None)
         return True
 
-    def erase(self, nodes: Sequence[Node]) -> None:
-        """Erase those that nothing depends on, and then what only they read."""
-        todo = list(reversed(nodes))
+    def erase(self, nodes: Iterable[Node]) -> None:
+        """Erase nodes that nothing reads any more, and what only they read: rules need not look at it again."""
+        todo = deque(nodes)
         while todo:
-            node = todo.pop()
+            node = todo.popleft()
+            reads = node.inputs
             if self.ctx.selects(node) and erase_if_dead(node, self.ctx.rewriter, self.purity):
-                producers = (value.producer for value in node.inputs if value is not None and value.is_dead)
-                todo += [producer for producer in producers if producer is not None]
+                todo += (value.producer for value in reads if value is not None and value.producer is not None)
 
     def explain(self) -> None:
         """Say what was done, what was declined, and whether rules fought."""
@@ -146,8 +147,9 @@ def _listed(results: Results) -> Sequence[Value | None]:
     return [results] if isinstance(results, Value) else results
 
 
-def _readers(node: Node) -> Iterator[Node]:
-    for value in node.outputs:
+def _readers(root: Node) -> Iterator[Node]:
+    """The nodes that read what is replaced."""
+    for value in root.outputs:
         for use in value.uses:
             if isinstance(use.user, Node):
                 yield use.user

@@ -12,6 +12,7 @@ from onnx import ModelProto, parser, printer
 
 from onnxpress.errors import RewriteError
 from onnxpress.ir import Edit, Model, Rewriter, Value, emit, lower, tensor, verify
+from onnxpress.ir.origin import Origin
 from onnxpress.specs import models
 
 from .editing import Editor
@@ -295,3 +296,21 @@ def test_what_would_break_the_graph_is_refused_and_changes_nothing(words: str) -
     verify(model)
     rewriter.rollback(0)
     assert snapshot(model)[0] == data_of(lower(model.source))
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=3), max_size=12))
+def test_origins_are_the_labels_in_order_each_once(merges: list[list[int]]) -> None:
+    origins = [Origin(f"n{i}") for i in range(3)]
+    plain: list[tuple[str, ...]] = [(f"n{i}",) for i in range(3)]
+    for places in merges:
+        chosen = [place % len(origins) for place in places]
+        origins.append(Origin.joined(origins[place] for place in chosen))
+        plain.append(tuple(dict.fromkeys(label for place in chosen for label in plain[place])))
+    assert [origin.labels() for origin in origins] == plain
+
+
+def test_origins_of_a_long_row_of_merges_take_no_copies() -> None:
+    origin = Origin("0")
+    for i in range(1, 20_000):
+        origin = Origin.joined([origin, Origin(str(i))])
+    assert origin.labels() == tuple(map(str, range(20_000)))

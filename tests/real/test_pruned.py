@@ -1,66 +1,95 @@
-"""Channels of real models disappear: the result runs at all sizes that the original runs at, with fewer weights."""
+"""Channels of real models disappear: the result runs at all sizes that the original runs at, with fewer weights.
+
+What can go is computed here from the interface alone (`interface.py`): of the weights with an axis that goes together
+with no input or output, a quarter of the elements disappears, and where nothing of such an axis does, the page of the
+pass lists the reason.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import onnx
-import pytest
 
 import onnxpress
-from onnxpress.ir import Model, Node, Value
+from onnxpress.ir import Model, Value
+from onnxpress.ir.analysis.cost import node_macs
+from onnxpress.ir.analysis.coupling import couple
+from onnxpress.ir.analysis.coupling.known import known_shapes
+from onnxpress.ir.analysis.shapes import infer_shapes
 
-LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "RNN")
+from .interface import free_axes, weights_of
+
 FOLD = "fold"
 CUT = "prune{unit=channel sparsity=0.3}"
+SIZES = ((320, 576), (48, 64))
+"""Of images and of other inputs, where the model does not say: the first that the model accepts."""
+PAGE = Path(onnxpress.__file__).parent / "specs" / "passes" / "prune.md"
 
 
-def weights(model: Model) -> dict[str, int]:
-    """Elements of the weights of every layer that has some, by the name of its output."""
-    found = {}
-    for graph in model.graph.walk_graphs():
-        for node in graph.nodes:
-            size = sum(held.size for held in held_by(node))
-            if size:
-                found[node.outputs[0].name] = size
-    return found
+def listed_reasons() -> list[str]:
+    """The reasons that the page lists, as remarks give them."""
+    table = PAGE.read_text().split("| remark | why |")[1].split("\n\n")[0]
+    return [reason for row in table.splitlines()[2:] for reason in re.findall("`([^`]+)`", row.split("|")[1])]
 
 
-def held_by(node: Node) -> Iterator[Any]:
-    for value in node.inputs if node.op_type in LAYERS else ():
-        if value is not None and value.const is not None and len(value.const.shape) > 1:
-            yield value.const
+def frozen(model: Model) -> Iterator[tuple[str, set[tuple[Value, int]]]]:
+    """The reasons for which whole groups stay, with the axes of weights in them."""
+    for group in couple(model, infer_shapes(model)):
+        if group.count and not len(group.free):
+            yield next(filter(None, group.frozen)), {(axis.value, axis.axis) for axis in group.constants}
 
 
-def last_layers(model: Model) -> set[str]:
-    """The layers between which and an output of the model there is no other: their outputs must keep their widths."""
-    found: set[str] = set()
-    seen: set[Node] = set()
-    todo: list[Value] = list(model.graph.outputs)
-    while todo:
-        node = todo.pop().producer
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if any(held_by(node)):
-            found.add(node.outputs[0].name)
-            continue
-        todo += [value for value in node.inputs if value is not None]
-        todo += [value for body in node.bodies for value in body.outputs]
-    return found
+def elements(model: Model, names: set[str]) -> int:
+    held = {value: value.const for g in model.graph.walk_graphs() for n in g.nodes for value, _ in weights_of(n)}
+    return sum(const.size for value, const in held.items() if const is not None and value.name in names)
+
+
+def macs(model: Model, image: int, other: int) -> int:
+    """MACs at sizes for images (the last two axes of four) and for other inputs."""
+    pins = {}
+    for value in model.graph.inputs:
+        dims = value.type.tensor_type.shape.dim if value.type is not None else ()
+        unknown = [1 if axis == 0 else image if len(dims) == 4 else other for axis in range(len(dims))]
+        known = [dim.dim_value if dim.dim_value > 0 else size for dim, size in zip(dims, unknown, strict=True)]
+        pins[value.name] = tuple(known)
+    shapes = known_shapes(model, infer_shapes(model, pins))
+    return sum(node_macs(node, shapes) or 0 for graph in model.graph.walk_graphs() for node in graph.nodes)
 
 
 def test_weights_disappear_and_every_size_still_runs(real_model: Any, compressed_by: Callable[[str], Any]) -> None:
     folded, cut = compressed_by(FOLD), compressed_by(CUT)
     onnx.checker.check_model(cut.after, full_check=True)
     before, after = onnxpress.load(folded.after), onnxpress.load(cut.after)
-    counted = weights(before).keys() - last_layers(before)
-    if not counted:
-        pytest.skip("no layer is followed by another one: nothing may be cut")
-    old, new = (sum(size for name, size in weights(m).items() if name in counted) for m in (before, after))
-    assert new <= 0.75 * old
+    names = set(free_axes(before))
+    assert names
+    assert elements(after, names) <= 0.75 * elements(before, names)
     assert cut.report.after.cost.parameters < cut.report.before.cost.parameters
+    sizes = next(sizes for sizes in SIZES if macs(before, *sizes) > 0)
+    assert 0 < macs(after, *sizes) < macs(before, *sizes)
     found = onnxpress.compare(folded.after, cut.after)
     assert not found.mismatches
     assert found.checked
+
+
+def test_what_stays_stays_for_a_listed_reason(real_model: Any, compressed_by: Callable[[str], Any]) -> None:
+    model = onnxpress.load(compressed_by(FOLD).after)
+    free = {(value, axis) for value, axes in free_axes(model).values() for axis in axes}
+    reasons = {reason for reason, axes in frozen(model) if axes & free}
+    unlisted = [reason for reason in reasons if not any(listed in reason for listed in listed_reasons())]
+    assert not unlisted
+    assert not [reason for reason in reasons if "of the model" in reason]
+
+
+def test_dead_channels_go_for_free(real_model: Any, compressed_by: Callable[[str], Any]) -> None:
+    """Of ppocr4_rec, 14; of the pruned lenet300 a twentieth of the parameters."""
+    found = onnxpress.compare(compressed_by(FOLD).after, compressed_by("prune{criterion=zero}").after)
+    assert not found.mismatches
+    assert found.worst["rel-l2"].value < 1e-4
+
+
+def test_the_page_lists_reasons() -> None:
+    assert "Softmax needs the whole axis" in listed_reasons()

@@ -1,7 +1,7 @@
 """Coupling: which axes of which values and weights must be cut together, and which must stay."""
 
 from .axes import Axis, Fix
-from .groups import Group, Mode, couple
+from .groups import POINTWISE, Group, Mode, couple
 from .sizes import rewritten
 
-__all__ = ["Axis", "Fix", "Group", "Mode", "couple", "rewritten"]
+__all__ = ["POINTWISE", "Axis", "Fix", "Group", "Mode", "couple", "rewritten"]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...model import Model
 from ...node import Node
 from ..shapes import Shapes
-from . import layers, moves
+from . import layers, moves, reshapes
 from .axes import Axis, Facts, Fix, Index
 from .known import known_shapes
 
@@ -24,8 +24,10 @@ _POINTWISE = (
     "HardSigmoid HardSwish Identity IsNaN LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu "
     "Pow Reciprocal Relu Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt Sub Sum Swish Tanh ThresholdedRelu Where"
 )
+POINTWISE = tuple(_POINTWISE.split())
+"""Operators that work element by element, with broadcasting."""
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(_POINTWISE.split(), moves.pointwise),
+    **dict.fromkeys(POINTWISE, moves.pointwise),
     **dict.fromkeys(("Clip", "Dropout", "CastLike"), moves.clip),
     **dict.fromkeys(("Conv", "ConvTranspose"), layers.conv),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), layers.recurrent),
@@ -35,7 +37,7 @@ RULES: dict[str, Rule] = {
     ),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), moves.along_axis),
     **dict.fromkeys(("Resize", "Upsample"), moves.resize),
-    **dict.fromkeys(("Squeeze", "Unsqueeze", "Flatten", "Reshape"), moves.reshape),
+    **dict.fromkeys(("Squeeze", "Unsqueeze", "Flatten", "Reshape"), reshapes.reshape),
     **dict.fromkeys(
         ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceProd"),
         moves.reduce,
@@ -51,8 +53,9 @@ RULES: dict[str, Rule] = {
     "Expand": moves.expand,
     "Gather": moves.gather,
     "Shape": moves.shape_of,
+    "If": moves.branches,
 }
-_SEVERAL_OUTPUTS = ("Split", "LSTM", "GRU", "RNN")
+_SEVERAL_OUTPUTS = ("Split", "LSTM", "GRU", "RNN", "If")
 
 
 @dataclass
@@ -101,10 +104,11 @@ def couple(model: Model, shapes: Shapes, mode: Mode = "channel") -> list[Group]:
     for value in (*model.graph.inputs, *model.graph.outputs):
         facts.freeze_value(value, "it is an input or output of the model")
     later: list[Node] = []
+    branches = {body for graph in model.graph.walk_graphs() for n in graph.nodes if n.is_op("If") for body in n.bodies}
     for graph in model.graph.walk_graphs():
-        if graph is not model.graph:
+        if graph is not model.graph and graph not in branches:
             for value in (*graph.inputs, *graph.outputs):
-                facts.freeze_value(value, "it goes in or out of a body")
+                facts.freeze_value(value, "it goes in or out of a loop")
         for value in graph.values():
             facts.axes(value)
             if value.pinned:
@@ -113,14 +117,14 @@ def couple(model: Model, shapes: Shapes, mode: Mode = "channel") -> list[Group]:
             if node.op_type == "Constant" and not node.domain:
                 continue
             facts.said = set()
-            if node.is_op("Reshape", "Flatten", "Squeeze", "Unsqueeze") and moves.is_open(node, facts):
+            if node.is_op("Reshape", "Flatten", "Squeeze", "Unsqueeze") and reshapes.is_open(node, facts):
                 later.append(node)
                 continue
             _apply(node, facts, RULES.get(node.op_type) if not node.domain else None)
     for node in later:
         facts.said = set()
         stuck = _stuck(facts)
-        moves.decide(node, facts, mode, stuck)
+        reshapes.decide(node, facts, mode, stuck)
         _close(node, facts)
     return list(_groups(facts))
 

@@ -1,5 +1,6 @@
-"""Sizes that shape inference sees only when the inputs' sizes are numbers: those that are the same for several of them.
+"""Shapes as symbolic facts know them, and sizes that are seen only when the inputs' sizes are numbers.
 
+The latter are those that inference finds to be the same for several sizes of the inputs:
 `Reshape(x, [batch, length, -1, 32])` has as many heads whatever the batch is, but inference with symbols cannot divide.
 An axis that goes together with a weight has the size of the weight on every run that does not fail, so what is seen at
 some sizes holds at all.
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 
 from ...model import Model
 from ...value import Value
+from ..facts import Facts, find_facts
 from ..shapes import Shape, Shapes, infer_shapes
 
 BATCHES = (2, 3)
@@ -22,13 +24,13 @@ PLACES = (((320, 384), (320, 384)), ((48, 48), (320, 384)), ((32, 32), (320, 384
 class KnownShapes(Shapes):
     """Shapes of symbols, with the sizes that are the same in all of several runs of inference with numbers."""
 
-    def __init__(self, symbolic: Shapes, numeric: Sequence[Shapes]) -> None:
+    def __init__(self, symbolic: Shapes, facts: Facts, numeric: Sequence[Shapes]) -> None:
         super().__init__({}, symbolic.problem)
-        self._symbolic, self._numeric = symbolic, numeric
+        self._symbolic, self._facts, self._numeric = symbolic, facts, numeric
 
     def shape(self, value: Value) -> Shape | None:
         """As `Shapes.shape`."""
-        plain = self._symbolic.shape(value)
+        plain = self._plain(value)
         seen = [shapes.shape(value) for shapes in self._numeric]
         if value.const is not None or plain is None or any(_rank(shape) != len(plain) for shape in seen):
             return plain
@@ -38,6 +40,13 @@ class KnownShapes(Shapes):
             for dim, *sizes in runs
         )
 
+    def _plain(self, value: Value) -> Shape | None:
+        """Of equal sizes that are no numbers the names are equal."""
+        found, inferred = self._facts.shape(value), self._symbolic.shape(value)
+        if found is None or (inferred is not None and len(inferred) != len(found)):
+            return inferred
+        return tuple(dim if dim is None or isinstance(dim, int) else str(dim) for dim in found)
+
 
 def _rank(shape: Shape | None) -> int:
     return -1 if shape is None else len(shape)
@@ -45,14 +54,15 @@ def _rank(shape: Shape | None) -> int:
 
 def known_shapes(model: Model, symbolic: Shapes) -> Shapes:
     """The shapes `symbolic` of a model, refined."""
+    facts = find_facts(model, symbolic)
     for heights, others in PLACES:
         numeric = [
             infer_shapes(model, _pins(model, batch, height, other))
             for batch, height, other in zip(BATCHES, heights, others, strict=True)
         ]
         if not any(shapes.problem for shapes in numeric):
-            return KnownShapes(symbolic, numeric)
-    return symbolic
+            return KnownShapes(symbolic, facts, numeric)
+    return KnownShapes(symbolic, facts, ())
 
 
 def _pins(model: Model, batch: int, height: int, other: int) -> dict[str, tuple[int, ...]]:

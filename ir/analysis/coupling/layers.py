@@ -127,12 +127,21 @@ def last_axes(node: Node, facts: Facts) -> None:
         _pair(facts, x, axis, y, axis)
 
 
+_ACTIVATIONS = {"LSTM": ["sigmoid", "tanh", "tanh"], "GRU": ["sigmoid", "tanh"], "RNN": ["tanh"]}
+
+
 def recurrent(node: Node, facts: Facts) -> None:
     """LSTM, GRU and RNN: features of the input, and hidden units across gates, directions and states."""
     x, w, r = node.input(0), node.input(1), node.input(2)
     if x is None or w is None or r is None or w.const is None or r.const is None or node.attr("layout", 0):
         return
     if facts.size(x, 2) is None:
+        return
+    given = [name.decode().lower() for name in node.attr("activations", ())]
+    usual = _ACTIVATIONS[node.op_type] * (len(given) // len(_ACTIVATIONS[node.op_type]))
+    if given != usual:
+        for axis in (facts.at(x, 2), facts.at(w, 2), facts.at(r, 2)):
+            facts.freeze(axis, "the activations of a recurrent layer may have no bounds")
         return
     facts.tie(facts.at(x, 2), facts.at(w, 2))
     hidden = int(r.const.shape[2])

@@ -1,8 +1,4 @@
-"""Concats of Concats along one axis, and Slice of Slice along different axes, as one operator.
-
-A tree of Concats becomes one at once, at its root: joined two at a time, the parts of a deep one would be listed anew
-for each level.
-"""
+"""Concat of Concat along one axis, and Slice of Slice along different axes, as one operator."""
 
 from __future__ import annotations
 
@@ -10,64 +6,61 @@ from ....ir import Node, Value
 from ...rewriting.driver import QUIET
 from ...rewriting.pattern import any_input, op, var
 from ...rewriting.rule import Builder, Match, Results, Rule
-from .facts import NO, counted, growth, ints, merger, untouchable
+from .facts import NO, counted, growth, ints, merger
 from .unneeded import slice_axes, slice_steps
 
 X = var("x")
 
 
-def _is_part(inner: Node | None, outer: Node, match: Match) -> bool:
-    """Whether `inner` is a Concat along the axis of `outer` that nothing else reads, and that may go."""
-    if inner is None or not inner.is_op("Concat") or inner.graph is not outer.graph:
-        return False
-    made = inner.outputs[0]
-    rank = match.types.rank(outer.outputs[0])
-    axis = counted([inner.attr("axis", 1)], rank)
-    return (
-        axis is not None
-        and axis == counted([outer.attr("axis", 1)], rank)
-        and [use.user for use in made.uses] == [outer]
-        and not made.pinned
-        and match.ctx.selects(inner)
-        and not untouchable((inner,), match)
-    )
-
-
-def _is_root(match: Match) -> str:
+def _one_axis(match: Match) -> str:
     inner, outer = match.node("first"), match.root
-    if not _is_part(inner, outer, match):
+    axis = _axis(outer, match)
+    if axis is None or axis != _axis(inner, match):
         return NO
-    readers = [use.user for use in outer.outputs[0].uses]
-    if len(readers) == 1 and isinstance(reader := readers[0], Node) and _absorbs(reader, outer, match):
+    if _is_flattened_by_its_reader(outer, axis, match):
         return f"{QUIET} what reads it takes it in"
-    return ""
+    return "" if sum(value is inner.outputs[0] for value in outer.inputs) == 1 else f"{QUIET} it is read twice"
 
 
-def _absorbs(outer: Node, inner: Node, match: Match) -> bool:
-    """Whether the rule fits a Concat and one that it reads, so that both go into one."""
-    return (
-        outer.is_op("Concat")
-        and _is_part(inner, outer, match)
-        and match.ctx.selects(outer)
-        and not outer.outputs[0].pinned
-        and not untouchable((outer,), match)
-    )
+def _axis(node: Node, match: Match) -> int | None:
+    found = counted([node.attr("axis", 1)], match.types.rank(node.outputs[0]))
+    return None if found is None else found[0]
+
+
+def _is_flattened_by_its_reader(node: Node, axis: int, match: Match) -> bool:
+    reader = _only_reader(node)
+    return reader is not None and _axis(reader, match) == axis and match.ctx.selects(reader)
+
+
+def _only_reader(node: Node) -> Node | None:
+    """The Concat of the same graph that alone reads what a Concat gives, once."""
+    uses = tuple(node.outputs[0].uses)
+    reader = uses[0].user if len(uses) == 1 else None
+    is_plain = isinstance(reader, Node) and reader.is_op("Concat") and not reader.attributes["axis"].ref
+    return reader if isinstance(reader, Node) and is_plain and reader.graph is node.graph else None
 
 
 def _flat(match: Match, b: Builder) -> Results:
-    root = match.root
-    joined: list[Node] = [root]
-    parts: list[Value | None] = []
-    todo = [(value, root) for value in reversed(root.inputs)]
+    """The outermost takes in all at once, however deep they lie: one by one would be quadratic."""
+    inner, outer = match.node("first"), match.root
+    axis = _axis(outer, match)
+    joined, parts = [outer], list[Value | None]()
+    todo = list(reversed(outer.inputs))
     while todo:
-        value, reader = todo.pop()
-        inner = None if value is None else value.producer
-        if inner is not None and _is_part(inner, reader, match):
-            joined.append(inner)
-            todo += [(value, inner) for value in reversed(inner.inputs)]
+        value = todo.pop()
+        node = None if value is None else value.producer
+        if node is not None and (node is inner or _goes_in(node, axis, match)):
+            joined.append(node)
+            todo += reversed(node.inputs)
         else:
             parts.append(value)
-    return b.copy(root, *parts, origin=joined)
+    return b.copy(outer, *parts, origin=joined)
+
+
+def _goes_in(node: Node, axis: int | None, match: Match) -> bool:
+    """Whether a Concat somewhere inside, which nothing else reads, can be taken in as well."""
+    is_plain = node.is_op("Concat") and not node.attributes["axis"].ref and not node.outputs[0].pinned
+    return is_plain and _only_reader(node) is not None and _axis(node, match) == axis and match.ctx.selects(node)
 
 
 Bounds = list[tuple[int, int, int, int]]
@@ -111,6 +104,6 @@ def _one_slice(match: Match, b: Builder) -> Results:
 
 
 JOINS: tuple[Rule, ...] = (
-    merger("concat-of-concat", any_input("Concat", op.Concat(X, ...).named("first")), _is_root, _flat, since=4),
+    merger("concat-of-concat", any_input("Concat", op.Concat(X, ...).named("first")), _one_axis, _flat, since=4),
     merger("slice-of-slice", op.Slice(op.Slice(X, ...).named("first"), ...), _other_axes, _one_slice, since=10),
 )

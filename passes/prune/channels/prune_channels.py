@@ -19,12 +19,14 @@ from ...calibrate.moments import Moments
 from ...calibrate.stream import observe, samples_of
 from ...manager.context import Context, Feed
 from . import scores, select
+from .absorb import Dead, Shift, absorb
+from .bounds import Before, state, state_cuts
 from .cut import cut
 from .repair import readers, refit
 from .scores import Order
 from .sizes import Meter
 
-Criterion = Literal["l1", "l2", "geometric-median", "random", "wanda", "obs"]
+Criterion = Literal["l1", "l2", "geometric-median", "random", "wanda", "obs", "zero"]
 DATA_CRITERIA = ("wanda", "obs")
 MOMENTS = 1 << 30
 """Bytes of second moments that are held at a time."""
@@ -45,6 +47,11 @@ class Plan:
     ridge: float
     exclude: tuple[str, ...]
 
+    @property
+    def has_goal(self) -> bool:
+        """Whether it is said how much goes."""
+        return not (self.sparsity is None and self.macs is None and self.bytes_ is None)
+
 
 def prune_channels(ctx: Context, plan: Plan) -> None:
     """Cut and repair; says what was cut and why other groups stay."""
@@ -54,9 +61,14 @@ def prune_channels(ctx: Context, plan: Plan) -> None:
     if not groups:
         ctx.remarks.missed("model", f"no {plan.unit} can be cut")
         return
-    orders = _orders(ctx, plan, groups)
+    dead = Dead(ctx, groups) if plan.criterion == "zero" or not plan.repair else None
+    if plan.criterion == "zero" and dead is not None:
+        orders = [Order(units := np.flatnonzero(found), np.zeros(len(units))) for found in dead.units]
+    else:
+        orders = _orders(ctx, plan, groups)
     gone = _select(ctx, plan, groups, orders)
-    _cut_and_repair(ctx, plan, groups, gone)
+    shifts = list(dead.shifts(gone)) if dead is not None else []
+    _cut_and_repair(ctx, plan, groups, gone, shifts)
 
 
 def _first(ctx: Context) -> Feed | None:
@@ -136,6 +148,10 @@ def _batches(read_by: dict[int, list[tuple[Linear, NDArray[np.int64]]]]) -> list
 def _select(ctx: Context, plan: Plan, groups: Sequence[Group], orders: Sequence[Order]) -> list[select.Gone]:
     """As few units as meet every goal: each goal takes so many from the start of each order, and the most counts."""
     gone = select.nothing(groups)
+    if plan.criterion == "zero" and not plan.has_goal:
+        return [
+            select.allowed(group, order, group.count, plan.align) for group, order in zip(groups, orders, strict=True)
+        ]
     if plan.sparsity is not None:
         choose = select.by_share if plan.allocation == "layer" else select.by_threshold
         gone = choose(groups, orders, plan.sparsity, plan.align)
@@ -151,7 +167,9 @@ def _select(ctx: Context, plan: Plan, groups: Sequence[Group], orders: Sequence[
     return gone
 
 
-def _cut_and_repair(ctx: Context, plan: Plan, groups: Sequence[Group], gone: Sequence[select.Gone]) -> None:
+def _cut_and_repair(
+    ctx: Context, plan: Plan, groups: list[Group], gone: Sequence[select.Gone], shifts: Sequence[Shift]
+) -> None:
     copies: dict[Value, Value] = {}
     before: Model | None = None
     pairs: list[tuple[Linear, Linear]] = []
@@ -162,14 +180,18 @@ def _cut_and_repair(ctx: Context, plan: Plan, groups: Sequence[Group], gone: Seq
             old = olds.get(copies[layer.node.outputs[0]])
             if old is not None:
                 pairs.append((old, layer))
+    constants = Before.of(ctx)
     kept = cut(ctx, groups, gone)
+    state_cuts(ctx, kept)
     for group, units in zip(groups, gone, strict=True):
         if units.any():
             names = ", ".join(dict.fromkeys(axis.value.name for axis in group.constants))
             ctx.remarks.applied(names, f"{int(units.sum())} of {group.count} {plan.unit}s cut", rule="cut")
+    absorb(ctx, shifts, kept, constants)
     if before is not None:
-        done = refit(ctx, before, readers(pairs, kept), ridge=plan.ridge)
+        done = refit(ctx, before, readers(pairs, kept), constants, ridge=plan.ridge)
         ctx.remarks.applied("model", f"{done} layers refitted", rule="refit")
+    state(ctx, constants, groups, kept)
 
 
 def _explain(ctx: Context, groups: Sequence[Group]) -> None:
@@ -196,7 +218,7 @@ def check(ctx: Context, plan: Plan) -> None:
         samples_of(ctx, f"criterion={plan.criterion}")
     if plan.repair:
         samples_of(ctx, "repair=refit")
-    if plan.sparsity is None and plan.macs is None and plan.bytes_ is None:
+    if plan.criterion != "zero" and not plan.has_goal:
         raise UserError("prune needs a goal: sparsity, macs or bytes")
     if plan.sparsity == 1:
         raise UserError("prune: sparsity must be below 1: nothing would be left")

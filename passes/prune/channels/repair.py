@@ -19,6 +19,8 @@ from ...calibrate.refit import Refit
 from ...calibrate.stream import observe_pairs
 from ...manager.context import Context
 from ...manager.weights import Outcome
+from .absorb import add_to_bias, can_shift
+from .bounds import Before
 from .cut import Kept, put
 from .scores import output_axis
 
@@ -60,7 +62,7 @@ def _outputs(layer: Linear, kept: Kept) -> Array | None:
     return where[where < layer.n] if layer.groups > 1 else where
 
 
-def refit(ctx: Context, before: Model, layers: Sequence[Reader], *, ridge: float) -> int:
+def refit(ctx: Context, before: Model, layers: Sequence[Reader], constants: Before, *, ridge: float) -> int:
     """Refit in stages; returns how many layers were."""
     done = 0
     for stage in _stages(layers):
@@ -74,7 +76,7 @@ def refit(ctx: Context, before: Model, layers: Sequence[Reader], *, ridge: float
         )
         for pair, each in observers.items():
             for reader, fit in each if pair not in left_out else ():
-                done += _apply(ctx, reader, fit, ridge)
+                done += _apply(ctx, reader, fit, constants, ridge)
     return done
 
 
@@ -94,7 +96,7 @@ def _stages(layers: Sequence[Reader]) -> list[list[Reader]]:
     return found
 
 
-def _apply(ctx: Context, reader: Reader, fit: Refit, ridge: float) -> bool:
+def _apply(ctx: Context, reader: Reader, fit: Refit, constants: Before, ridge: float) -> bool:
     if not fit.count:
         return False
     layer = fit.new
@@ -104,22 +106,19 @@ def _apply(ctx: Context, reader: Reader, fit: Refit, ridge: float) -> bool:
     matrices = reader.old.matrices(held.numpy())
     if reader.outputs is not None:
         matrices = matrices[:, :, reader.outputs]
-    bias = layer.node.input(layer.bias) if layer.bias is not None else None
-    has_bias = bias is not None and bias.const is not None and layer.op_type != "ConvTranspose"
+    has_bias = can_shift(layer)
     found, shift = fit.solve(matrices, ridge=ridge, bias=has_bias)
     if not np.isfinite(found).all() or len(layer.weight.uses) > 1:
         return False
     dtype = layer.weight.const.numpy().dtype
     _set(ctx, layer.weight, layer.weight_of(found).astype(dtype))
-    if has_bias and bias is not None and bias.const is not None and layer.bias is not None:
-        array = bias.const.numpy()
-        new = tensor((array + shift.reshape(-1)).astype(array.dtype))
-        assert layer.node.graph is not None
-        made = ctx.rewriter.constant(
-            layer.node.graph, new, bias.name, before=layer.node, as_node=bias.producer is not None
-        )
-        ctx.weights.became(bias.const, [new], Outcome.PRUNED, form="refit")
-        ctx.rewriter.set_input(layer.node, layer.bias, made)
+    if has_bias:
+        amounts = shift.reshape(-1)
+        is_new = layer.bias is None or layer.node.input(layer.bias) is None
+        now = add_to_bias(ctx, layer.node, layer.bias, amounts, form="refit")
+        constants.follow(layer.node, now)
+        if is_new:
+            constants.added[now] = amounts.astype(dtype).astype(np.float64)
     return True
 
 

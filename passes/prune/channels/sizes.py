@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ....ir import Model, Value
 from ....ir.analysis.cost import node_macs
 from ....ir.analysis.coupling import Axis, Group
+from ....ir.analysis.coupling.known import known_shapes
 from ....ir.analysis.shapes import infer_shapes
 from ...manager.context import Feed
 
@@ -89,7 +90,7 @@ def _macs(model: Model, feed: Feed | None) -> tuple[dict[Value, float], float]:
             pins[value.name] = tuple(
                 d.dim_value if d.dim_value > 0 else OTHER_DIM if i else 1 for i, d in enumerate(dims)
             )
-    shapes = infer_shapes(model, pins)
+    shapes = known_shapes(model, infer_shapes(model, pins))
     costs: dict[Value, float] = {}
     total = 0.0
     for graph in model.graph.walk_graphs():

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from onnx import ModelProto, checker, helper, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, checker, helper, numpy_helper
 
 from onnxpress.backends.ort import OrtBackend
 from onnxpress.ir import Graph, emit, lower
@@ -18,8 +18,12 @@ from onnxpress.passes.manager.manager import PassManager
 from onnxpress.passes.prune.channels.cut import cut
 from onnxpress.specs.strategies_coupled import Array, convolutional, transformer
 
-CONTRACTS = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (1,), "MatMul": (-1,)}
-"""The axis of the first input that an operator sums over."""
+CONTRACTS = {
+    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm"), ((0, 1),)),
+    "MatMul": ((0, -1),),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), ((0, 2), (2, 2))),
+}
+"""The inputs, with their axes, that an operator sums over; states of recurrent layers meet the third input."""
 Mode = Literal["channel", "head"]
 
 
@@ -61,30 +65,37 @@ def masked(model: ModelProto, masks: dict[tuple[str, int], Array], ranks: dict[s
     """The model with what is cut set to zero where it is consumed: no knowledge of how axes are coupled but `masks`."""
     made = ModelProto()
     made.CopyFrom(model)
+    mask_graph(made.graph, masks, ranks)
+    return made
+
+
+def mask_graph(graph: GraphProto, masks: dict[tuple[str, int], Array], ranks: dict[str, int]) -> None:
     nodes = []
-    for index, node in enumerate(model.graph.node):
-        new = type(node)()
-        new.CopyFrom(node)
-        for axis in CONTRACTS.get(node.op_type, ()):
-            source = node.input[0]
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                mask_graph(attribute.g, masks, ranks)
+        for slot, axis in CONTRACTS.get(node.op_type, ()):
+            source = node.input[slot]
             at = axis % ranks[source]
             gone = masks.get((source, at))
             if gone is not None and gone.any():
                 shape = [-1 if place == at else 1 for place in range(ranks[source])]
-                keep = (~gone).astype(np.float32).reshape(shape)
-                made.graph.initializer.append(numpy_helper.from_array(keep, f"mask{index}"))
-                nodes.append(helper.make_node("Mul", [source, f"mask{index}"], [f"masked{index}"]))
-                new.input[0] = f"masked{index}"
-        nodes.append(new)
-    del made.graph.node[:]
-    made.graph.node.extend(nodes)
-    return made
+                keep = numpy_helper.from_array((~gone).astype(np.float32).reshape(shape))
+                name = f"{node.output[0]}_{slot}"
+                nodes.append(helper.make_node("Constant", [], [f"mask_{name}"], value=keep))
+                nodes.append(helper.make_node("Mul", [source, f"mask_{name}"], [f"masked_{name}"]))
+                node.input[slot] = f"masked_{name}"
+        nodes.append(node)
+    made = [type(node).FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(made)
 
 
 def ranks_of(model: ModelProto) -> dict[str, int]:
     ir = lower(model)
     shapes = infer_shapes(ir)
-    return {value.name: len(shapes.shape(value) or ()) for value in ir.graph.values()}
+    return {value.name: len(shapes.shape(value) or ()) for graph in ir.graph.walk_graphs() for value in graph.values()}
 
 
 def run(model: ModelProto, x: Array) -> Array:

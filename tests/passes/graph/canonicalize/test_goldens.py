@@ -243,6 +243,13 @@ MERGED = {
         "y = Concat <axis = -1> (z, x, z, x)",
         y="float[N, 10]",
     ),
+    "concat of concat of concat": Case(
+        "float[N, 2] x",
+        "a = Concat <axis = 1> (x, x) b = Concat <axis = 1> (a, x) c = Concat <axis = -1> (b, a) "
+        "y = Concat <axis = 1> (x, c)",
+        "a = Concat <axis = 1> (x, x) y = Concat <axis = 1> (x, a, x, a)",
+        y="float[N, 12]",
+    ),
     "slice of slice": Case(
         "float[N, M] x",
         "a = Slice (x, first_starts, first_ends, first_axes) y = Slice (a, starts, ends, axes, steps)",
