@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from onnx import ModelProto
 
 from . import __version__
 from .backends import default_backend
-from .backends.compare import Comparison, compare_sessions
-from .backends.digests import data_digest, model_digest
 from .backends.files import Saved, load_model, model_from, save_model
-from .backends.generate import generate_feeds
 from .backends.interface import Pins
-from .backends.judge import Judge
-from .backends.metrics import Limit
 from .backends.ort import versions
-from .backends.samples import Samples, load_samples, samples_from
 from .errors import ExecutionError
 from .ir import Backend, Model, emit, strip_weights
 from .ir.ports import input_ports
@@ -31,13 +25,27 @@ from .passes.manager.registry import distributions_of, register_pass
 from .passes.manager.report import Report
 from .passes.manager.runner import VerifyEach
 
+if TYPE_CHECKING:
+    from .backends.compare import Comparison
+    from .backends.judge import Judge
+    from .backends.metrics import Limit
+    from .backends.samples import Samples
+
 __all__ = ["Comparison", "PassManager", "Report", "compare", "load", "register_pass", "save"]
 
 Source = str | PathLike[str] | bytes | ModelProto | Model
 Feed = Mapping[str, Any]
 SAMPLES = 4
 """Samples that errors are measured on."""
-Data = str | Sequence[str] | Samples | Iterable[Feed]
+Data: TypeAlias = "str | Sequence[str] | Samples | Iterable[Feed]"
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Comparison":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .backends.compare import Comparison
+
+    return Comparison
 
 
 def load(source: Source) -> Model:
@@ -92,7 +100,7 @@ class PassManager:
         provenance: bool = False,
     ) -> None:
         self.provenance = provenance
-        limits = [Limit.parse(limit) if isinstance(limit, str) else limit for limit in budget]
+        limits = _limits(budget)
         self.samples = samples
         self.backend = default_backend() if backend is None else backend
         self.pins = Pins() if pins is None else pins
@@ -124,6 +132,8 @@ class PassManager:
 
     def facts(self, model: Model, samples: Samples | None) -> dict[str, Any]:
         """What provenance tells of a run on `model` and `samples`: all that the result depends on."""
+        from .backends.digests import data_digest, model_digest
+
         manager = self._manager
         found = {
             "pipeline": str(manager.passes),
@@ -142,6 +152,8 @@ class PassManager:
         return {key: value for key, value in found.items() if value not in (None, {})}
 
     def _judge(self, model: Model, samples: Samples | None) -> Judge:
+        from .backends.judge import Judge
+
         source = samples.source if samples is not None else ""
         seed = self._manager.seed
         return Judge(
@@ -151,8 +163,11 @@ class PassManager:
 
 def samples_for(model: Model, data: Data, backend: Backend, pins: Pins, seed: int) -> Samples:
     """The samples that `data` names, checked against the inputs of `model`."""
+    from .backends.samples import Samples, load_samples, samples_from
 
     def generated() -> Sequence[Feed]:
+        from .backends.generate import generate_feeds
+
         session = backend.prepare(model)
         return generate_feeds(emit(model, strip_weights()), session, n=GENERATED, seed=seed, pins=pins).feeds
 
@@ -165,6 +180,14 @@ def samples_for(model: Model, data: Data, backend: Backend, pins: Pins, seed: in
         return load_samples([str(item) for item in data], ports, pins, generated=generated)
     feeds = [item for item in data if not isinstance(item, str)]
     return samples_from(lambda: feeds, ports, pins, source="the feeds given")
+
+
+def _limits(given: Sequence[Limit | str]) -> tuple[Limit, ...]:
+    if not given:
+        return ()
+    from .backends.metrics import Limit
+
+    return tuple(Limit.parse(limit) if isinstance(limit, str) else limit for limit in given)
 
 
 GENERATED = 16
@@ -186,10 +209,13 @@ def compare(
 
     `limits` are like `rel-l2=1e-3`; `optimize` compares deployment sessions instead of reference ones.
     """
+    from .backends.compare import Comparison, compare_sessions
+    from .backends.generate import generate_feeds
+
     backend = default_backend() if backend is None else backend
     pins = Pins() if pins is None else pins
     original, other = load(a), load(b)
-    wanted = tuple(Limit.parse(limit) if isinstance(limit, str) else limit for limit in limits)
+    wanted = _limits(limits)
     samples = None if data is None else samples_for(original, data, backend, pins, seed)
     try:
         first = backend.prepare(original, optimize=optimize)

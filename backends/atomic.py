@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -15,7 +13,7 @@ from ..errors import UserError
 
 def write_file(blocks: Iterable[memoryview], path: Path) -> None:
     """Write a file, replacing the one of that name, whose permissions it takes over."""
-    _write(path.parent, blocks, lambda digest: path)
+    _write(path.parent, blocks, lambda: path)
 
 
 def write_hashed(blocks: Iterable[memoryview], folder: Path, name: Callable[[str], str], made: list[Path]) -> Path:
@@ -24,44 +22,47 @@ def write_hashed(blocks: Iterable[memoryview], folder: Path, name: Callable[[str
     A file that comes into being is added to `made` beforehand. Raises UserError if the name is taken by other content.
     """
 
-    def place(digest: str) -> Path | None:
-        path = folder / name(digest)
+    import hashlib  # loads OpenSSL, which only data files need
+
+    digest = hashlib.sha256()
+
+    def read() -> Iterable[memoryview]:
+        for block in blocks:
+            digest.update(block)
+            yield block
+
+    def place() -> Path | None:
+        path = folder / name(digest.hexdigest())
         if not path.exists():
             made.append(path)
             return path
-        if _digest(path) != digest:
-            raise UserError(f"{path}: its name is the digest of other content; remove this file")
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").digest() != digest.digest():
+                raise UserError(f"{path}: its name is the digest of other content; remove this file")
         return None
 
-    return folder / name(_write(folder, blocks, place))
+    _write(folder, read(), place)
+    return folder / name(digest.hexdigest())
 
 
-def _write(folder: Path, blocks: Iterable[memoryview], place: Callable[[str], Path | None]) -> str:
-    """Write blocks to a new file and move it to `place(digest)`, or drop it if that is None; returns the digest."""
-    temporary = folder / f".onnxpress-{secrets.token_hex(8)}.tmp"
-    digest = hashlib.sha256()
+def _write(folder: Path, blocks: Iterable[memoryview], place: Callable[[], Path | None]) -> None:
+    """Write blocks to a new file and move it to the place that is then asked for, or drop it if that is None."""
+    temporary = folder / f".onnxpress-{os.urandom(8).hex()}.tmp"
     try:
         with temporary.open("xb") as file:
             for block in blocks:
-                digest.update(block)
                 file.write(block)
             file.flush()
             os.fsync(file.fileno())
-        path = place(digest.hexdigest())
+        path = place()
         if path is not None:
             _keep_permissions(path, temporary)
             temporary.replace(path)
             _sync_folder(folder)
-        return digest.hexdigest()
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _keep_permissions(old: Path, new: Path) -> None:

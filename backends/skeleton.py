@@ -8,7 +8,7 @@ result is what serialising the full message would give, byte for byte.
 
 from __future__ import annotations
 
-import secrets
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ class Skeleton:
     """
 
     def __init__(self, model: Model, refers: Callable[[ExternalTensor], bool] = lambda _: True) -> None:
-        self._token = secrets.token_bytes(16)
+        self._token = os.urandom(16)
         self._refers = refers
         self._tensors: list[Tensor] = []
         self._number: dict[int, int] = {}

@@ -121,7 +121,41 @@ def alike(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
     return nodes, weights, f"{count}.x"
 
 
-SHAPES: dict[str, Shape] = {f.__name__: f for f in (mixed, chain, fan, growing, bodies, nested, alike)}
+def _steps(count: int, step: Callable[[int, str, str], onnx.NodeProto]) -> tuple[Nodes, str]:
+    """A chain of nodes, each made of its number, what it reads and what it gives."""
+    names = ["x", *(f"{i}.x" for i in range(count))]
+    return [step(i, *pair) for i, pair in enumerate(itertools.pairwise(names))], names[-1]
+
+
+def transposes(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
+    """A chain of Transposes."""
+    nodes, last = _steps(count, lambda i, a, b: helper.make_node("Transpose", [a], [b], perm=[1, 0]))
+    return nodes, [], last
+
+
+def reshapes(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
+    """A chain of Reshapes to two shapes in turn."""
+    nodes, last = _steps(count, lambda i, a, b: helper.make_node("Reshape", [a, f"to{i % 2}"], [b]))
+    shapes = [numpy_helper.from_array(np.array([-1, WIDTH >> i], np.int64), f"to{i}") for i in range(2)]
+    return nodes, shapes, last
+
+
+def adds(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
+    """A chain of Adds of constants."""
+    nodes, last = _steps(count, lambda i, a, b: helper.make_node("Add", [a, f"c{i}"], [b]))
+    return nodes, [numpy_helper.from_array(np.full(WIDTH, i, np.float32), f"c{i}") for i in range(count)], last
+
+
+def slices(count: int) -> tuple[Nodes, list[onnx.TensorProto], str]:
+    """A chain of Slices along two axes in turn, all of which share their limits."""
+    nodes, last = _steps(count, lambda i, a, b: helper.make_node("Slice", [a, "start", "end", f"axis{i % 2}"], [b]))
+    limits = {"start": 0, "end": 1 << 30, "axis0": 0, "axis1": 1}
+    return nodes, [numpy_helper.from_array(np.array([n], np.int64), name) for name, n in limits.items()], last
+
+
+SHAPES: dict[str, Shape] = {
+    f.__name__: f for f in (mixed, chain, fan, growing, bodies, nested, alike, transposes, reshapes, adds, slices)
+}
 
 
 def model_of(shape: Shape, count: int) -> onnx.ModelProto:

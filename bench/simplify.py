@@ -1,14 +1,15 @@
 """Simplifying side by side: onnxpress and other tools on the same models, each in a process of its own.
 
-    python bench/simplify.py MODEL.onnx ... [-p PIPELINE ...] [--python PYTHON] [--extended] [--rounds 3]
-                             [--shape NAME=1x3x48x320] [--value NAME=16000]
+    python bench/simplify.py MODEL.onnx ... [-p PIPELINE ...] [--python PYTHON] [--extended] [--measure]
+                             [--rounds 3] [--shape NAME=1x3x48x320] [--value NAME=16000]
 
 `--python` names the interpreter that has the other tools (onnxsim, onnxslim, onnxscript; onnxruntime); onnxpress runs
-in this one. Shown are, of the whole process from start to written file, CPU seconds (user and system, the least of the
-rounds) and peak memory; of the result the nodes (without Constants, bodies and functions counted), the bytes, whether
-it passes onnx's full check, its largest error against the original over generated inputs of several sizes in the
-reference configuration, and how long a run takes against one of the original (one thread, optimizations on,
-interleaved). Below stands which of the limits hold that onnxpress sets itself.
+in this one, without measuring errors unless `--measure` is given. Shown are, of the whole process from start to written
+file, CPU seconds (user and system, the least of the rounds) and peak memory; of the result the nodes (without
+Constants, bodies and functions counted), the bytes, whether it passes onnx's full check, its largest error against the
+original over generated inputs of several sizes in the reference configuration, and how long a run takes against one of
+the original (one thread, optimizations on, interleaved). Below stands which of the limits hold that onnxpress sets
+itself.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import onnx
@@ -30,12 +30,7 @@ from onnxpress.cli.timing import time_models
 from onnxpress.specs.validity import fault_of
 
 IMPORTS = "import numpy, onnx, onnxruntime"
-OURS = """
-import sys, onnxpress
-model = onnxpress.load(sys.argv[1])
-onnxpress.PassManager(sys.argv[3], measure=False).run(model)
-onnxpress.save(model, sys.argv[2])
-"""
+TOOL = "import sys; from onnxpress.cli.main import main; sys.exit(main())"
 LAUNCH = """
 import os, sys
 child = os.fork()
@@ -46,8 +41,8 @@ _, status, usage = os.wait4(child, 0)
 print(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
 """
 """A process's peak memory is at least that of the one that it was forked from, so a small one starts each."""
-UNMEASURED = "--no-measure"
-"""The flag by which `onnxpress run` measures no errors."""
+FLAGS = ("--no-measure", "--quiet")
+"""The flags of `onnxpress run`: the other tools measure no errors either."""
 ORT = """
 import sys, onnxruntime as ort
 options = ort.SessionOptions()
@@ -115,19 +110,9 @@ def least(command: list[str], folder: Path, rounds: int) -> Process:
     return Process(min(r.cpu for r in runs), min(r.peak for r in runs))
 
 
-@cache
-def our_command() -> tuple[str, ...]:
-    """How onnxpress is run without measuring errors: by its command if that can, else from Python."""
-    tool = [sys.executable, "-m", "onnxpress.cli.main"]
-    help_text = subprocess.run([*tool, "run", "--help"], capture_output=True, text=True, check=False).stdout
-    return tuple(tool) if UNMEASURED in help_text else (sys.executable, "-c", OURS)
-
-
-def ours(source: Path, target: Path, pipeline: str) -> list[str]:
-    command = list(our_command())
-    if command[1] == "-c":
-        return [*command, str(source), str(target), pipeline]
-    return [*command, "run", str(source), "-p", pipeline, "-o", str(target), UNMEASURED, "--quiet"]
+def ours(source: Path, target: Path, pipeline: str, flags: tuple[str, ...]) -> list[str]:
+    """How onnxpress is run: as its command runs."""
+    return [sys.executable, "-c", TOOL, "run", str(source), "-p", pipeline, "-o", str(target), *flags]
 
 
 def nodes_of(path: Path) -> int:
@@ -204,11 +189,15 @@ def bench(path: Path, asked: argparse.Namespace, imports: Process, pins: Pins) -
             print(line(peers[tool]), flush=True)
         for number, pipeline in enumerate(asked.pipeline):
             target = folder / f"ours{number}.onnx"
-            process = least(ours(path, target, pipeline), folder, asked.rounds)
+            process = least(ours(path, target, pipeline, flags_of(asked)), folder, asked.rounds)
             mine = judged(f"onnxpress {pipeline}"[:24], process, path, target, pins)
             print(line(mine))
             compared = {tool: peer for tool, peer in peers.items() if tool not in EXTENDED}
             print("\n".join(limits(mine, compared, imports, size)), flush=True)
+
+
+def flags_of(asked: argparse.Namespace) -> tuple[str, ...]:
+    return FLAGS[1:] if asked.measure else FLAGS
 
 
 def main() -> None:
@@ -217,6 +206,7 @@ def main() -> None:
     parser.add_argument("-p", "--pipeline", action="append", help="may be repeated (simplify)")
     parser.add_argument("--python", default=sys.executable, help="the interpreter that has the other tools")
     parser.add_argument("--extended", action="store_true", help="show onnxruntime's extended optimizations, too")
+    parser.add_argument("--measure", action="store_true", help="let onnxpress measure errors, as it does by default")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--shape", action="append", default=[], metavar="NAME=AxB")
     parser.add_argument("--value", action="append", default=[], metavar="NAME=V")
@@ -225,8 +215,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         imports = least([sys.executable, "-c", IMPORTS], Path(folder), asked.rounds)
     print(f"{IMPORTS}: {imports.cpu:.2f} s, {imports.peak:.0f} MB")
-    how = "python -c" if our_command()[1] == "-c" else f"onnxpress run {UNMEASURED}"
-    print(f"onnxpress runs as: {how}, without measuring errors")
+    print(f"onnxpress runs as: onnxpress run MODEL -p PIPELINE -o OUT {' '.join(flags_of(asked))}")
     for path in asked.models:
         bench(path, asked, imports, Pins.parse(asked.shape, asked.value))
 

@@ -19,10 +19,10 @@ def check_exists(source: Path) -> None:
 
 def check_data_files(data: Iterable[str]) -> None:
     """UserError if one of the .npz files that `--data` names cannot be read, headers included."""
-    from ..backends.npz import NpzFile
-
     for spec in data:
         if Path(spec).is_file():
+            from ..backends.npz import NpzFile
+
             NpzFile.scan(Path(spec))
 
 

@@ -57,6 +57,8 @@ class Request:
     """The folder that a failing pass leaves a reproducer in; None for none."""
     synthetic_weights: bool
     provenance: bool
+    measure: bool
+    """Whether errors are measured."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ class Job:
             idle_limit=_idle_limit(asked),
             samples=asked.samples or SAMPLES,
             provenance=asked.provenance,
+            measure=asked.measure,
         )
 
     def asked(self) -> Asked:
@@ -209,12 +212,13 @@ def _idle_limit(asked: Request) -> float | None:
 
 def plan(request: Request) -> Job:
     """Check what costs little, in the order in which a person would look; UserError for the first that is wrong."""
-    from ..backends.metrics import Limit
     from ..passes.manager.named import text_of
     from ..passes.manager.text import parse_pipeline
 
     passes = parse_pipeline(text_of(request.pipeline))
-    budget = [Limit.parse(text) for text in request.budget]
+    if not request.measure:
+        _check_unmeasured(request, passes)
+    budget = _budget(request.budget)
     pins = pins_of(request.shapes, request.values)
     external_above = _external_above(request.external_above)
     check_exists(request.source)
@@ -226,6 +230,33 @@ def plan(request: Request) -> Job:
     check_data_files(request.data)
     printer = printer_for(request.print_ir, passes, request.print_ir_dir, as_diff=request.print_ir_diff)
     return Job(request, passes, budget, printer, pins, output, external_above)
+
+
+def _budget(texts: Sequence[str]) -> Sequence[Limit]:
+    if not texts:
+        return ()
+    from ..backends.metrics import Limit
+
+    return [Limit.parse(text) for text in texts]
+
+
+def _check_unmeasured(request: Request, passes: Pipeline) -> None:
+    """UserError if something else that was asked for takes measuring."""
+    from ..errors import UserError
+    from ..passes.manager.base import walk_passes
+    from ..passes.manager.text import pass_text
+
+    judged = (inner for pass_ in passes for inner in walk_passes(pass_) if inner.needs_judge)
+    asked = {
+        "--budget": bool(request.budget),
+        "--verify-each numbers": request.verify_each == "numbers",
+        "--samples": request.samples is not None,
+        "--time": request.timed,
+        **{f"the pass {pass_text(inner)!r}": True for inner in judged},
+    }
+    for what, needs_inputs in asked.items():
+        if needs_inputs:
+            raise UserError(f"--no-measure runs the models on no inputs, which {what} needs: leave one of them out")
 
 
 def _external_above(text: str | None) -> int | None:

@@ -7,7 +7,6 @@ when it is asked for (`DerivedTensor`), and a sparse one (`SparseTensor`).
 
 from __future__ import annotations
 
-import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -21,6 +20,8 @@ from ..errors import UserError
 from .dtypes import name_of, numpy_dtype, onnx_dtype, packed_nbytes
 
 Array = np.ndarray[Any, np.dtype[Any]]
+_SMALL = 1024
+"""Bytes of elements up to which a tensor of the file keeps its array."""
 
 
 class Tensor(ABC):
@@ -57,6 +58,8 @@ class Tensor(ABC):
 
     def digest(self) -> str:
         """SHA-256 of element type, shape and elements."""
+        import hashlib  # loads OpenSSL, 3 MB
+
         head = f"{name_of(self.dtype)}{list(self.shape)}".encode()
         array = self.numpy()
         found = hashlib.sha256(head)
@@ -78,10 +81,11 @@ def _read_only(array: Array) -> Array:
 class ProtoTensor(Tensor):
     """A tensor whose data stay in the TensorProto that they came in."""
 
-    __slots__ = ("_message_size", "proto")
+    __slots__ = ("_array", "_message_size", "proto")
 
     def __init__(self, proto: TensorProto) -> None:
         self.proto = proto
+        self._array: Array | None = None
         self._message_size: int | None = None
         self.dtype = proto.data_type
         self.shape = tuple(proto.dims)
@@ -101,8 +105,13 @@ class ProtoTensor(Tensor):
         return self._message_size
 
     def numpy(self) -> Array:
-        """The elements, as a read-only array."""
-        return _read_only(np.asarray(numpy_helper.to_array(self.proto)).reshape(self.shape))
+        """The elements, as a read-only array; that of a small tensor is kept, since many look into those."""
+        if self._array is not None:
+            return self._array
+        array = _read_only(np.asarray(numpy_helper.to_array(self.proto)).reshape(self.shape))
+        if array.nbytes <= _SMALL:
+            self._array = array
+        return array
 
     def to_proto(self, name: str) -> TensorProto:
         """A copy of the source message under the name `name`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import TYPE_CHECKING, NamedTuple
 
 from onnx import TypeProto, ValueInfoProto
@@ -89,6 +90,10 @@ class Value:
             self._uses = dict(sorted(self._uses.items(), key=lambda item: item[1]))
             self._disordered = False
         return tuple(self._uses)
+
+    def is_read_only_by(self, users: Container[Node | Graph]) -> bool:
+        """Whether all that read it, if anything does, are among `users`; looks no further than to the first other."""
+        return all(use.user in users for use in self._uses)
 
     @property
     def is_dead(self) -> bool:

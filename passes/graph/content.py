@@ -1,16 +1,26 @@
-"""Equality of constants by content: element type, shape, and every bit."""
+"""Equality of constants by content: element type, shape, and every bit.
+
+A sample of elements is looked at first; where samples agree the constants are read as a whole, for a checksum, and
+where checksums agree they are compared bit by bit. So the time is linear in what must be read, however many are alike,
+and no two different constants ever count as equal.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto
 
 from ...ir import SparseTensor, Tensor
 
 _PROBES = 64
 """Elements that are looked at before all are."""
+_BLOCK = 1 << 20
+"""Bytes that are compared at a time."""
 Key = tuple[Any, ...]
 
 
@@ -25,36 +35,61 @@ def probe(tensor: Tensor) -> Key | None:
 
 class Contents:
     """Gives tensors numbers: the same number for the same content, and no other. Only what agrees in its probe is read
-    whole, once, so the work is linear in the bytes."""
+    whole, so the work is linear in the bytes."""
 
     def __init__(self) -> None:
+        self._numbers: dict[Tensor, int | None] = {}
         self._alike: dict[Key, _Alike] = {}
         self._count = 0
 
     def number(self, tensor: Tensor) -> int | None:
         """The number of what a tensor holds; None for what is not compared."""
+        if tensor not in self._numbers:
+            self._numbers[tensor] = self._find(tensor)
+        return self._numbers[tensor]
+
+    def _find(self, tensor: Tensor) -> int | None:
         key = probe(tensor)
         if key is None:
             return None
-        alike = self._alike.get(key)
-        if alike is None:
-            self._alike[key] = _Alike(tensor, {}, self._next())
-            return self._count
-        if tensor is alike.first:
-            return alike.number
-        if not alike.numbers:
-            alike.numbers[alike.first.digest()] = alike.number
-        return alike.numbers.get(digest := tensor.digest()) or alike.numbers.setdefault(digest, self._next())
-
-    def _next(self) -> int:
+        alike = self._alike.setdefault(key, _Alike(tensor))
+        twin = None if alike.first is tensor else alike.twin(tensor)
+        if twin is not None:
+            return self._numbers[twin]
         self._count += 1
         return self._count
 
 
 @dataclass
 class _Alike:
-    """Tensors of one probe: the first of them, the numbers of digests once there are several, and that of the first."""
+    """Tensors of one probe: the first of them, and once there are several, one of each content by checksum."""
 
     first: Tensor
-    numbers: dict[str, int]
-    number: int
+    known: dict[int, list[Tensor]] = field(default_factory=dict)
+
+    def twin(self, tensor: Tensor) -> Tensor | None:
+        """The one that has the content of `tensor`; None if it is the first of its content."""
+        if tensor.size < 2 * _PROBES:  # the probe holds all of it
+            return self.first
+        if not self.known:
+            self.known[_checksum(self.first)] = [self.first]
+        same_sum = self.known.setdefault(_checksum(tensor), [])
+        twin = next((one for one in same_sum if _equal(one, tensor)), None)
+        if twin is None:
+            same_sum.append(tensor)
+        return twin
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors of one type and shape hold the same bits."""
+    left, right = _bytes(a), _bytes(b)
+    blocks = (slice(at, at + _BLOCK) for at in range(0, len(left), _BLOCK))
+    return all(np.array_equal(left[block], right[block]) for block in blocks)
+
+
+def _checksum(tensor: Tensor) -> int:
+    return zlib.crc32(_bytes(tensor).data)
+
+
+def _bytes(tensor: Tensor) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8)

@@ -16,7 +16,7 @@ from ...ir.analysis.purity import Purity
 from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..rewriting.driver import can_stand_for
-from .content import Contents, Key, probe
+from .content import Contents, Key
 
 _SMALL = 1024
 """Bytes up to which constants are compared by what they hold; larger ones are one if `dedupe` made them one."""
@@ -75,7 +75,7 @@ class _Merger:
         attributes = tuple(
             (name, attribute.proto.SerializeToString(deterministic=True))
             if attribute.tensor is None
-            else (name, *(probe(attribute.tensor) or (id(attribute.tensor),)), attribute.tensor.digest())
+            else (name, self._contents.number(attribute.tensor) or attribute.tensor)
             for name, attribute in sorted(node.attributes.items())
         )
         outputs = tuple(bool(value.name) for value in node.outputs)

@@ -165,7 +165,7 @@ def _around(match: Match) -> Iterator[Node]:
 
 def _is_inner(node: Node, matched: tuple[Node, ...]) -> bool:
     """Whether only nodes of the match read what `node` computes."""
-    return all(use.user in matched for value in node.outputs for use in value.uses)
+    return all(value.is_read_only_by(matched) for value in node.outputs)
 
 
 def _is_alive(graph: Graph) -> bool:

@@ -39,12 +39,12 @@ class Bound:
             return self
         if name in self.values:
             return self if self.values[name] is value else None
-        return replace(self, values={**self.values, name: value})
+        return Bound({**self.values, name: value}, self.nodes, self.matched)
 
     def with_node(self, name: str, node: Node) -> Bound:
         """This with one more node."""
         nodes = {**self.nodes, name: node} if name else self.nodes
-        return replace(self, nodes=nodes, matched=(*self.matched, node))
+        return Bound(self.values, nodes, (*self.matched, node))
 
 
 class Pattern(ABC):
@@ -53,6 +53,10 @@ class Pattern(ABC):
     @abstractmethod
     def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
         """All ways in which the pattern matches `value`, read by the match that began at `root`."""
+
+    def may_match(self, value: Value | None) -> bool:
+        """Whether `find` can find anything, as far as a look at the value alone tells: costs less than to try."""
+        return value is not None
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,12 @@ class Const(Var):
 
     def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
         """Fill the hole if the value is a constant."""
-        if value is not None and value.const is not None:
+        if self.may_match(value):
             yield from super().find(value, root, bound)
+
+    def may_match(self, value: Value | None) -> bool:
+        """Whether it is a constant."""
+        return value is not None and value.const is not None
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,10 @@ class Scalar(Pattern):
         found = None if value is None else bound.with_value(self.name, value)
         if number is not None and found is not None and abs(number - self.number) <= self.rel * abs(self.number):
             yield found
+
+    def may_match(self, value: Value | None) -> bool:
+        """Whether it is a constant."""
+        return value is not None and value.const is not None
 
 
 @dataclass(frozen=True)
@@ -115,6 +127,11 @@ class Call(Pattern):
             return
         yield from self.find_node(node, root, bound)
 
+    def may_match(self, value: Value | None) -> bool:
+        """Whether one of the operators computes it."""
+        node = None if value is None else value.producer
+        return node is not None and node.op_type in self.op_types
+
     def find_node(self, node: Node, root: Node, bound: Bound) -> Iterator[Bound]:
         """Match a node, whichever output is read."""
         if node.op_type not in self.op_types or node.domain:
@@ -125,10 +142,19 @@ class Call(Pattern):
         if len(inputs) > len(self.inputs) and not self.rest:
             return
         inputs += [None] * (len(self.inputs) - len(inputs))
-        bound = bound.with_node(self.label, node)
-        yield from self._find_inputs(inputs, root, bound)
-        if node.op_type in COMMUTE and len(inputs) == 2:
-            yield from self._find_inputs(inputs[::-1], root, bound)
+        orders = [inputs, inputs[::-1]] if node.op_type in COMMUTE and len(inputs) == 2 else [inputs]
+        for order in orders:
+            if self._may_read(order):
+                yield from self._find_inputs(order, root, bound.with_node(self.label, node))
+
+    def _may_read(self, inputs: list[Value | None]) -> bool:
+        for wanted, value in zip(self.inputs, inputs, strict=False):
+            if wanted is None:
+                if value is not None:
+                    return False
+            elif not wanted.may_match(value):
+                return False
+        return True
 
     def _find_inputs(self, inputs: list[Value | None], root: Node, bound: Bound) -> Iterator[Bound]:
         def walk(at: int, bound: Bound) -> Iterator[Bound]:
@@ -166,6 +192,10 @@ class AnyOf(Pattern):
 
     options: tuple[Pattern, ...]
 
+    def may_match(self, value: Value | None) -> bool:
+        """Whether one of them may."""
+        return any(option.may_match(value) for option in self.options)
+
     def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
         """Try every alternative."""
         for option in self.options:
@@ -184,6 +214,10 @@ class Maybe(Pattern):
             yield bound
         else:
             yield from self.inner.find(value, root, bound)
+
+    def may_match(self, value: Value | None) -> bool:
+        """Whether it is left out, or may be what is inside."""
+        return value is None or self.inner.may_match(value)
 
 
 class _Op:

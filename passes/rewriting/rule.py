@@ -118,8 +118,9 @@ class Builder:
         attributes: Mapping[str, Any] | None = None,
         outputs: int = 1,
         domain: str = "",
+        origin: Sequence[Node] = (),
     ) -> Value:
-        """A new node; its first output."""
+        """A new node; its first output. It stands for the nodes of the match, or for those of `origin`."""
         match = self.match
         node = match.ctx.rewriter.insert(
             op_type,
@@ -128,15 +129,21 @@ class Builder:
             before=match.root,
             outputs=("",) * outputs,
             domain=domain,
-            origin=match.bound.matched,
+            origin=origin or match.bound.matched,
         )
         self.made.append(node)
         return node.outputs[0]
 
-    def copy(self, node: Node, *inputs: Value | None, attributes: Mapping[str, Any] | None = None) -> Value:
+    def copy(
+        self,
+        node: Node,
+        *inputs: Value | None,
+        attributes: Mapping[str, Any] | None = None,
+        origin: Sequence[Node] = (),
+    ) -> Value:
         """A node of the same operator and attributes (some of them changed; None removes one) with other inputs."""
         kept: dict[str, Any] = {**node.attributes, **(attributes or {})}
-        return self(node.op_type, *inputs, attributes=kept, domain=node.domain)
+        return self(node.op_type, *inputs, attributes=kept, domain=node.domain, origin=origin)
 
     def constant(self, content: Tensor | NDArray[Any] | Sequence[int], hint: str = "c") -> Value:
         """A new constant; a sequence of integers becomes int64 of shape (n,)."""

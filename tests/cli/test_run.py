@@ -15,6 +15,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from onnxpress.backends.ort_session import OrtSession
 from onnxpress.ir import tensor
 from onnxpress.passes.manager import registry as registry_module
 from onnxpress.passes.manager import text as text_module
@@ -70,6 +71,56 @@ def test_dry_run_writes_nothing(cli, tmp_path, model):
     assert (code, stdout) == (0, "")
     assert "Dry run, nothing written" in err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_without_measuring_the_same_is_written(cli, tmp_path, model):
+    measured, unmeasured, told = (tmp_path / name for name in ("measured.onnx", "unmeasured.onnx", "told.json"))
+    assert cli("run", model, "-p", SMALLER, "-o", measured).code == 0
+    code, stdout, err = cli("run", model, "-p", SMALLER, "-o", unmeasured, "--report", told, "--no-measure")
+    assert (code, stdout) == (0, "")
+    assert unmeasured.read_bytes() == measured.read_bytes()
+    assert "Not measured: not asked for." in err
+    report = json.loads(told.read_text())
+    assert report["deployment_error"] is report["after"]["error"] is None
+    assert [step["pass"] for step in report["steps"]] == PASSES
+    assert report["after"]["file_bytes"] == unmeasured.stat().st_size
+
+
+def test_without_measuring_no_model_is_run_on_inputs(cli, model, monkeypatch):
+    fed = []
+    run = OrtSession.run
+    monkeypatch.setattr(OrtSession, "run", lambda self, feeds: fed.append(dict(feeds)) or run(self, feeds))
+    assert cli("run", model, "-p", SMALLER, "--no-measure").code == 0
+    assert fed == [{}], "the constants of fold are evaluated, and nothing else is"
+    assert cli("run", model, "-p", SMALLER).code == 0
+    assert any(fed)
+
+
+def test_without_measuring_structure_is_verified(cli, model, spoiling, monkeypatch):
+    monkeypatch.setattr(Spoil, "run", lambda self, graph, ctx: setattr(graph.nodes[0].outputs[0], "_name", "y"))
+    code, _, err = cli("run", model, "-p", "spoil", "--no-measure", "--no-reproducer")
+    assert code == 3
+    assert "spoil" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("--budget", "rel-l2=1"), "--budget"),
+        (("--verify-each", "numbers"), "--verify-each numbers"),
+        (("--samples", "2"), "--samples"),
+        (("--time",), "--time"),
+        (("-p", "fixpoint(guard{rel-l2=1}(fold))"), "the pass 'guard{rel-l2=1}(fold)'"),
+    ],
+)
+def test_without_measuring_nothing_decides_by_it(cli, tmp_path, model, arguments, what):
+    out = tmp_path / "out.onnx"
+    code, stdout, err = cli("run", model, "-p", SMALLER, *arguments, "-o", out, "--no-measure")
+    assert (code, stdout) == (2, "")
+    assert err == (
+        f"onnxpress: error: --no-measure runs the models on no inputs, which {what} needs: leave one of them out\n"
+    )
+    assert not out.exists()
 
 
 def test_empty_pipeline_writes_the_same_bytes(cli, tmp_path, model):

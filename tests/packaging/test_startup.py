@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 import onnxpress
 
@@ -64,3 +70,52 @@ def test_each_name_of_the_root_is_there() -> None:
 def test_a_name_that_is_not_there_is_an_error() -> None:
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = onnxpress.no_such_name
+
+
+REST = {"scipy", "networkx", "rich", "onnxruntime", "hypothesis"}
+"""Top-level packages that a run does without where nothing is to be evaluated."""
+RESTED = ("onnx.reference", "_hashlib")
+
+
+def written_by(folder: Path, *nodes: NodeProto, weights: Sequence[TensorProto] = ()) -> Path:
+    """A model from x to y, both float32 of shape (n, 4)."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in "xy")
+    graph = helper.make_graph(nodes, "g", [x], [y], weights)
+    path = folder / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def run_on(path: Path, *arguments: str) -> tuple[set[str], set[str]]:
+    """What `simplify` loads on a model that is to be written: top-level packages, and which of RESTED."""
+    tell = f"atexit.register(lambda: print([n for n in {RESTED!r} if n in sys.modules], file=sys.stdout))\n"
+    result = path.with_name("out.onnx")
+    call = ("run", str(path), "-p", "simplify", "-o", str(result), "--quiet", *arguments)
+    printed, loaded = loaded_by(tell + RUN.replace("main()", "main(sys.argv[1:])"), *call)
+    assert onnx.load(result).graph.node
+    return loaded, set(ast.literal_eval(printed))
+
+
+def test_a_run_without_constants_to_evaluate_loads_no_executor(tmp_path: Path) -> None:
+    half = numpy_helper.from_array(np.full(4, 0.5, np.float32), "half")
+    nodes = [
+        helper.make_node("Identity", ["x"], ["i"]),
+        helper.make_node("Mul", ["i", "half"], ["m"]),
+        helper.make_node("Relu", ["m"], ["y"]),
+    ]
+    loaded, rested = run_on(written_by(tmp_path, *nodes, weights=[half]), "--no-measure")
+    assert not loaded & REST
+    assert not rested
+
+
+def test_a_run_with_constants_to_evaluate_loads_the_executor_alone(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Exp", ["one"], ["e"]), helper.make_node("Add", ["x", "e"], ["y"])]
+    one = numpy_helper.from_array(np.ones(4, np.float32), "one")
+    loaded, rested = run_on(written_by(tmp_path, *nodes, weights=[one]), "--no-measure")
+    assert loaded & REST == {"onnxruntime"}
+    assert not rested
+
+
+def test_a_run_that_measures_loads_the_executor(tmp_path: Path) -> None:
+    loaded, _ = run_on(written_by(tmp_path, helper.make_node("Relu", ["x"], ["y"])))
+    assert "onnxruntime" in loaded

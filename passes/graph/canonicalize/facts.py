@@ -36,7 +36,12 @@ def removal(name: str, pattern: Call, guard: Guard, *, since: int = 1, until: in
     def holds(match: Match) -> str:
         new = stand(match)
         old = match.root.outputs[0]
-        return _untouchable(match) or guard(match) or _misfit(old, new) or _joins_casts(old, new, match)
+        return (
+            untouchable(match.bound.matched, match)
+            or guard(match)
+            or _misfit(old, new)
+            or _joins_casts(old, new, match)
+        )
 
     def build(match: Match, b: Builder) -> Results:
         return stand(match)
@@ -46,11 +51,15 @@ def removal(name: str, pattern: Call, guard: Guard, *, since: int = 1, until: in
 
 def merger(name: str, pattern: Call, guard: Guard, build: Build, *, since: int = 1, until: int = 1000) -> Rule:
     """A rule that makes one node of a match whose inner nodes nothing else reads."""
-    return Rule(name, pattern, build, lambda match: _untouchable(match) or guard(match), since=since, until=until)
+
+    def holds(match: Match) -> str:
+        return untouchable(match.bound.matched, match) or guard(match)
+
+    return Rule(name, pattern, build, holds, since=since, until=until)
 
 
-def _untouchable(match: Match) -> str:
-    nodes = match.bound.matched
+def untouchable(nodes: Sequence[Node], match: Match) -> str:
+    """Why nodes must be left alone: attributes that a call gives, or half precision."""
     if any(attribute.ref for node in nodes for attribute in node.attributes.values()):
         return f"{QUIET} an attribute is given by the call of a function"
     for node in nodes:
@@ -144,7 +153,7 @@ def released(values: Iterable[Value | None], nodes: Sequence[Node]) -> int:
     """Bytes of the constants among `values` that only `nodes` read."""
     total = 0
     for value in dict.fromkeys(values):
-        if value is None or value.const is None or any(use.user not in nodes for use in value.uses):
+        if value is None or value.const is None or not value.is_read_only_by(nodes):
             continue
         total += initializer_size(value.const, value.name) if value.producer is None else node_size(value.producer)
     return total

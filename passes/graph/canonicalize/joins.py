@@ -44,16 +44,17 @@ def _flat(match: Match, b: Builder) -> Results:
     """The outermost takes in all at once, however deep they lie: one by one would be quadratic."""
     inner, outer = match.node("first"), match.root
     axis = _axis(outer, match)
-    parts: list[Value | None] = []
+    joined, parts = [outer], list[Value | None]()
     todo = list(reversed(outer.inputs))
     while todo:
         value = todo.pop()
         node = None if value is None else value.producer
         if node is not None and (node is inner or _goes_in(node, axis, match)):
+            joined.append(node)
             todo += reversed(node.inputs)
         else:
             parts.append(value)
-    return b.copy(outer, *parts)
+    return b.copy(outer, *parts, origin=joined)
 
 
 def _goes_in(node: Node, axis: int | None, match: Match) -> bool:

@@ -63,7 +63,7 @@ def going(matched: Sequence[Node]) -> list[Node]:
     """The nodes of a match that go with its root, which comes first: those that only such nodes read."""
     gone = list(matched[:1])
     for node in matched[1:]:
-        if all(use.user in gone for value in node.outputs for use in value.uses):
+        if all(value.is_read_only_by(gone) for value in node.outputs):
             gone.append(node)
     return gone
 

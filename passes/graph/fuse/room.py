@@ -28,7 +28,7 @@ class Room:
 
 def is_released(value: Value, nodes: Sequence[Node]) -> bool:
     """Whether a constant goes with the nodes that read it."""
-    return not value.pinned and not value.is_input and all(use.user in nodes for use in value.uses)
+    return not value.pinned and not value.is_input and value.is_read_only_by(nodes)
 
 
 def released_bytes(values: Iterable[Value | None], nodes: Sequence[Node]) -> int:

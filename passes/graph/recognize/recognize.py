@@ -53,6 +53,8 @@ class _Recognition:
     operators: tuple[Operator, ...]
     opset: int | None
     probed: dict[tuple[str, int, int], str] = field(default_factory=dict)
+    declined: bool = False
+    """Whether a guard had something to say, though nothing may fit."""
 
     def run(self) -> None:
         now = self.ctx.model.opset.get("", 0)
@@ -64,7 +66,8 @@ class _Recognition:
             if self.rewritten_at(target):
                 break
         else:
-            if not self.rewrite() and not places:
+            made = self.rewrite() if places or self.declined else Counter[str]()
+            if not made and not places:
                 self.ctx.remarks.missed("model", "nothing is spelled out that is an operator of its own")
         self.explain(places, max(limit, self.ctx.model.opset.get("", 0)))
 
@@ -74,7 +77,9 @@ class _Recognition:
 
         def looking(operator: Operator, guard: Guard) -> Guard:
             def look(match: Match) -> str:
-                if not guard(match) and not self.why_not(operator, match, max(operator.since, match.opset)):
+                reason = guard(match) or self.why_not(operator, match, max(operator.since, match.opset))
+                self.declined |= bool(reason) and not reason.startswith(QUIET)
+                if not reason:
                     found = places.setdefault(match.root, [])
                     if operator not in found:
                         found.append(operator)

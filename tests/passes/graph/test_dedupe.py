@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnxpress.backends.ort import OrtBackend
 from onnxpress.ir import emit, lower
+from onnxpress.passes.graph import content
 from onnxpress.passes.graph.dedupe import Dedupe
 from onnxpress.passes.manager.manager import PassManager
 from onnxpress.specs import check_golden, check_pass, check_variants, model_of
@@ -115,3 +118,43 @@ def test_an_initializer_that_only_a_branch_reads_is_not_lost() -> None:
                         else_branch = e () => (float[2] s) { s = Neg (x) }>
         }""")
     check_golden("dedupe,dce", model, model)
+
+
+WORDS = (
+    0x00000000, 0x80000000, 0x3F800000, 0x7F800000, 0x7FC00000, 0x7FC00001, 0xFFC00000, 0x7F800001,
+)  # fmt: skip
+"""Bits of both zeros, 1, infinity, and NaNs of several payloads, signs and kinds."""
+SHAPES = ([], [1], [2], [130], [13, 10], [65, 2], [0], [0, 3], [9, 33])
+"""Also some that are too large to be looked at as a whole at first."""
+
+
+@st.composite
+def constants(draw: st.DrawFn) -> list[TensorProto]:
+    """Constants of which many are equal, and others differ in one element, in shape or in type alone."""
+    drawn = []
+    for number in range(draw(st.integers(2, 8))):
+        dims = draw(st.sampled_from(SHAPES))
+        bits = np.full(int(np.prod(dims)), draw(st.sampled_from(WORDS[:3])), np.uint32)
+        if bits.size and draw(st.booleans()):
+            bits[draw(st.integers(0, bits.size - 1))] = draw(st.sampled_from(WORDS))
+        dtype = draw(st.sampled_from([TensorProto.FLOAT, TensorProto.INT32, TensorProto.UINT32]))
+        drawn.append(TensorProto(name=f"w{number}", data_type=dtype, dims=dims, raw_data=bits.tobytes()))
+    return drawn
+
+
+@given(constants(), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_one_remains_of_each_type_shape_and_bits(weights: list[TensorProto], collide: bool) -> None:
+    """Even where all checksums are the same."""
+    nodes = [helper.make_node("Identity", [one.name], [f"y{one.name}"]) for one in weights]
+    outputs = [helper.make_tensor_value_info(f"y{one.name}", one.data_type, list(one.dims)) for one in weights]
+    graph = helper.make_graph(nodes, "g", [], outputs, weights)
+    model = lower(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    before = [(one.data_type, tuple(one.dims), one.raw_data) for one in weights]
+    with pytest.MonkeyPatch.context() as patch:
+        if collide:
+            patch.setattr(content, "_checksum", lambda tensor: 0)
+        PassManager("dedupe").run(model)
+    assert len(model.graph.initializers) == len(set(before))
+    left = [node.inputs[0].const for node in model.graph.nodes]
+    assert [(one.dtype, one.shape, one.numpy().tobytes()) for one in left] == before
