@@ -10,7 +10,8 @@ from ..graph.fold import Fold
 from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.options import option
-from .channels.prune_channels import Plan, check, prune_channels
+from .channels.plan import Criterion, Plan
+from .channels.prune_channels import check, prune_channels
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,13 @@ class Prune(Pass):
     idempotent: ClassVar[bool] = False
 
     unit: Literal["channel", "head"] = option("channel", "what goes")
-    criterion: Literal["l1", "l2", "geometric-median", "random", "wanda", "obs", "zero"] = option(
-        "l1", "what is unimportant; wanda and obs need sample data"
-    )
+    criterion: Criterion = option("l1", "what is unimportant; those that look at activations need sample data")
     allocation: Literal["layer", "global"] = option("layer", "whether sparsity is that of every layer, or of all")
     sparsity: float | None = option(None, "share of the units that goes", low=0, high=1)
     macs: float | None = option(None, "share of the MACs of the model that stays", low=0, high=1)
     bytes_: float | None = option(None, "share of the bytes of the weights that stays", low=0, high=1)
+    error: float | None = option(None, "rel-L2 of the outputs on sample data that the share may cost", low=0)
+    steps: int = option(1, "cut and repair in so many steps", low=1)
     align: int = option(1, "widths stay multiples of this where they are", low=1)
     repair: Literal["auto", "refit", "off"] = option(
         "auto", "refit what reads the units that go, by least squares on sample data; auto: if there are any"
@@ -47,7 +48,7 @@ class Prune(Pass):
         )
         plan = Plan(
             self.unit, self.criterion, self.allocation, self.sparsity, self.macs, self.bytes_, self.align, is_repaired,
-            self.ridge, self.exclude,
+            self.ridge, self.exclude, self.error, self.steps,
         )  # fmt: skip
         check(ctx, plan)
         ctx.run(Fold())
