@@ -12,13 +12,15 @@ from ..graph.fold import Fold
 from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.options import option
-from .channels.prune_channels import Plan as ChannelPlan
-from .channels.prune_channels import check as check_channels
-from .channels.prune_channels import prune_channels
-from .goal import largest
+from .channels import plan as channels
+from .channels.goals import within_error
+from .channels.prune_channels import check, prune_channels
 from .masks import plan as masks
 from .masks.patterns import Pattern
 from .masks.prune_masks import prune_masks
+
+CHANNEL_RIDGE, MASK_RIDGE = 1e-4, 1e-2
+"""There are more single weights than channels, and so more that fits chance."""
 
 
 @dataclass(frozen=True)
@@ -35,112 +37,114 @@ class Prune(Pass):
     idempotent: ClassVar[bool] = False
 
     unit: Literal["channel", "head", "weight", "n:m", "block"] = option("channel", "what goes")
-    criterion: Literal["l1", "l2", "geometric-median", "random", "wanda", "obs", "zero"] = option(
-        "l1", "what is unimportant; wanda and obs need sample data"
-    )
+    criterion: channels.Criterion = option("l1", "what is unimportant; those that look at activations need sample data")
     allocation: Literal["layer", "global", "sensitivity", "output-first"] = option(
         "layer", "whether sparsity is that of every layer, or of all; the last two are for weights and blocks"
     )
     sparsity: float | None = option(None, "share of the units that goes", low=0, high=1)
     macs: float | None = option(None, "share of the MACs of the model that stays", low=0, high=1)
     bytes_: float | None = option(None, "share of the bytes of the weights that stays", low=0, high=1)
-    error: float | None = option(None, "rel-L2 error of the outputs on the data: as much goes as keeps it", low=0)
+    error: float | None = option(None, "rel-L2 of the outputs on sample data that the share may cost", low=0)
     threshold: float | None = option(None, "unit=weight: weights up to this in absolute value go", low=0)
-    pattern: str = option("2:4", "unit=n:m: of how many weights in a row how many stay")
+    pattern: str = option("2:4", "unit=n:m: how many weights stay of how many in a row")
     block: str = option("4x4", "unit=block: inputs x outputs of a block")
-    steps: int = option(1, "weights and blocks: steps with repair between, to a cubic schedule", low=1)
+    steps: int = option(1, "prune and repair in so many steps", low=1)
     align: int = option(1, "widths stay multiples of this where they are", low=1)
     repair: Literal["auto", "refit", "off"] = option(
-        "auto", "adjust the weights that stay, by least squares on sample data; auto: if there are any"
+        "auto", "refit what reads the units that go, by least squares on sample data; auto: if there are any"
     )
     ridge: float | None = option(
-        None, "pull of the refit, of the mean variance (1e-4; for weights, of which there are more, 1e-2)", low=0
+        None, f"pull of the refit, of the mean variance; {CHANNEL_RIDGE}, or {MASK_RIDGE} for weights", low=0
     )
     exclude: tuple[str, ...] = option((), "leave groups where a weight or a node matches one of these globs")
 
     def __post_init__(self) -> None:
-        """UserError for options that contradict each other or the unit."""
-        goals = [self.sparsity, self.macs, self.bytes_, self.error, self.threshold]
-        masked = self.unit not in ("channel", "head")
-        if self.sparsity == 1:
-            raise UserError("prune: sparsity must be below 1: nothing would be left")
-        if self.unit == "n:m" and any(goal is not None for goal in goals):
-            raise UserError("prune: with unit=n:m the pattern says how much goes; a goal contradicts it")
-        if self.unit != "n:m" and self.criterion != "zero" and all(goal is None for goal in goals):
-            raise UserError("prune needs a goal: sparsity, macs, bytes or error; threshold with unit=weight")
-        if masked and (self.macs is not None or self.bytes_ is not None):
-            raise UserError(f"prune: unit={self.unit} leaves MACs and bytes as they are: give sparsity or error")
-        if masked and self.criterion not in masks.CRITERIA:
-            raise UserError(
-                f"prune: criterion={self.criterion} is for channels; {self.unit} has {', '.join(masks.CRITERIA)}"
-            )
-        if not masked and self.allocation not in ("layer", "global"):
-            raise UserError(
-                f"prune: allocation={self.allocation} is for weights and blocks; {self.unit} has layer, global"
-            )
-        if self.threshold is not None and (self.unit != "weight" or sum(goal is not None for goal in goals) > 1):
-            raise UserError("prune: threshold is for unit=weight, and the only goal then")
-        if self.error is not None and (not masked or self.sparsity is not None):
-            raise UserError("prune: error is for weights and blocks, and the only goal then")
-        _numbers(self.pattern, ":", "pattern=N:M, with N below M")
+        """UserError for options that contradict the unit or each other."""
+        n, m = _numbers(self.pattern, ":", "pattern=N:M")
         _numbers(self.block, "x", "block=KxN")
-        n, m = _numbers(self.pattern, ":", "")
         if n >= m:
             raise UserError(f"prune: pattern={self.pattern}: N weights of M stay, so N must be below M")
+        if self.unit == "channel" or self.unit == "head":
+            self._check_channels()
+        else:
+            self._check_masks()
 
-    @property
-    def needs_judge(self) -> bool:  # type: ignore[override]  # of some options
-        """Whether it decides by measuring."""
-        return self.error is not None
+    def _check_channels(self) -> None:
+        if self.allocation not in ("layer", "global"):
+            words = f"allocation={self.allocation} is for weights and blocks; {self.unit} has layer and global"
+            raise UserError(f"prune: {words}")
+        if self.threshold is not None:
+            raise UserError("prune: threshold is for unit=weight")
+
+    def _check_masks(self) -> None:
+        unit = self.unit
+        goals = [goal for goal in (self.sparsity, self.threshold, self.error) if goal is not None]
+        if self.macs is not None or self.bytes_ is not None:
+            raise UserError(f"prune: unit={unit} leaves MACs and bytes as they are: give sparsity or error")
+        if unit == "n:m" and goals:
+            raise UserError("prune: with unit=n:m the pattern says how much goes: no other goal can be given")
+        if unit != "n:m" and len(goals) != 1:
+            raise UserError(f"prune: unit={unit} needs a goal, and one: sparsity, error, or threshold for weights")
+        if unit == "block" and self.threshold is not None:
+            raise UserError("prune: threshold is for unit=weight")
+        if self.sparsity == 1:
+            raise UserError("prune: sparsity must be below 1: nothing would be left")
+        if self.criterion not in masks.CRITERIA:
+            words = f"criterion={self.criterion} is for channels; {unit} has {', '.join(masks.CRITERIA)}"
+            raise UserError(f"prune: {words}")
 
     def run(self, graph: Graph, ctx: Context) -> None:
-        """Cut what the unit says."""
+        """Prune what the unit says."""
         if self.unit == "channel" or self.unit == "head":
             self._cut(ctx, self.unit)
         else:
-            self._mask(ctx)
+            self._mask(ctx, self.unit)
 
-    def _repairs(self, ctx: Context) -> bool:
+    def _is_repaired(self, ctx: Context) -> bool:
         return self.repair == "refit" or (
             self.repair == "auto" and ctx.samples is not None and self.criterion != "zero"
         )
 
     def _cut(self, ctx: Context, unit: Literal["channel", "head"]) -> None:
         assert self.allocation == "layer" or self.allocation == "global"
-        plan = ChannelPlan(
+        ridge = CHANNEL_RIDGE if self.ridge is None else self.ridge
+        plan = channels.Plan(
             unit, self.criterion, self.allocation, self.sparsity, self.macs, self.bytes_, self.align,
-            self._repairs(ctx), 1e-4 if self.ridge is None else self.ridge, self.exclude,
+            self._is_repaired(ctx), ridge, self.exclude, self.error, self.steps,
         )  # fmt: skip
-        check_channels(ctx, plan)
+        check(ctx, plan)
         ctx.run(Fold())
         prune_channels(ctx, plan)
 
-    def _mask(self, ctx: Context) -> None:
-        n, m = _numbers(self.pattern, ":", "")
-        rows, columns = _numbers(self.block, "x", "")
-        assert self.unit == "weight" or self.unit == "n:m" or self.unit == "block"
-        pattern = Pattern(self.unit, n, m, (rows, columns))
+    def _mask(self, ctx: Context, unit: Literal["weight", "n:m", "block"]) -> None:
+        pattern = Pattern(unit, *_numbers(self.pattern, ":"), _numbers(self.block, "x"))
+        ridge = MASK_RIDGE if self.ridge is None else self.ridge
 
         def plan(share: float) -> masks.Plan:
-            assert self.criterion != "geometric-median"
-            assert self.criterion != "zero"
             return masks.Plan(
-                pattern, self.criterion, self.allocation, share, self.threshold, self._repairs(ctx),
-                1e-2 if self.ridge is None else self.ridge, self.steps, self.exclude,
+                pattern, self.criterion, self.allocation, share, self.threshold, self._is_repaired(ctx), ridge,
+                self.steps, self.exclude,
             )  # fmt: skip
+
+        def cut(share: float) -> None:
+            ctx.chance = ctx.chance.afresh()
+            prune_masks(ctx, plan(share))
 
         masks.check(ctx, plan(0))
         ctx.run(Fold())
         if self.error is None:
             prune_masks(ctx, plan(self.sparsity or 0.0))
             return
-        share = largest(ctx, self.error, lambda share: prune_masks(ctx, plan(share)))
-        words = f"sparsity {share:.4f} keeps the error of the outputs at most {self.error:g}"
-        (ctx.remarks.applied if share else ctx.remarks.missed)("model", words, rule="goal")
+        share = within_error(ctx, self.error, cut)
+        if share:
+            cut(share)
+            ctx.remarks.applied("model", f"sparsity {share:.4f} keeps the error at most {self.error:g}", rule="goal")
+        else:
+            ctx.remarks.missed("model", f"no sparsity keeps the error at most {self.error:g}", rule="goal")
 
 
-def _numbers(text: str, between: str, what: str) -> tuple[int, int]:
+def _numbers(text: str, between: str, form: str = "") -> tuple[int, int]:
     found = re.fullmatch(rf"([1-9]\d*){between}([1-9]\d*)", text)
     if found is None:
-        raise UserError(f"prune: {text!r} is not of the form {what}")
+        raise UserError(f"prune: {text!r} is not of the form {form}")
     return int(found[1]), int(found[2])

@@ -13,7 +13,7 @@ most twice the bound. Of a value that is cut itself, what stays is what it was, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,17 @@ def _rank(shapes: Shapes, value: Value) -> int | None:
 
 
 def state_cuts(ctx: Context, kept: Kept) -> None:
-    """Report which elements of values stay; to be called before anything is renamed."""
+    """Report which elements of values stay, and narrow what was said of them before; to be called before anything is
+    renamed."""
+    named = {
+        (axis.value.graph.label, axis.value.name, axis.axis): where
+        for axis, where in kept.items()
+        if axis.value.const is None and axis.value.graph is not None
+    }
+    for place, bound in enumerate(ctx.bounds):
+        where = named.get((bound.graph, bound.value, bound.axis))
+        if where is not None and bound.per_channel.size > 1:
+            ctx.bounds[place] = replace(bound, per_channel=bound.per_channel[where])
     for axis, where in kept.items():
         graph = axis.value.graph
         if axis.value.const is None and graph is not None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import islice
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from ....errors import UserError
 from ....ir import Model, Node, Value, clone_model
 from ....ir.analysis.coupling import Axis, Group, couple
+from ....ir.analysis.coupling.known import known_shapes
 from ....ir.analysis.linear import Linear, all_linear_layers, linear_of
 from ...calibrate.moments import Moments
 from ...calibrate.stream import observe, samples_of
@@ -21,40 +21,28 @@ from ...manager.context import Context, Feed
 from . import scores, select
 from .absorb import Dead, Shift, absorb
 from .bounds import Before, state, state_cuts
+from .constants import contracted_axis
 from .cut import cut
+from .goals import in_steps, within_error
+from .plan import Plan
 from .repair import readers, refit
 from .scores import Order
 from .sizes import Meter
 
-Criterion = Literal["l1", "l2", "geometric-median", "random", "wanda", "obs", "zero"]
-DATA_CRITERIA = ("wanda", "obs")
+ACTIVITY = ("mean-activation", "activation-frequency")
+DATA_CRITERIA = ("wanda", "obs", "redundancy", *ACTIVITY)
+NOTHING = Order(np.zeros(0, np.int64), np.zeros(0))
 MOMENTS = 1 << 30
 """Bytes of second moments that are held at a time."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is asked for; at least one of `sparsity`, `macs` and `bytes_` is given."""
-
-    unit: Literal["channel", "head"]
-    criterion: Criterion
-    allocation: Literal["layer", "global"]
-    sparsity: float | None
-    macs: float | None
-    bytes_: float | None
-    align: int
-    repair: bool
-    ridge: float
-    exclude: tuple[str, ...]
-
-    @property
-    def has_goal(self) -> bool:
-        """Whether it is said how much goes."""
-        return not (self.sparsity is None and self.macs is None and self.bytes_ is None)
-
-
 def prune_channels(ctx: Context, plan: Plan) -> None:
-    """Cut and repair; says what was cut and why other groups stay."""
+    """Cut and repair, in as many steps as are asked for; says what was cut and why other groups stay."""
+    for step in in_steps(plan) if plan.steps > 1 else (plan,):
+        _prune_once(ctx, step)
+
+
+def _prune_once(ctx: Context, plan: Plan) -> None:
     every = couple(ctx.model, ctx.shapes(), plan.unit)
     groups = [group for group in every if len(group.free) and _is_meant(ctx, plan, group)]
     _explain(ctx, every)
@@ -66,6 +54,24 @@ def prune_channels(ctx: Context, plan: Plan) -> None:
         orders = [Order(units := np.flatnonzero(found), np.zeros(len(units))) for found in dead.units]
     else:
         orders = _orders(ctx, plan, groups)
+    if plan.error is not None:
+        plan = _with_share(ctx, plan, groups, orders, dead)
+    _cut_as_planned(ctx, plan, groups, orders, dead)
+
+
+def _with_share(ctx: Context, plan: Plan, groups: list[Group], orders: Sequence[Order], dead: Dead | None) -> Plan:
+    """The plan, with the share that the limit on the error allows."""
+    assert plan.error is not None
+    limit, plan = plan.error, replace(plan, error=None)
+    share = within_error(
+        ctx, limit, lambda share: _cut_as_planned(ctx, replace(plan, sparsity=share), groups, orders, dead)
+    )
+    if share == 0:
+        ctx.remarks.missed("model", f"nothing can be cut within an error of {limit}", rule="goal")
+    return replace(plan, sparsity=share)
+
+
+def _cut_as_planned(ctx: Context, plan: Plan, groups: list[Group], orders: Sequence[Order], dead: Dead | None) -> None:
     gone = _select(ctx, plan, groups, orders)
     shifts = list(dead.shifts(gone)) if dead is not None else []
     _cut_and_repair(ctx, plan, groups, gone, shifts)
@@ -98,6 +104,8 @@ def _holds_heads(ctx: Context, group: Group) -> bool:
 
 
 def _orders(ctx: Context, plan: Plan, groups: Sequence[Group]) -> list[Order]:
+    if plan.criterion in ACTIVITY:
+        return _orders_by_activity(ctx, plan, groups)
     if plan.criterion in DATA_CRITERIA:
         return _orders_from_data(ctx, plan, groups)
     made_by = scores.producers(ctx.model, groups)
@@ -108,9 +116,42 @@ def _orders(ctx: Context, plan: Plan, groups: Sequence[Group]) -> list[Order]:
                 losses = scores.magnitude(group, made_by.get(number, ()), 1 if plan.criterion == "l1" else 2)
             case "geometric-median":
                 losses = scores.geometric_median(group, made_by.get(number, ()))
+            case "bn-scale":
+                scales = scores.bn_scale(ctx.model, group)
+                if scales is None:
+                    names = ", ".join(dict.fromkeys(axis.value.name for axis in group.constants))
+                    ctx.remarks.missed(names, "no BatchNormalization behind it", rule="criterion")
+                    found.append(NOTHING)
+                    continue
+                losses = scales
             case _:
                 losses = ctx.rng.random(group.count)
         found.append(scores.ordered(losses, group.free))
+    return found
+
+
+def _orders_by_activity(ctx: Context, plan: Plan, groups: Sequence[Group]) -> list[Order]:
+    shapes = known_shapes(ctx.model, ctx.shapes())
+    by_group: dict[int, dict[Axis, scores.Activity]] = {}
+    observers: dict[Value, list[scores.Activity]] = {}
+    for number, layers_ in scores.consumers(ctx.model, groups).items():
+        for layer, _ in layers_:
+            rank = len(shapes.shape(layer.x) or ())
+            place = contracted_axis(layer, rank)
+            if place is None or Axis(layer.x, place) in by_group.get(number, {}):
+                continue
+            seen = by_group.setdefault(number, {})[Axis(layer.x, place)] = scores.Activity(place)
+            observers.setdefault(layer.x, []).append(seen)
+    observe(ctx, observers, purpose=f"criterion={plan.criterion}")
+    found = []
+    for number, group in enumerate(groups):
+        losses, is_seen = np.zeros(group.count), False
+        for axis, seen in by_group.get(number, {}).items():
+            if seen.count:
+                each = seen.mean if plan.criterion == "mean-activation" else seen.frequency
+                np.add.at(losses, group.units[axis], each / (each.sum() or 1))
+                is_seen = True
+        found.append(scores.ordered(losses, group.free) if is_seen else NOTHING)
     return found
 
 
@@ -126,10 +167,10 @@ def _orders_from_data(ctx: Context, plan: Plan, groups: Sequence[Group]) -> list
         seen = {layer: each for layer, each in moments.items() if layer.x not in left_out and each.count}
         for number in ctx.progress.track(batch, plan.criterion):
             found[number] = scores.second_order(
-                groups[number], read_by[number], seen, refitted=plan.criterion == "obs", ridge=plan.ridge
-            )
-    nothing = Order(np.zeros(0, np.int64), np.zeros(0))
-    return [found.get(number, nothing) for number in range(len(groups))]
+                groups[number], read_by[number], seen, refitted=plan.criterion != "wanda",
+                redundancy=plan.criterion == "redundancy", ridge=plan.ridge,
+            )  # fmt: skip
+    return [found.get(number, NOTHING) for number in range(len(groups))]
 
 
 def _batches(read_by: dict[int, list[tuple[Linear, NDArray[np.int64]]]]) -> list[list[int]]:
@@ -219,6 +260,12 @@ def check(ctx: Context, plan: Plan) -> None:
     if plan.repair:
         samples_of(ctx, "repair=refit")
     if plan.criterion != "zero" and not plan.has_goal:
-        raise UserError("prune needs a goal: sparsity, macs or bytes")
+        raise UserError("prune needs a goal: sparsity, macs, bytes or error")
+    if plan.error is not None:
+        samples_of(ctx, "error")
+        if (plan.sparsity, plan.macs, plan.bytes_, plan.steps) != (None, None, None, 1):
+            raise UserError("prune: error finds the share by itself: it goes with no other goal, nor with steps")
+    if plan.steps > 1 and plan.criterion == "zero":
+        raise UserError("prune: criterion=zero takes no steps: what is dead goes at once")
     if plan.sparsity == 1:
         raise UserError("prune: sparsity must be below 1: nothing would be left")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ....ir import Model
+from ....ir import Model, Node
 from ....ir.analysis.coupling import Axis, Group
 from ....ir.analysis.linear import Linear, all_linear_layers
 from ...calibrate.moments import Moments
@@ -97,21 +97,74 @@ def geometric_median(group: Group, made_by: Sequence[tuple[Linear, Axis]]) -> Fl
     return losses
 
 
+def bn_scale(model: Model, group: Group) -> Float64 | None:
+    """The sum of |scale| of the BatchNormalizations that a unit goes through (Liu et al. 2017), relative to their own
+    totals; None if it goes through none."""
+    losses = np.zeros(group.count)
+    found = False
+    for axis in group.constants:
+        reads = [use for use in axis.value.uses if isinstance(use.user, Node)]
+        if not any(
+            use.user.is_op("BatchNormalization") and use.slot == 1 for use in reads if isinstance(use.user, Node)
+        ):
+            continue
+        assert axis.value.const is not None
+        scale = np.abs(axis.value.const.numpy().astype(np.float64))
+        np.add.at(losses, group.units[axis], scale / (scale.sum() or 1))
+        found = True
+    return losses if found else None
+
+
+class Activity:
+    """How active each element of an axis of a value is: an observer of that value.
+
+    `mean` is E|x|, `frequency` the share of positions where x > 0.
+    """
+
+    def __init__(self, axis: int) -> None:
+        self.axis = axis
+        self.count = 0
+        self.total: Float64 = np.zeros(1)
+        self.positive: Float64 = np.zeros(1)
+
+    def update(self, array: NDArray[np.generic]) -> None:
+        """Take one sample into account."""
+        rows = np.moveaxis(np.asarray(array), self.axis, 0).reshape(array.shape[self.axis], -1)
+        self.count += rows.shape[1]
+        self.total = (self.total if self.total.size else np.zeros(len(rows))) + np.abs(rows).sum(
+            axis=1, dtype=np.float64
+        )
+        self.positive = (self.positive if self.positive.size else np.zeros(len(rows))) + (rows > 0).sum(axis=1)
+
+    @property
+    def mean(self) -> Float64:
+        """E|x|."""
+        return self.total / max(1, self.count)
+
+    @property
+    def frequency(self) -> Float64:
+        """P(x > 0)."""
+        return self.positive / max(1, self.count)
+
+
 def second_order(
     group: Group,
     read_by: Sequence[tuple[Linear, NDArray[np.int64]]],
     moments: Mapping[Linear, Moments],
     *,
     refitted: bool,
+    redundancy: bool = False,
     ridge: float = 1e-4,
 ) -> Order:
     """Greedy order by what the consumers' outputs lose, relative to what they vary by: E|dy|^2 / E|y|^2.
 
     With `refitted` the loss is what is left after the other weights were refitted (OBS, in blocks of a unit), else that
     of leaving the unit out (Wanda's, with covariances inside a unit). The means are taken to be absorbed into a bias.
+    With `redundancy` the loss is the share of the variance of a unit that no combination of the others gives.
     """
+    kind = _Redundancy if redundancy else _Consumer
     blocks = [
-        _Consumer(layer, units, moments[layer], g, ridge)
+        kind(layer, units, moments[layer], g, ridge)
         for layer, units in read_by
         for g in range(layer.groups)
         if layer in moments
@@ -177,3 +230,15 @@ class _Consumer:
         gain = np.linalg.solve(columns[rows], columns.T).T
         self.weight -= gain @ self.weight[rows]
         self.inverse -= gain @ columns.T
+
+
+class _Redundancy(_Consumer):
+    """What a layer reads, as units go: how much of each is a combination of the others."""
+
+    def losses(self, count: int) -> Float64:
+        """The share of the variance of a unit that is not explained by those that are left."""
+        found = np.zeros(count)
+        for unit, rows in self.rows.items():
+            alone = np.diag(np.linalg.inv(self.inverse[np.ix_(rows, rows)]))
+            found[unit] = float(np.mean(alone / np.diag(self.covariance)[rows]))
+        return found

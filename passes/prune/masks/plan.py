@@ -17,7 +17,6 @@ from ...calibrate.stream import samples_of
 from ...manager.context import Context
 from .patterns import Array, Pattern
 
-Criterion = Literal["l1", "l2", "random", "wanda", "obs"]
 CRITERIA = ("l1", "l2", "random", "wanda", "obs")
 DATA_CRITERIA = ("wanda", "obs")
 Allocation = Literal["layer", "global", "sensitivity", "output-first"]
@@ -28,7 +27,8 @@ class Plan:
     """What is asked for: `share` of the weights that goes, or all up to `threshold` in absolute value."""
 
     pattern: Pattern
-    criterion: Criterion
+    criterion: str
+    """One of `CRITERIA`."""
     allocation: Allocation
     share: float
     threshold: float | None

@@ -1,11 +1,12 @@
 """The pass keeps its stated bounds, on generated networks in which axes are coupled."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import strategies as st
 from onnx import ModelProto
 
+from onnxpress.passes.prune.channels.plan import Criterion
 from onnxpress.passes.prune.prune import Prune
 from onnxpress.specs.check import check_pass
 from onnxpress.specs.strategies_coupled import convolutional, transformer
@@ -13,12 +14,13 @@ from onnxpress.specs.strategies_coupled import convolutional, transformer
 
 @st.composite
 def pruning(draw: Any) -> Prune:
-    criterion = draw(st.sampled_from(("l1", "l2", "geometric-median", "random", "wanda", "obs")))
+    criterion = draw(st.sampled_from([name for name in get_args(Criterion) if name != "zero"]))
     return Prune(
         unit=draw(st.sampled_from(("channel", "head"))),
         criterion=criterion,
         allocation=draw(st.sampled_from(("layer", "global"))),
         sparsity=draw(st.sampled_from((0.2, 0.5, 0.8))),
+        steps=draw(st.sampled_from((1, 1, 3))),
         repair=draw(st.sampled_from(("off", "auto"))),
     )
 

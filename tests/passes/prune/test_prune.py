@@ -117,6 +117,8 @@ def test_second_order_beats_chance() -> None:
         ("sparsity=0.5 criterion=obs", "--data"),
         ("sparsity=0.5 criterion=wanda", "--data"),
         ("sparsity=0.5 repair=refit", "--data"),
+        ("error=0.1", "--data"),
+        ("criterion=zero steps=2", "at once"),
     ],
 )
 def test_mistakes_are_told_before_any_work(model: Model, options: str, words: str) -> None:
@@ -129,3 +131,99 @@ def test_a_model_without_heads_is_left_and_told(model: Model) -> None:
     report = prune(model, "unit=head sparsity=0.5")
     assert not report.changed
     assert any("no head can be cut" in remark.reason for remark in report.remarks)
+
+
+DATA_CRITERIA = ("wanda", "obs", "redundancy", "mean-activation", "activation-frequency")
+
+
+@pytest.mark.parametrize("criterion", DATA_CRITERIA)
+def test_criteria_that_look_at_activations_need_data(model: Model, criterion: str) -> None:
+    with pytest.raises(UserError, match="--data"):
+        prune(model, f"sparsity=0.5 criterion={criterion}")
+    assert shapes(model)["A"] == (8, 16)
+
+
+def chosen(proto: ModelProto, criterion: str, count: int) -> list[int]:
+    """The neurons of A that stay."""
+    model = onnxpress.load(proto)
+    before = next(v.const.numpy() for v in model.graph.initializers if v.name == "A" and v.const is not None)
+    prune(model, f"sparsity={count / before.shape[1]} criterion={criterion} repair=off exclude=[C]", feeds())
+    after = next(v.const.numpy() for v in model.graph.initializers if v.name == "A" and v.const is not None)
+    return [int(np.flatnonzero((before == column[:, None]).all(axis=0))[0]) for column in after.T]
+
+
+def with_first(change: Any) -> ModelProto:
+    """The perceptron with other weights in A."""
+    proto = perceptron()
+    held = next(tensor for tensor in proto.graph.initializer if tensor.name == "A")
+    array = np.random.default_rng(3).standard_normal((8, 16)).astype(np.float32)
+    change(array)
+    held.CopyFrom(numpy_helper.from_array(array, "A"))
+    return proto
+
+
+def test_the_least_active_neurons_go() -> None:
+    def quiet(array: Any) -> None:
+        array[:, [2, 5]] *= 0.01
+
+    assert chosen(with_first(quiet), "mean-activation", 2) == [n for n in range(16) if n not in (2, 5)]
+
+
+def test_a_neuron_that_repeats_another_goes() -> None:
+    def repeat(array: Any) -> None:
+        array[:, 7] = 2 * array[:, 3]
+
+    assert len({3, 7} & set(chosen(with_first(repeat), "redundancy", 1))) == 1
+
+
+def test_the_least_scaled_channels_go() -> None:
+    random = np.random.default_rng(0)
+    scale = np.array([1, 0.1, 2, 0.2], np.float32)
+    arrays = {"A": random.standard_normal((4, 3, 1, 1)), "B": random.standard_normal((2, 4, 1, 1))}
+    held = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
+    held += [numpy_helper.from_array(array, name) for name, array in (("s", scale), ("o", np.ones(4, np.float32)))]
+    nodes = [
+        helper.make_node("Conv", ["x", "A"], ["h"]),
+        helper.make_node("BatchNormalization", ["h", "s", "o", "o", "o"], ["n"]),
+        helper.make_node("Conv", ["n", "B"], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", 1, ["N", 3, 4, 4])
+    y = helper.make_tensor_value_info("y", 1, ["N", 2, 4, 4])
+    graph = helper.make_graph(nodes, "g", [x], [y], held)
+    model = onnxpress.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    prune(model, "sparsity=0.5 criterion=bn-scale")
+    left = next(v.const.numpy() for v in model.graph.initializers if v.name == "s" and v.const is not None)
+    np.testing.assert_array_equal(left, [1, 2])
+
+
+def test_without_normalization_the_criterion_says_so(model: Model) -> None:
+    report = prune(model, "sparsity=0.5 criterion=bn-scale")
+    assert any(remark.rule == "criterion" for remark in report.remarks)
+    assert shapes(model)["A"] == (8, 16)
+
+
+@pytest.mark.parametrize("limit", [0.05, 0.2])
+def test_the_largest_share_within_an_error(limit: float) -> None:
+    original, model = (onnxpress.load(perceptron()) for _ in range(2))
+    prune(model, f"error={limit} criterion=obs", feeds())
+    width = shapes(model)["A"][1]
+    assert width < 16
+    assert error(original, model) <= limit * (1 + 1e-5)
+    more = onnxpress.load(perceptron())
+    prune(more, f"error={2 * limit} criterion=obs", feeds())
+    assert shapes(more)["A"][1] < width
+
+
+def test_an_error_goes_with_no_other_goal(model: Model) -> None:
+    with pytest.raises(UserError, match="no other goal"):
+        prune(model, "error=0.1 sparsity=0.5", feeds())
+
+
+@pytest.mark.parametrize("goal", ["sparsity=0.5", "macs=0.5"])
+def test_steps_reach_the_goal(goal: str) -> None:
+    once, slowly = (onnxpress.load(perceptron(64)) for _ in range(2))
+    prune(once, f"{goal} criterion=obs", feeds())
+    report = prune(slowly, f"{goal} criterion=obs steps=4", feeds())
+    a, b = shapes(once)["A"][1], shapes(slowly)["A"][1]
+    assert abs(a - b) <= 4
+    assert sum(remark.rule == "refit" for remark in report.remarks) == 4

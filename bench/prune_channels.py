@@ -1,0 +1,89 @@
+"""What cutting channels and heads costs and saves, with repair and without, beside onnxsim.
+
+    python bench/prune_channels.py MODEL.onnx --data CALIB.npz [-p PIPELINE ...] [--score 'COMMAND {}'] [--rival PYTHON]
+
+One line for each pipeline: the shares of the MACs and parameters that stay, how long one run takes against one of the
+original (median of interleaved runs, one thread, optimizations on), and what the command says of the model, whose file
+takes the place of `{}`. With `--rival`, onnxsim of that Python is asked for the same share of channels, several of
+them, until its result has half the MACs. The default pipelines cut to half the MACs, with repair and without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+
+import onnxpress
+from onnxpress.backends.interface import Pins
+from onnxpress.cli.timing import time_models
+from onnxpress.ir import Model
+from onnxpress.ir.analysis.cost import cost
+
+PIPELINES = (
+    "prune{macs=0.5 criterion=obs}",
+    "prune{macs=0.5 criterion=obs repair=off}",
+    "prune{macs=0.5 repair=off}",
+)
+RIVAL = """
+import sys, onnx, onnxsim
+made = onnxsim.apply_structured_pruning(onnx.load(sys.argv[1]), sparsity=float(sys.argv[3]))
+onnx.save(made[0] if isinstance(made, tuple) else made, sys.argv[2])
+"""
+RIVAL_SHARES = (0.3, 0.5, 0.7)
+
+
+def macs(model: Model) -> int:
+    pins = {}
+    for value in model.graph.inputs:
+        dims = value.type.tensor_type.shape.dim if value.type is not None else ()
+        sizes = [dim.dim_value if dim.dim_value > 0 else 64 if axis else 1 for axis, dim in enumerate(dims)]
+        pins[value.name] = tuple(sizes)
+    return cost(model, pins).macs
+
+
+def line(label: str, original: Path, path: Path, command: str | None) -> str:
+    before, after = onnxpress.load(original), onnxpress.load(path)
+    whole = macs(before)
+    share = f"{macs(after) / whole:.3f}" if whole else "?"
+    parameters = cost(after).parameters / cost(before).parameters
+    latency = time_models(before, after, data=None, pins=Pins(), seed=0)
+    seconds = latency if isinstance(latency, str) else f"{latency.ratio:.3f}"
+    words = [f"MACs {share}", f"parameters {parameters:.3f}", f"time {seconds}"]
+    if command is not None:
+        done = subprocess.run(shlex.split(command.format(path)), capture_output=True, text=True, check=False)
+        words.append((done.stdout.strip() or done.stderr.strip() or "nothing said").splitlines()[-1])
+    return f"{label:44} {'  '.join(words)}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("-p", "--pipeline", action="append", help="default: those named above")
+    parser.add_argument("--score", help="a command that scores a model")
+    parser.add_argument("--rival", help="a Python that has onnxsim")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        print(line("original", given.model, given.model, given.score), flush=True)
+        for pipeline in given.pipeline or PIPELINES:
+            model = onnxpress.load(given.model)
+            onnxpress.PassManager(pipeline, measure=False).run(model, data=[str(given.data)])
+            path = Path(folder, "pruned.onnx")
+            onnxpress.save(model, path)
+            print(line(pipeline, given.model, path, given.score), flush=True)
+        for share in RIVAL_SHARES if given.rival else ():
+            path = Path(folder, "rival.onnx")
+            command = [given.rival, "-c", RIVAL, str(given.model), str(path), str(share)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            label = f"onnxsim, structured pruning {share}"
+            if done.returncode:
+                print(f"{label:44} fails: {done.stderr.strip().splitlines()[-1]}", flush=True)
+            else:
+                print(line(label, given.model, path, given.score), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""The plan: what the options ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Criterion = Literal[
+    "l1", "l2", "geometric-median", "bn-scale", "mean-activation", "activation-frequency", "redundancy", "wanda", "obs",
+    "zero", "random",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked for; at least one of `sparsity`, `macs`, `bytes_` and `error` is given, but for criterion=zero."""
+
+    unit: Literal["channel", "head"]
+    criterion: Criterion
+    allocation: Literal["layer", "global"]
+    sparsity: float | None
+    macs: float | None
+    bytes_: float | None
+    align: int
+    repair: bool
+    ridge: float
+    exclude: tuple[str, ...]
+    error: float | None = None
+    steps: int = 1
+
+    @property
+    def has_goal(self) -> bool:
+        """Whether it is said how much goes."""
+        return any(goal is not None for goal in (self.sparsity, self.macs, self.bytes_, self.error))
