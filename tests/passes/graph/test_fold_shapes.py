@@ -92,6 +92,7 @@ def test_facts_hold_in_every_run(proto: ModelProto, sizes: tuple[int, int, int])
             assert len(shape) == actual.ndim
             for size, number in zip(shape, actual.shape, strict=True):
                 assert facts.atoms.value(size, known) in (None, number), (value, shape, actual.shape)
+                assert number or not facts.is_positive(size), (value, shape, actual.shape)
         elements = facts.elements(value)
         if elements is not None:
             assert elements.shape == actual.shape
