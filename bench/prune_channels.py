@@ -4,8 +4,8 @@
 
 One line for each pipeline: the shares of the MACs and parameters that stay, how long one run takes against one of the
 original (median of interleaved runs, one thread, optimizations on), and what the command says of the model, whose file
-takes the place of `{}`. With `--rival`, onnxsim of that Python is asked for the same share of channels, several of
-them, until its result has half the MACs. The default pipelines cut to half the MACs, with repair and without.
+takes the place of `{}`. With `--rival`, onnxsim of that Python is asked for several shares of channels. The default
+pipelines cut to half the MACs, with repair and without.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 import onnxpress
 from onnxpress.backends.interface import Pins
 from onnxpress.cli.timing import time_models
-from onnxpress.ir import Model
 from onnxpress.ir.analysis.cost import cost
 
 PIPELINES = (
@@ -35,19 +36,19 @@ onnx.save(made[0] if isinstance(made, tuple) else made, sys.argv[2])
 RIVAL_SHARES = (0.3, 0.5, 0.7)
 
 
-def macs(model: Model) -> int:
-    pins = {}
-    for value in model.graph.inputs:
-        dims = value.type.tensor_type.shape.dim if value.type is not None else ()
-        sizes = [dim.dim_value if dim.dim_value > 0 else 64 if axis else 1 for axis, dim in enumerate(dims)]
-        pins[value.name] = tuple(sizes)
-    return cost(model, pins).macs
+def first_shapes(data: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the inputs in the first sample."""
+    with np.load(data) as arrays:
+        return {
+            name.split("@")[0]: (1, *arrays[name].shape[1:]) for name in arrays if name.split("@")[1:] in ([], ["0"])
+        }
 
 
-def line(label: str, original: Path, path: Path, command: str | None) -> str:
+def line(label: str, original: Path, path: Path, data: Path, command: str | None) -> str:
     before, after = onnxpress.load(original), onnxpress.load(path)
-    whole = macs(before)
-    share = f"{macs(after) / whole:.3f}" if whole else "?"
+    pins = first_shapes(data)
+    whole = cost(before, pins).macs
+    share = f"{cost(after, pins).macs / whole:.3f}" if whole else "?"
     parameters = cost(after).parameters / cost(before).parameters
     latency = time_models(before, after, data=None, pins=Pins(), seed=0)
     seconds = latency if isinstance(latency, str) else f"{latency.ratio:.3f}"
@@ -67,13 +68,13 @@ def main() -> None:
     parser.add_argument("--rival", help="a Python that has onnxsim")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        print(line("original", given.model, given.model, given.score), flush=True)
+        print(line("original", given.model, given.model, given.data, given.score), flush=True)
         for pipeline in given.pipeline or PIPELINES:
             model = onnxpress.load(given.model)
             onnxpress.PassManager(pipeline, measure=False).run(model, data=[str(given.data)])
             path = Path(folder, "pruned.onnx")
             onnxpress.save(model, path)
-            print(line(pipeline, given.model, path, given.score), flush=True)
+            print(line(pipeline, given.model, path, given.data, given.score), flush=True)
         for share in RIVAL_SHARES if given.rival else ():
             path = Path(folder, "rival.onnx")
             command = [given.rival, "-c", RIVAL, str(given.model), str(path), str(share)]
@@ -82,7 +83,7 @@ def main() -> None:
             if done.returncode:
                 print(f"{label:44} fails: {done.stderr.strip().splitlines()[-1]}", flush=True)
             else:
-                print(line(label, given.model, path, given.score), flush=True)
+                print(line(label, given.model, path, given.data, given.score), flush=True)
 
 
 if __name__ == "__main__":
