@@ -26,7 +26,7 @@ Axes = tuple[int, ...]
 @dataclass(frozen=True)
 class Stored:
     """A weight in the file: its levels, their scales, and zero points where they are written; with the element type
-    and the rank that it had, and the axes that the scales run along."""
+    and the rank that it had, and the axes that the scales run along. `factors` are scales along input channels."""
 
     levels: Value
     scales: Value
@@ -34,6 +34,7 @@ class Stored:
     dtype: int
     axes: Axes
     rank: int
+    factors: Value | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class DecodeForm(ABC):
 
     name: ClassVar[str]
     operators: ClassVar[tuple[str, ...]]
+    takes_factors: ClassVar[bool] = False
+    """Whether a second set of scales can be multiplied in."""
 
     @abstractmethod
     def arithmetic(self, dtype: int) -> np.dtype[Any]:
@@ -105,6 +108,7 @@ class CastForm(DecodeForm):
 
     name: ClassVar[str] = "cast"
     operators: ClassVar[tuple[str, ...]] = ("Cast", "Mul", "Gather")
+    takes_factors: ClassVar[bool] = True
 
     def arithmetic(self, dtype: int) -> np.dtype[Any]:
         return np.dtype(np.float64 if dtype == DOUBLE else np.float32)
@@ -128,7 +132,7 @@ class CastForm(DecodeForm):
         return 2 + rows + (bits_of(dtype) < 32)
 
     def whole(self, rw: Rewriter, stored: Stored, place: Place) -> Value:
-        return _product(rw, stored.levels, stored.scales, stored.dtype, place)
+        return _product(rw, stored.levels, stored.scales, stored.dtype, place, stored.factors)
 
     def rows(self, rw: Rewriter, stored: Stored, gather: Node) -> Value:
         place = Place.of(gather)
@@ -182,10 +186,15 @@ def _gather(rw: Rewriter, table: Value, gather: Node) -> Value:
     return Place.of(gather).insert(rw, "Gather", [table, gather.input(1)], gather.attributes)
 
 
-def _product(rw: Rewriter, levels: Value, scales: Value, dtype: int, place: Place) -> Value:
+def _product(
+    rw: Rewriter, levels: Value, scales: Value, dtype: int, place: Place, factors: Value | None = None
+) -> Value:
     arithmetic = DOUBLE if dtype == DOUBLE else FLOAT
-    numbers = place.insert(rw, "Cast", [levels], {"to": arithmetic})
-    return _cast(rw, place.insert(rw, "Mul", [numbers, scales]), arithmetic, dtype, place)
+    product = place.insert(rw, "Cast", [levels], {"to": arithmetic})
+    for one in (scales, factors):
+        if one is not None:
+            product = place.insert(rw, "Mul", [product, one])
+    return _cast(rw, product, arithmetic, dtype, place)
 
 
 def _dequantized(rw: Rewriter, levels: Value, stored: Stored, place: Place) -> Value:

@@ -26,29 +26,40 @@ class Steps:
     """The steps of a weight: along `axes` every index has its own, along the others they are shared.
 
     `array` has the rank of the weight with length 1 along shared axes; its type is that of the decoding arithmetic.
+    It may be the product of two `factors`, exactly: steps along `axes`, and powers of two along one axis more.
     """
 
     axes: tuple[int, ...]
     array: Array
+    factors: tuple[Array, ...] = ()
+
+    @property
+    def stored(self) -> tuple[Array, ...]:
+        """What is written: the factors, or the steps themselves."""
+        return self.factors or (self.array,)
 
     @property
     def size(self) -> int:
-        """How many there are."""
-        return int(self.array.size)
+        """How many numbers are written."""
+        return sum(int(one.size) for one in self.stored)
 
     def squared_error(self, shape: tuple[int, ...]) -> float:
         """The expected sum of squared errors of a weight of `shape`, errors being uniform within a step: N s^2 / 12."""
         with np.errstate(over="ignore"):
             squares = float(np.square(self.array, dtype=np.float64).sum())
-        return squares * prod(shape) / max(1, self.size) / 12
+        return squares * prod(shape) / max(1, self.array.size) / 12
 
 
-def steps(weight: Array, axes: tuple[int, ...], arithmetic: np.dtype[Any]) -> Steps:
-    """The steps of `weight` along `axes`, in the type of `arithmetic`; NaN or Inf where the weight holds one."""
+def steps(weight: Array, axes: tuple[int, ...], arithmetic: np.dtype[Any], divisor: Array | None = None) -> Steps:
+    """The steps of `weight` along `axes`, in the type of `arithmetic`; NaN or Inf where the weight holds one. With a
+    `divisor`, which is broadcast over the weight, those of the quotient."""
     peaks = np.zeros([n if axis in axes else 1 for axis, n in enumerate(weight.shape)], arithmetic)
     shared = tuple(axis for axis in range(weight.ndim) if axis not in axes)
     for part in parts(weight.shape):
-        piece = np.abs(weight[part].astype(arithmetic, copy=False)).max(shared, keepdims=True, initial=0)
+        numbers = np.abs(weight[part].astype(arithmetic, copy=False))
+        if divisor is not None:
+            numbers = numbers / divisor[part_of(part, divisor.shape)]
+        piece = numbers.max(shared, keepdims=True, initial=0)
         here = part_of(part, peaks.shape)
         peaks[here] = np.maximum(peaks[here], piece)
     array = np.where(peaks == 0, 1, np.maximum(peaks / LEVELS, np.finfo(arithmetic).tiny))

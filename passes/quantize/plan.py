@@ -121,8 +121,10 @@ class Planner:
         """More bytes than the quantized weight takes in the file."""
         form = self.scaling.form
         nodes = whole * form.node_count(tensor.dtype, rows=False) + rows * form.node_count(tensor.dtype, rows=True)
-        frames = (2 + zeros) * (CONSTANT_BYTES if graph.is_function else TENSOR_BYTES)
-        return tensor.size + steps.array.nbytes + zeros * steps.size + frames + nodes * NODE_BYTES
+        nodes += len(steps.stored) - 1
+        frames = (1 + len(steps.stored) + zeros) * (CONSTANT_BYTES if graph.is_function else TENSOR_BYTES)
+        scales = sum(one.nbytes for one in steps.stored)
+        return tensor.size + scales + zeros * steps.size + frames + nodes * NODE_BYTES
 
 
 def _no_weight(readers: Readers) -> Refusal:

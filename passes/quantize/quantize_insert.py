@@ -15,7 +15,7 @@ from .weight_only import quantize_weights
 
 @dataclass(frozen=True)
 class QuantizeInsert(Pass):
-    """Store weights as int8, one scale per output channel.
+    """Store weights as int8, one scale per output channel, and per input channel where columns differ widely.
 
     Weight-only quantization buys size on disk, not speed and not memory: the weights are decoded to floats before they
     are used. With `form=cast` onnxruntime does so once, when it loads the model, and then runs at the speed
@@ -27,7 +27,7 @@ class QuantizeInsert(Pass):
     elements. Rows of a table are gathered before they are decoded.
 
     LOSSY: for y = x W, abs(dy_j) <= sum_i abs(dW_ij) max abs(x), where dW is the difference that is really there; it
-    is at most half a step, and a step is max abs(W_j) / 127.
+    is at most half a step, and a step is max abs(W_j) / 127, or its like after columns were scaled.
     """
 
     name: ClassVar[str] = "quantize-insert"
@@ -39,8 +39,12 @@ class QuantizeInsert(Pass):
     min_bytes: Size = option(1000, "leave weights that are smaller", low=0)
     exclude: tuple[str, ...] = option((), "leave weights if their name or that of a reader matches one of these globs")
 
+    balance: bool = option(True, "scales of input channels too, where columns differ widely (form cast)")
+
     def run(self, graph: Graph, ctx: Context) -> None:
         """Quantize what the mode says."""
         match self.mode:
             case "weight-only":
-                quantize_weights(ctx, form=self.form, min_bytes=self.min_bytes, exclude=self.exclude)
+                quantize_weights(
+                    ctx, form=self.form, min_bytes=self.min_bytes, exclude=self.exclude, balance=self.balance
+                )

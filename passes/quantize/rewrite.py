@@ -12,9 +12,9 @@ from ...ir import DerivedTensor, Graph, Node, Tensor, Value, tensor
 from ...ir.dtypes import name_of
 from ..manager.context import Context
 from ..manager.weights import Outcome
-from .decode import DecodeForm, Place, Stored
+from .decode import Axes, DecodeForm, Place, Stored
 from .error_bounds import local_bounds
-from .levels import encode
+from .levels import Array, encode
 from .plan import Plan
 from .sites import Site
 
@@ -47,10 +47,12 @@ def rewrite(ctx: Context, form: DecodeForm, plan: Plan, first: Node | None) -> N
     rw, graph, value = ctx.rewriter, plan.graph, plan.value
     name = f"{graph.label}/{value.name}"
     made = _tensors(form, plan)
-    held = [rw.constant(graph, one, hint, before=first) for one, hint in zip(made, "qsz", strict=False)]
-    stored = Stored(
-        held[0], held[1], held[2] if plan.zeros else None, plan.tensor.dtype, plan.steps.axes, len(plan.tensor.shape)
-    )
+    hints = "qsb" if plan.steps.factors else "qsz"
+    held = [rw.constant(graph, one, hint, before=first) for one, hint in zip(made, hints, strict=False)]
+    third = held[2] if len(held) > 2 else None
+    zeros, factors = (None, third) if plan.steps.factors else (third, None)
+    rank = len(plan.tensor.shape)
+    stored = Stored(held[0], held[1], zeros, plan.tensor.dtype, plan.steps.axes, rank, factors)
     decoded = None
     if plan.is_read_whole:
         origin = () if value.producer is None else (value.producer,)
@@ -69,12 +71,17 @@ def rewrite(ctx: Context, form: DecodeForm, plan: Plan, first: Node | None) -> N
 
 
 def _tensors(form: DecodeForm, plan: Plan) -> list[Tensor]:
-    """Levels, computed when they are written; scales; zero points if the plan has them."""
+    """Levels, computed when they are written; scales; scales of input channels or zero points if the plan has them."""
     levels = DerivedTensor(
         "int8-levels", partial(encode, steps=plan.steps.array), (plan.tensor,), INT8, plan.tensor.shape
     )
-    scales = form.scales(plan.steps.array, plan.steps.axes)
-    return [levels, scales, *([tensor(np.zeros(scales.shape, np.int8))] if plan.zeros else [])]
+    scales = form.scales(plan.steps.stored[0], plan.steps.axes)
+    more = [form.scales(one, _long_axes(one)) for one in plan.steps.stored[1:]]
+    return [levels, scales, *more, *([tensor(np.zeros(scales.shape, np.int8))] if plan.zeros else [])]
+
+
+def _long_axes(array: Array) -> Axes:
+    return tuple(axis for axis, length in enumerate(array.shape) if length > 1)
 
 
 def _readers(plan: Plan) -> str:

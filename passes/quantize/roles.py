@@ -24,7 +24,7 @@ class Role:
     `channels` are worth a scale for every index; None means that nothing is known. For LINEAR, y sums products over
     the axes `summed`, and axis `out` of the weight runs along axis `y_axis` of y (None: the bound is one number for all
     of y). `factor` scales the products. `groups` is for ConvTranspose alone: input channels fall into so many groups,
-    each with output channels of its own.
+    each with output channels of its own. Every index of `input_axis` meets one channel of x (None: no axis does so).
     """
 
     form: Form
@@ -34,6 +34,7 @@ class Role:
     y_axis: int = 0
     factor: float = 1.0
     groups: int = 1
+    input_axis: int | None = None
 
 
 def role_of(node: Node, slot: int, rank: int | None) -> Role | None:
@@ -57,12 +58,12 @@ def _matmul_right(node: Node, rank: int) -> Role:
     """y[.., m, n] = sum_k x[.., m, k] w[.., k, n]; a vector w leaves no n."""
     if rank < 2:
         return Role(Form.LINEAR, (), (0,))
-    return Role(Form.LINEAR, _all_but(rank, rank - 2), (rank - 2,), rank - 1, -1)
+    return Role(Form.LINEAR, _all_but(rank, rank - 2), (rank - 2,), rank - 1, -1, input_axis=rank - 2)
 
 
 def _matmul_left(node: Node, rank: int) -> Role:
     """y[.., m, n] = sum_k w[.., m, k] x[.., k, n]. Where m lies in y depends on the rank of x: one number is stated."""
-    return Role(Form.LINEAR, _all_but(rank, rank - 1), (rank - 1,))
+    return Role(Form.LINEAR, _all_but(rank, rank - 1), (rank - 1,), input_axis=rank - 1)
 
 
 def _gemm(is_left: bool) -> Find:
@@ -70,23 +71,24 @@ def _gemm(is_left: bool) -> Find:
         """y[m, n] = alpha sum_k a[m, k] b[k, n] + beta c, each of a and b transposed on request."""
         transposed = bool(node.attr("transA" if is_left else "transB", 0))
         summed = 0 if is_left == transposed else 1
-        return Role(
-            Form.LINEAR, (1 - summed,), (summed,), 1 - summed, 0 if is_left else 1, abs(node.attr("alpha", 1.0))
-        )
+        y_axis, factor = 0 if is_left else 1, abs(node.attr("alpha", 1.0))
+        return Role(Form.LINEAR, (1 - summed,), (summed,), 1 - summed, y_axis, factor, input_axis=summed)
 
     return find
 
 
 def _conv(node: Node, rank: int) -> Role:
     """W is [out, in / group, kernel...]; padding adds zeros, which add no error."""
-    return Role(Form.LINEAR, (0,), tuple(range(1, rank)), 0, 1)
+    inputs = 1 if node.attr("group", 1) == 1 else None
+    return Role(Form.LINEAR, (0,), tuple(range(1, rank)), 0, 1, input_axis=inputs)
 
 
 def _conv_transpose(node: Node, rank: int) -> Role:
     """W is [in, out / group, kernel...]. Output channels lie along axis 1, with groups along both axes: a scale per
     input channel then keeps the groups apart (it is the output channel if the convolution is depthwise)."""
     groups = node.attr("group", 1)
-    return Role(Form.LINEAR, (1,) if groups == 1 else (0,), tuple(range(2, rank)), 1, 1, groups=groups)
+    channels, inputs = ((1,), 0) if groups == 1 else ((0,), None)
+    return Role(Form.LINEAR, channels, tuple(range(2, rank)), 1, 1, groups=groups, input_axis=inputs)
 
 
 def _recurrent(node: Node, rank: int) -> Role:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import prod
 
 from ...ir import Value
+from .balance import balanced, input_axis
 from .decode import Axes, DecodeForm
 from .levels import Array, Steps, steps
 from .sites import Site
@@ -25,12 +26,16 @@ class Scaling:
 
     form: DecodeForm
     rank: Callable[[Value], int | None]
+    balance: bool = True
+    """Whether input channels may get scales too, where the form can give two sets."""
 
     def best(self, weight: Array, dtype: int, sites: Sequence[Site]) -> Steps:
         """The steps of `weight`, of element type `dtype`, for its readers."""
         arithmetic = self.form.arithmetic(dtype)
         made = [steps(weight, axes, arithmetic) for axes in self.candidates(weight.shape, dtype, sites)]
-        return min(made, key=lambda choice: choice.squared_error(weight.shape))
+        plain = min(made, key=lambda choice: choice.squared_error(weight.shape))
+        axis = input_axis(weight.shape, sites) if self.balance and self.form.takes_factors else None
+        return plain if axis is None else balanced(weight, plain, axis)
 
     def candidates(self, shape: Sequence[int], dtype: int, sites: Sequence[Site]) -> list[Axes]:
         """The choices, without doubles, in the order of the readers: what they name, or anything if none does."""

@@ -188,6 +188,9 @@ def scales_levels(node: Node, slot: int) -> bool:
         return False
     other = node.input(1 - slot)
     cast = None if other is None else other.producer
+    if cast is not None and cast.is_op("Mul"):  # scales of input channels, after those of output channels
+        first = cast.input(0)
+        cast = None if first is None else first.producer
     if cast is None or not cast.is_op("Cast"):
         return False
     levels = cast.input(0)

@@ -18,17 +18,18 @@ Held = tuple[Graph, Value, Tensor]
 Decision = tuple[Held, Plan | Refusal]
 
 
-def quantize_weights(ctx: Context, *, form: str, min_bytes: int, exclude: Sequence[str]) -> None:
+def quantize_weights(ctx: Context, *, form: str, min_bytes: int, exclude: Sequence[str], balance: bool = True) -> None:
     """Quantize the weights of all graphs, and account for every constant.
 
     `form` names the decoding; weights of less than `min_bytes` and those that match a glob of `exclude` are left.
+    With `balance` input channels may get scales too.
     """
     decode = FORMS[form]
-    decisions = _decide(ctx, decode, min_bytes, exclude)
+    decisions = _decide(ctx, decode, min_bytes, exclude, balance)
     version = ctx.model.version
     problem = raise_for(ctx, _plans(decisions))
     if ctx.model.version != version:
-        decisions = _decide(ctx, decode, min_bytes, exclude)
+        decisions = _decide(ctx, decode, min_bytes, exclude, balance)
     decisions = [
         (held, checked(ctx.model, decode, one, problem) if isinstance(one, Plan) else one) for held, one in decisions
     ]
@@ -43,14 +44,14 @@ def quantize_weights(ctx: Context, *, form: str, min_bytes: int, exclude: Sequen
         ctx.remarks.missed("model", "no weight was quantized")
 
 
-def _decide(ctx: Context, form: DecodeForm, min_bytes: int, exclude: Sequence[str]) -> list[Decision]:
+def _decide(ctx: Context, form: DecodeForm, min_bytes: int, exclude: Sequence[str], balance: bool) -> list[Decision]:
     """For every constant what is to be done with it."""
 
     def rank(value: Value) -> int | None:
         shape = ctx.shapes().shape(value)
         return None if shape is None else len(shape)
 
-    planner = Planner(Finder(ctx.model), Scaling(form, rank), min_bytes, exclude, ctx.selects)
+    planner = Planner(Finder(ctx.model), Scaling(form, rank, balance), min_bytes, exclude, ctx.selects)
     held = ctx.progress.track(list(_constants(ctx.model)), "weights")
     return [(one, planner.decide(*one)) for one in held]
 
