@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from ...errors import ExecutionError, UserError
 from ...ir import Graph
 from ..graph.fold import Fold
 from ..manager.base import Effect, Pass
@@ -69,4 +70,7 @@ class Factorize(Pass):
         )  # fmt: skip
         check(ctx, plan)
         ctx.run(Fold())
-        factorize(ctx, plan)
+        try:
+            factorize(ctx, plan)
+        except ExecutionError as error:
+            raise UserError(f"factorize: the sample data cannot be run: {error}") from error
