@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -27,6 +28,8 @@ MOMENTS = 1 << 30
 """Bytes of second moments that are held at a time."""
 PROBES = 2
 """Samples on which it is measured how much a layer matters."""
+REFIT_ROOM = 1.75
+"""How much larger the error before refitting may be, at first, than the one that is allowed."""
 SLOWER = 0.98
 """Of the time of a layer, what its factors may take at most where time is measured."""
 
@@ -203,15 +206,27 @@ def _items(ctx: Context, plan: Plan, studies: Sequence[Study], shapes: Shapes) -
 
 
 def _to_error(ctx: Context, plan: Plan, studies: Sequence[Study], items: Sequence[Item], before: Results) -> None:
-    picks = by_measure(items, plan.number, lambda some: _error_of(ctx, plan, some, before))
-    found = picks if picks else picks_at(items, 0.0)
+    known: dict[tuple[Pick, ...], float] = {}
+
+    def measure(some: Sequence[Pick]) -> float:
+        key = tuple(some)
+        if key not in known:
+            known[key] = _error_of(ctx, plan, some, before)
+        return known[key]
+
+    error = math.inf
     checkpoint = ctx.checkpoint()
-    _carry_out(ctx, plan, studies, found)
-    error = rel_l2(before, outputs(ctx))
-    if error > plan.number:
+    for room, in_one_go in (*(((REFIT_ROOM, False), (1.0, False)) if plan.refit else ()), (1.0, True)):
         ctx.rollback(checkpoint)
-        _carry_out(ctx, plan, studies, found, in_one_go=True)
+        picks = by_measure(items, room * plan.number, measure) or picks_at(items, 0.0)
+        _carry_out(ctx, plan, studies, picks, in_one_go=in_one_go)
         error = rel_l2(before, outputs(ctx))
+        if error <= plan.number:
+            break
+    else:
+        ctx.rollback(checkpoint)
+        _carry_out(ctx, plan, studies, [])
+        error = 0.0
     ctx.remarks.applied("model", f"rel-L2 of the outputs {error:.3g}, of {plan.number:g} allowed", rule="goal")
 
 

@@ -45,7 +45,7 @@ class Choice:
     time: float
 
 
-@dataclass
+@dataclass(eq=False)
 class Study:
     """One site. `gram` [g, k, k] is that of centred inputs where the bias takes up the means."""
 
