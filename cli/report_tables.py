@@ -31,12 +31,28 @@ def show_report(report: Report, *, remarks: str = "missed", stderr: bool = True)
     if report.weights:
         header = ("weights of 1 kB or more", "reason", "by", "count", "before", "after")
         show_table(header, _weight_rows(report.weights), text=(0, 1, 2), stderr=stderr)
+    for by in dict.fromkeys(row.by for row in report.layers):
+        rows_ = [row for row in report.layers if row.by == by]
+        columns = list(dict.fromkeys(key for row in rows_ for key in row.cells))
+        named = [column.replace("_", " ") for column in columns]
+        cells = [(row.layer, *(_cell(row.cells.get(column)) for column in columns)) for row in rows_]
+        words = [
+            0,
+            *(i + 1 for i, column in enumerate(columns) if any(isinstance(r.cells.get(column), str) for r in rows_)),
+        ]
+        show_table((f"layers of {by}", *named), cells, text=tuple(words), stderr=stderr)
     kinds = {"missed": ("missed", "failed"), "all": ("applied", "missed", "failed")}.get(remarks, (remarks,))
     shown = [remark for remark in report.remarks if remark.kind in kinds]
     rows = list(_all_remark_rows(shown) if remarks in ("all", "applied") else _grouped_remark_rows(shown))
     if rows:
         header = ("remarks", "pass", "count", "at stake", "at", "reason")
         show_table(header, rows, text=(0, 1, 4, 5), stderr=stderr)
+
+
+def _cell(value: str | float | None) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
 def show_timing(report: Report) -> None:

@@ -17,6 +17,7 @@ from ...ir.analysis.shapes import Shapes, infer_shapes
 from .base import Pass
 from .bounds import LocalBound
 from .judging import Measurements
+from .layer_rows import LayerRow
 from .remarks import Remarks
 from .selection import Selection
 from .weights import AccountMark, WeightAccount
@@ -81,6 +82,7 @@ class Checkpoint:
     journal: int
     account: AccountMark
     bounds: int
+    layers: int
     remarks: int
     times_run: Counter[str]
 
@@ -98,6 +100,8 @@ class Context:
     samples: Iterable[Feed] | None = None
     progress: Counted = field(default_factory=lambda: Counted(Silent()))
     bounds: list[LocalBound] = field(default_factory=list)
+    layers: list[LayerRow] = field(default_factory=list)
+    """What passes found and decided layer by layer, for the report."""
     measurements: Measurements | None = None
     """Errors on sample inputs; None where nothing is measured."""
     run: Callable[[Pass], Step] = field(default=lambda pass_: _no_runner(pass_))
@@ -149,14 +153,20 @@ class Context:
     def checkpoint(self) -> Checkpoint:
         """This moment, for `rollback`. Costs no copy of anything large."""
         return Checkpoint(
-            self.rewriter.mark(), self.weights.mark(), len(self.bounds), len(self.remarks), self.times_run.copy()
+            self.rewriter.mark(),
+            self.weights.mark(),
+            len(self.bounds),
+            len(self.layers),
+            len(self.remarks),
+            self.times_run.copy(),
         )
 
     def rollback(self, to: Checkpoint) -> None:
-        """Take the run back: model, account of weights, bounds and remarks are as they were."""
+        """Take the run back: model, account of weights, bounds, rows of layers and remarks are as they were."""
         self.rewriter.rollback(to.journal)
         self.weights.restore(to.account)
         del self.bounds[to.bounds :]
+        del self.layers[to.layers :]
         self.remarks.forget_since(to.remarks)
         self.times_run = to.times_run.copy()
 

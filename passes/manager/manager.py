@@ -132,6 +132,7 @@ class _Run:
             list(ctx.remarks),
             ctx.weights.entries(self.model),
             list(ctx.bounds),
+            list(ctx.layers),
             self._deployment_error(steps),
             self.runner.overhead - ctx.analyses.claimed,
         )

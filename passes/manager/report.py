@@ -9,6 +9,7 @@ from typing import Any
 
 from ...ir.analysis.cost import Cost
 from .bounds import LocalBound
+from .layer_rows import LayerRow
 from .remarks import Remark
 from .weights import WeightEntry
 
@@ -105,6 +106,7 @@ class Report:
     remarks: Sequence[Remark] = ()
     weights: Sequence[WeightEntry] = ()
     bounds: Sequence[LocalBound] = ()
+    layers: Sequence[LayerRow] = ()
     deployment_error: Mapping[str, float] | None = None
     overhead_seconds: float = 0.0
     extra: dict[str, Any] = field(default_factory=dict)
@@ -136,6 +138,7 @@ class Report:
             "weights": [entry.as_dict() for entry in self.weights],
             "remarks": [remark.as_dict() for remark in self.remarks],
             "bounds": [_bound_as_dict(bound) for bound in self.bounds],
+            "layers": [row.as_dict() for row in self.layers],
             **self.extra,
         }
 

@@ -20,6 +20,7 @@ class Outcome(StrEnum):
     KEPT = "kept"
     QUANTIZED = "quantized"
     PRUNED = "pruned"
+    FACTORIZED = "factorized"
     FOLDED = "folded"
     REMOVED = "removed"
 

@@ -1,0 +1,253 @@
+"""From sites to factors: study, choose, apply, and say what was done and why the rest stays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from itertools import islice
+
+from ...ir import Value
+from ...ir.analysis.shapes import Shapes
+from ..calibrate.moments import Moments
+from ..calibrate.stream import observe
+from ..manager.context import Context
+from . import explicit
+from .allocate import Item, Pick, by_measure, item_of, picks_at, to_goal
+from .apply import Applied, apply
+from .factors import Float64
+from .measure import Results, layer_ratio, outputs, rel_l2
+from .plan import ALLOCATED, Plan
+from .shared import bundles, look_together
+from .sites import Refusal, Site, find
+from .study import Choice, Study, look, studied
+from .table import refused, told
+from .work import model_macs, seen, sized
+
+MOMENTS = 1 << 30
+"""Bytes of second moments that are held at a time."""
+PROBES = 2
+"""Samples on which it is measured how much a layer matters."""
+REFIT_ROOM = 1.75
+"""How much larger the error before refitting may be, at first, than the one that is allowed."""
+SLOWER = 0.98
+"""Of the time of a layer, what its factors may take at most where time is measured."""
+
+
+def factorize(ctx: Context, plan: Plan) -> None:
+    """Factorize what the plan says."""
+    sites, refusals = find(ctx.model.graph.walk_graphs())
+    meant = [site for site in sites if _is_meant(ctx, plan, site)]
+    for refusal in refusals:
+        _refuse(ctx, refusal)
+    if not meant:
+        ctx.remarks.missed("model", "no weight can be factorized")
+        return
+    shapes = seen(ctx, sized(ctx.model, next(islice(ctx.feeds(), 1), None)))
+    studies = [studied(site, shapes, is_centred=plan.whiten and site.takes_bias) for site in meant]
+    if plan.whiten:
+        _observe(ctx, plan, studies)
+    if plan.goal in ALLOCATED:
+        _to_goal(ctx, plan, studies, shapes)
+    else:
+        _explicitly(ctx, plan, studies, shapes)
+
+
+def _is_meant(ctx: Context, plan: Plan, site: Site) -> bool:
+    nodes = [node for reader in site.readers for node in reader.nodes]
+    names = [*(value.name for value in site.weights), *(node.label for node in nodes)]
+    if any(fnmatchcase(name, pattern) for name in names for pattern in plan.exclude):
+        return False
+    return all(map(ctx.selects, nodes))
+
+
+def _refuse(ctx: Context, refusal: Refusal) -> None:
+    held = refusal.value.const
+    if held is not None and held.size > 1:
+        ctx.remarks.missed(refusal.value.name, refusal.reason, rule="refused", bytes_at_stake=held.nbytes)
+
+
+def _observe(ctx: Context, plan: Plan, studies: Sequence[Study]) -> None:
+    """Second moments of the inputs, in as many walks as the memory makes necessary."""
+    batches: list[list[tuple[Study, Moments]]] = []
+    known: dict[object, Moments] = {}
+    room = 0
+    for study in studies:
+        layer = study.site.layer
+        if layer is None or Moments.nbytes_for(layer) > MOMENTS:
+            continue
+        key = layer.x if study.site.kind == "matmul" and layer.slot == 1 else study.site
+        need = 0 if key in known else Moments.nbytes_for(layer)
+        if not batches or need > room:
+            batches.append([])
+            known, room = {}, MOMENTS
+        batches[-1].append((study, known.setdefault(key, Moments(layer))))
+        room -= need
+    for batch in batches:
+        observers: dict[Value, list[Moments]] = {}
+        for study, moments in batch:
+            mine = observers.setdefault(study.site.x, [])
+            if moments not in mine:
+                mine.append(moments)
+        left_out = observe(ctx, observers, purpose="whiten")
+        for study, moments in batch:
+            if study.site.x not in left_out and moments.count:
+                _learn(study, moments, plan.ridge)
+
+
+def _learn(study: Study, moments: Moments, ridge: float) -> None:
+    second = study.site.moments(moments.gram)
+    study.mean = study.site.moments(moments.mean)
+    if study.is_centred:
+        second = second - study.mean[:, :, None] * study.mean[:, None, :]
+    study.gram = ridged(second, ridge)
+
+
+def ridged(second: Float64, ridge: float) -> Float64:
+    """Second moments with a share of their mean added to the diagonal."""
+    found = second.copy()
+    k = found.shape[1]
+    for matrix in found:
+        matrix[range(k), range(k)] += max(ridge, 1e-10) * float(matrix.trace()) / k
+    return found
+
+
+# ---- without allocation
+
+
+def _explicitly(ctx: Context, plan: Plan, studies: Sequence[Study], shapes: Shapes) -> None:
+    picks = []
+    for study in ctx.progress.track(list(studies), "factorize"):
+        found = explicit.choose(study, plan)
+        reason = found if isinstance(found, str) else _too_slow(ctx, plan, study, found, shapes)
+        if isinstance(found, Choice) and not reason:
+            picks.append(Pick((study,), found, found.error, 0.0))
+        else:
+            refused(ctx, study, reason)
+        study.forget()
+    told(ctx, plan, apply(ctx, plan, picks))
+
+
+def _too_slow(ctx: Context, plan: Plan, study: Study, choice: Choice, shapes: Shapes) -> str:
+    if plan.latency != "measure":
+        return ""
+    ratio = layer_ratio(ctx, study.site, study.factors(choice.method, choice.ranks), shapes)
+    return "" if ratio is None or ratio <= SLOWER else f"the factors take {ratio:.2f} of the time here"
+
+
+# ---- with a goal for the whole model
+
+
+def _to_goal(ctx: Context, plan: Plan, studies: Sequence[Study], shapes: Shapes) -> None:
+    for study in ctx.progress.track(list(studies), "ranks"):
+        if plan.goal == "bytes" or study.site.kind != "table":
+            look(study, plan.methods, plan.share, timed=plan.is_timed)
+            _keep_fast(ctx, plan, study, shapes)
+        study.forget()
+    before = outputs(ctx) if ctx.samples is not None else []
+    if before:
+        _weigh(ctx, plan, studies, before[:PROBES])
+    items, fixed = _items(ctx, plan, studies, shapes)
+    if plan.goal == "error":
+        _to_error(ctx, plan, studies, items, before)
+        return
+    picks = to_goal(items, fixed, plan.number)
+    share = fixed + sum(pick.cost for pick in picks)
+    if share > plan.number:
+        what = f"{share:.3f} of the {plan.goal} stay, not {plan.number}: no more can be factorized"
+        ctx.remarks.missed("model", what, rule="goal")
+    _carry_out(ctx, plan, studies, picks)
+
+
+def _keep_fast(ctx: Context, plan: Plan, study: Study, shapes: Shapes) -> None:
+    """Of the choices those that are faster here, if that is asked for."""
+    if plan.latency == "measure":
+        study.choices = [one for one in study.choices if not _too_slow(ctx, plan, study, one, shapes)]
+
+
+def _weigh(ctx: Context, plan: Plan, studies: Sequence[Study], before: Results) -> None:
+    """How much each layer matters: the squared error of the outputs over its own, if it alone is factorized."""
+    for study in ctx.progress.track([study for study in studies if study.choices], "sensitivity"):
+        choice = sorted(study.choices, key=lambda one: one.error)[len(study.choices) // 2]
+        if choice.error > 0:
+            pick = Pick((study,), choice, 0.0, 0.0)
+            study.weight = max(1e-9, min(1e3, _error_of(ctx, plan, [pick], before) ** 2 / choice.error))
+
+
+def _error_of(ctx: Context, plan: Plan, picks: Sequence[Pick], before: Results) -> float:
+    """The error of the outputs with some picks, which are then taken back."""
+    checkpoint = ctx.checkpoint()
+    apply(ctx, plan, [pick for pick in picks if pick.choice is not None], probe=True)
+    found = rel_l2(before, outputs(ctx, len(before)))
+    ctx.rollback(checkpoint)
+    return found
+
+
+def _items(ctx: Context, plan: Plan, studies: Sequence[Study], shapes: Shapes) -> tuple[list[Item], float]:
+    """What is to be allocated, and the share of the cost that nothing changes."""
+    all_macs = model_macs(ctx.model, shapes) or 1.0
+    all_bytes = float(sum(v.const.nbytes for g in ctx.model.walk_graphs() for v in g.values() if v.const is not None))
+    by_macs = {"macs": 1.0, "bytes": 0.0}.get(plan.goal, 0.5) / all_macs
+    by_bytes = {"macs": 0.0, "bytes": 1.0}.get(plan.goal, 0.5) / (all_bytes or 1.0)
+
+    def cost(some: Sequence[Study], choice: Choice | None) -> float:
+        if choice is None:
+            return sum(by_macs * study.macs + by_bytes * study.bytes for study in some)
+        return by_macs * choice.macs + by_bytes * choice.bytes
+
+    items = []
+    together = bundles(studies) if plan.shared and "svd" in plan.methods else [(study,) for study in studies]
+    for some in together:
+        shared = look_together(some, plan.share, timed=plan.is_timed) if len(some) > 1 else []
+        items.append(item_of(some, shared, cost))
+        for study in some:
+            study.forget()
+    return items, 1.0 - sum(cost([study], None) for study in studies) if plan.goal != "error" else 0.0
+
+
+def _to_error(ctx: Context, plan: Plan, studies: Sequence[Study], items: Sequence[Item], before: Results) -> None:
+    known: dict[tuple[Pick, ...], float] = {}
+
+    def measure(some: Sequence[Pick]) -> float:
+        key = tuple(some)
+        if key not in known:
+            known[key] = _error_of(ctx, plan, some, before)
+        return known[key]
+
+    error = math.inf
+    checkpoint = ctx.checkpoint()
+    for room, in_one_go in (*(((REFIT_ROOM, False), (1.0, False)) if plan.refit else ()), (1.0, True)):
+        ctx.rollback(checkpoint)
+        picks = by_measure(items, room * plan.number, measure) or picks_at(items, 0.0)
+        _carry_out(ctx, plan, studies, picks, in_one_go=in_one_go)
+        error = rel_l2(before, outputs(ctx))
+        if error <= plan.number:
+            break
+    else:
+        ctx.rollback(checkpoint)
+        _carry_out(ctx, plan, studies, [])
+        error = 0.0
+    ctx.remarks.applied("model", f"rel-L2 of the outputs {error:.3g}, of {plan.number:g} allowed", rule="goal")
+
+
+def _carry_out(
+    ctx: Context, plan: Plan, studies: Sequence[Study], picks: Sequence[Pick], *, in_one_go: bool = False
+) -> None:
+    chosen = [pick for pick in picks if pick.choice is not None]
+    done: list[Applied] = apply(ctx, plan, chosen, in_one_go=in_one_go)
+    taken = {id(study) for pick in chosen for study in pick.studies}
+    for study in studies:
+        if id(study) not in taken:
+            refused(ctx, study, _why(plan, study))
+    told(ctx, plan, done)
+
+
+def _why(plan: Plan, study: Study) -> str:
+    if study.site.kind == "table" and plan.goal != "bytes":
+        return "a table has no MACs to save: a goal for bytes factorizes it"
+    if not study.choices:
+        return f"nothing costs at most {plan.share:.0%} of it" + (" and is faster by the estimate" * plan.is_timed)
+    least = min(study.choices, key=lambda one: one.error)
+    ranks = " ".join(map(str, least.ranks))
+    own = least.error**0.5
+    return f"the goal is met without: its own error would be {own:.2g} at best ({least.method}, rank {ranks})"
