@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from ...errors import UserError
@@ -15,6 +15,7 @@ from ..manager.options import option
 from .channels import plan as channels
 from .channels.goals import within_error
 from .channels.prune_channels import check, prune_channels
+from .channels.sizes import total
 from .masks import plan as masks
 from .masks.patterns import Pattern
 from .masks.prune_masks import prune_masks
@@ -113,8 +114,13 @@ class Prune(Pass):
             self._is_repaired(ctx), ridge, self.exclude, self.error, self.steps,
         )  # fmt: skip
         check(ctx, plan)
+        feed = next(ctx.feeds(), None)
+        kinds = [kind for kind, goal in (("macs", self.macs), ("bytes", self.bytes_)) if goal is not None]
+        given = {kind: total(ctx.model, kind, feed) for kind in kinds}
         ctx.run(Fold())
-        prune_channels(ctx, plan)
+        scale = {kind: whole / (total(ctx.model, kind, feed) or 1.0) for kind, whole in given.items()}
+        macs, bytes_ = _scaled(self.macs, scale.get("macs")), _scaled(self.bytes_, scale.get("bytes"))
+        prune_channels(ctx, replace(plan, macs=macs, bytes_=bytes_))
 
     def _mask(self, ctx: Context, unit: Literal["weight", "n:m", "block"]) -> None:
         pattern = Pattern(unit, *_numbers(self.pattern, ":"), _numbers(self.block, "x"))
@@ -141,6 +147,11 @@ class Prune(Pass):
             ctx.remarks.applied("model", f"sparsity {share:.4f} keeps the error at most {self.error:g}", rule="goal")
         else:
             ctx.remarks.missed("model", f"no sparsity keeps the error at most {self.error:g}", rule="goal")
+
+
+def _scaled(goal: float | None, factor: float | None) -> float | None:
+    """A share of the model as it was given, as a share of the folded one."""
+    return None if goal is None or factor is None else min(1.0, goal * factor)
 
 
 def _numbers(text: str, between: str, form: str = "") -> tuple[int, int]:

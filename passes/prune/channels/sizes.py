@@ -79,6 +79,11 @@ class Meter:
         return share
 
 
+def total(model: Model, kind: str, feed: Feed | None) -> float:
+    """The cost of a whole model, in `macs` (at the shapes of `feed`) or `bytes`."""
+    return (_macs(model, feed) if kind == "macs" else _bytes(model))[1]
+
+
 def _macs(model: Model, feed: Feed | None) -> tuple[dict[Value, float], float]:
     pins = {}
     for value in model.graph.inputs:
