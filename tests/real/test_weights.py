@@ -164,7 +164,7 @@ def test_final_bytes_are_those_of_the_result(compressed: Any) -> None:
     held = {c.key: c for c in before}
     kept = {c.content() for c in after if isinstance(c.held, TensorProto)}
     levels = Counter(math.prod(c.held.dims) for c in after if c.is_int8)
-    sizes = {c.nbytes for c in after}
+    sizes = {c.nbytes for c in after} | pairs_of_scales(compressed.after.graph, after)
     for entry in compressed.report.weights:
         if entry.outcome is Outcome.KEPT and entry.final_nbytes:
             assert held[Key(entry.graph, entry.name)].content() in kept, entry
@@ -177,6 +177,21 @@ def test_final_bytes_are_those_of_the_result(compressed: Any) -> None:
     small = sum(c.nbytes for c in before if c.nbytes < LARGE)
     nodes = structure_bytes(compressed.before, before) - structure_bytes(compressed.after, after)
     assert counted <= sum(c.nbytes for c in after) <= counted + small + max(nodes, 0)
+
+
+def pairs_of_scales(graph: GraphProto, constants: list[Constant]) -> set[int]:
+    """Bytes of the scales of output and of input channels together, where int8 levels are multiplied by both."""
+    held = {c.key.name: c for c in constants if c.key.graph == "main"}
+    makers = {name: node for node in graph.node for name in node.output}
+    found = set()
+    for outer in graph.node:
+        inner = makers.get(outer.input[0]) if outer.op_type == "Mul" else None
+        cast = makers.get(inner.input[0]) if inner is not None and inner.op_type == "Mul" else None
+        if inner is None or cast is None or cast.op_type != "Cast" or cast.input[0] not in held:
+            continue
+        if held[cast.input[0]].is_int8 and {inner.input[1], outer.input[1]} <= held.keys():
+            found.add(held[inner.input[1]].nbytes + held[outer.input[1]].nbytes)
+    return found
 
 
 def structure_bytes(model: ModelProto, constants: list[Constant]) -> int:

@@ -68,6 +68,10 @@ def test_levels_times_both_scales_are_what_the_bound_was_computed_from(op, model
     assert (error <= bound.per_channel * np.abs(x).max() * (1 + 1e-4)).all()
 
 
+def test_onnxruntime_folds_both_products_at_load(model, quantize, optimized):
+    assert optimized(quantize(model(TEXT["MatMul"], w=skewed("MatMul")[0])).model) == ["MatMul"]
+
+
 @pytest.mark.parametrize("op", TEXT)
 def test_ordinary_weights_get_scales_of_output_channels_alone(op, model, quantize):
     made, _ = quantize(model(TEXT[op], w=skewed(op, orders=0)[0]))
