@@ -57,7 +57,9 @@ def _eps(study: Study) -> float:
 def _rank(flat: Float64, study: Study, plan: Plan) -> int:
     if min(flat.shape) > 3000 and plan.goal == "exact":
         return _rank_of_large(flat, study)
-    values: Float64 = np.asarray(np.linalg.svd(flat, compute_uv=False), np.float64)
+    high = flat if flat.shape[0] >= flat.shape[1] else flat.T
+    triangle = np.linalg.qr(high, mode="r") if high.shape[0] > 2 * high.shape[1] else high
+    values: Float64 = np.asarray(np.linalg.svd(triangle, compute_uv=False), np.float64)
     match plan.goal:
         case "energy":
             return by_energy(values**2, plan.number)

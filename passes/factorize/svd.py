@@ -79,7 +79,7 @@ def spectrum_of(matrix: Float64, gram: Float64 | None, most: int | None = None) 
     if min(k, n) > LARGE and most is not None and 4 * most < min(k, n) * 3:
         return _randomized(matrix, gram, most)
     if gram is None:
-        _, s, vt = np.linalg.svd(matrix, full_matrices=False)
+        _, s, vt = np.linalg.svd(np.linalg.qr(matrix, mode="r") if k > 2 * n else matrix, full_matrices=False)
         return Spectrum(np.ascontiguousarray(vt.T), s**2)
     if n <= k:
         values, vectors = np.linalg.eigh(matrix.T @ gram @ matrix)
