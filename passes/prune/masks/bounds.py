@@ -1,7 +1,8 @@
 """The local bounds of masks: from the weights that are there before and after, whatever chose and adjusted them.
 
 For y = x W + b: abs(dy_j) <= sum_i abs(dW_ij) max abs(x_i) + abs(db_j), dW the weights that went and the changes of
-those that stay. Of recurrent layers abs(dW) is stated per row of W.
+those that stay. States of recurrent layers are bounded by their activations, so that two of them differ by at most
+twice the bound.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from ...manager.bounds import LocalBound
 from .patterns import Array
 
 BY = "prune"
+RECURRENT = ("LSTM", "GRU", "RNN")
 
 
 def of_weights(layer: Linear, before: Array, after: Array) -> Iterator[LocalBound]:
@@ -22,9 +24,10 @@ def of_weights(layer: Linear, before: Array, after: Array) -> Iterator[LocalBoun
     change = np.abs(after.astype(np.float64) - before.astype(np.float64))
     graph = layer.node.graph
     label, y = "" if graph is None else graph.label, layer.node.outputs[0].name
-    if layer.op_type in ("LSTM", "GRU", "RNN"):
-        errors = change.max(axis=(0, 2))
-        yield LocalBound(BY, label, layer.weight.name, "weight", 1, errors, layer.weight.name)
+    if layer.op_type in RECURRENT:
+        for state in layer.node.outputs:
+            if state.name:
+                yield LocalBound(BY, label, state.name, "state", 0, np.array([2.0]), layer.weight.name)
         return
     sums = layer.matrices(change).sum(axis=1)
     if layer.op_type == "ConvTranspose":

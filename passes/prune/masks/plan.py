@@ -98,6 +98,8 @@ def _problem(ctx: Context, plan: Plan, value: Value, layers: Sequence[Linear]) -
     if len(value.uses) > len(layers):
         return "it is read as something else too"
     first = layers[0]
+    if any("activations" in one.node.attributes for one in layers):
+        return "the activations of a recurrent layer may have no bounds"
     if any((one.op_type, one.slot, one.groups, one.k, one.n) != _kind(first) for one in layers):
         return "layers of different kinds read it"
     return "" if np.isfinite(held.numpy()).all() else "it holds NaN or Inf"
