@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,8 @@ def within_error(ctx: Context, limit: float, cut: Callable[[float], None]) -> fl
 
 
 def relative_error(ctx: Context, a: Model, b: Model) -> float:
-    """norm2(b - a) / norm2(a) of the worst output in the worst sample; infinite where a number is none."""
+    """norm2(b - a) / norm2(a) of the worst output in the worst sample; infinite where a number is none, and for strings
+    that differ."""
     if ctx.backend is None:
         raise UserError("a limit on the error needs an executor")
     first, second = (ctx.backend.prepare(model) for model in (a, b))
@@ -62,11 +64,22 @@ def relative_error(ctx: Context, a: Model, b: Model) -> float:
     for feed in samples_of(ctx, "error"):
         ctx.progress.ticks += 1
         one, other = (s.run({p.name: feed[p.name] for p in s.inputs if p.name in feed}) for s in (first, second))
-        worst = max([worst, *(_ratio(np.asarray(one[name]), np.asarray(other[name])) for name in one)])
+        worst = max([worst, *(_error(one[name], other[name]) for name in one)])
     return worst
 
 
+def _error(a: Any, b: Any) -> float:
+    """Of arrays; of sequences the worst of their elements; what is optional and missing must be so in both."""
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return max(map(_error, a, b), default=0.0)
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return _ratio(a, b)
+    return 0.0 if a is None and b is None else np.inf
+
+
 def _ratio(a: Array, b: Array) -> float:
+    if a.dtype.kind in "OUS" or a.shape != b.shape:
+        return 0.0 if np.array_equal(a, b) else np.inf
     x, y = a.astype(np.float64), b.astype(np.float64)
     size, error = float(np.linalg.norm(x)), float(np.linalg.norm(y - x))
     if not np.isfinite(size) or not np.isfinite(error):
