@@ -27,7 +27,7 @@ FOLD = "fold"
 CUT = "prune{unit=channel sparsity=0.3}"
 SIZES = ((320, 576), (48, 64))
 """Of images and of other inputs, where the model does not say: the first that the model accepts."""
-PAGE = Path(onnxpress.__file__).parent / "specs" / "passes" / "prune.md"
+PAGE = Path(__file__).parents[2] / "specs" / "passes" / "prune.md"
 
 
 def listed_reasons() -> list[str]:

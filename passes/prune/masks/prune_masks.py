@@ -270,6 +270,10 @@ def _report(
 ) -> None:
     after, before = target.tensor.numpy(), held.numpy()
     zeros = after.size - np.count_nonzero(after)
+    for layer in target.layers:
+        if layer in biases:
+            old, new = biases[layer]
+            ctx.bounds.append(bounds.of_bias(layer, old.numpy(), new.numpy()))
     words = f"{zeros} of {after.size} weights are zero, {before.size - np.count_nonzero(before)} were"
     if held is target.tensor:
         ctx.remarks.missed(target.value.name, f"nothing goes: {words}", rule="mask")
@@ -277,6 +281,3 @@ def _report(
     ctx.remarks.applied(target.value.name, words, rule="mask")
     for layer in target.layers:
         ctx.bounds.extend(bounds.of_weights(layer, before, after))
-        if layer in biases:
-            old, new = biases[layer]
-            ctx.bounds.append(bounds.of_bias(layer, old.numpy(), new.numpy()))
