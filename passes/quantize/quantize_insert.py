@@ -10,6 +10,8 @@ from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.options import option
 from ..manager.units import Size
+from .static.quantize_static import Settings, quantize_static
+from .targets.profile import names
 from .weight_only import quantize_weights
 
 
@@ -34,7 +36,14 @@ class QuantizeInsert(Pass):
     effect: ClassVar[Effect] = Effect.LOSSY
     scope: ClassVar[Literal["graph", "model"]] = "model"
 
-    mode: Literal["weight-only"] = option("weight-only", "what is quantized: weights alone")
+    mode: Literal["weight-only", "static"] = option(
+        "weight-only", "what is quantized: weights alone, or activations too, in ranges from sample data"
+    )
+    target: str = option("ort-cpu", "mode=static: the runtime that it is for", choices=names())
+    latency: Literal["measure", "profile", "off"] = option(
+        "profile", "mode=static: where times come from: this host, the target's profile, or nowhere"
+    )
+    error: float = option(0.05, "mode=static: rel-L2 of the outputs on sample data that may be lost", low=0)
     form: Literal["cast", "dq"] = option("cast", "what decodes: Cast and Mul, or DequantizeLinear")
     min_bytes: Size = option(1000, "leave weights that are smaller", low=0)
     exclude: tuple[str, ...] = option((), "leave weights if their name or that of a reader matches one of these globs")
@@ -44,6 +53,8 @@ class QuantizeInsert(Pass):
     def run(self, graph: Graph, ctx: Context) -> None:
         """Quantize what the mode says."""
         match self.mode:
+            case "static":
+                quantize_static(ctx, Settings(self.target, self.latency, self.error))
             case "weight-only":
                 quantize_weights(
                     ctx, form=self.form, min_bytes=self.min_bytes, exclude=self.exclude, balance=self.balance

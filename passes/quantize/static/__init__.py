@@ -1,0 +1,1 @@
+"""Static quantization: activations in the ranges that they have on sample data."""

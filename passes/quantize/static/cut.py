@@ -1,0 +1,90 @@
+"""Which units run in integers: the choice of least cost, found exactly as a minimum cut.
+
+Every unit costs one time in float and another in integers, and what it does to the outputs costs too; where a value goes
+from one side to the other it is quantized or decoded, once, whoever reads it. All of that are weights of edges of a
+network whose source side is what runs in integers (Greig, Porteous and Seheult 1989; Kolmogorov and Zabih 2004).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+import networkx as nx
+
+from ....ir import Graph, Node, Value
+from .units import Unit
+
+INTEGERS, FLOAT = "integers", "float"
+
+
+class Costs(Protocol):
+    """Times in microseconds."""
+
+    def unit(self, unit: Unit) -> tuple[float, float]:
+        """Of a unit in float and in integers."""
+        ...
+
+    def quantize(self, value: Value) -> float:
+        """Of quantizing a value."""
+        ...
+
+    def decode(self, value: Value) -> float:
+        """Of decoding a value."""
+        ...
+
+
+def chosen(units: Sequence[Unit], costs: Costs, penalty: Callable[[Unit], float] = lambda unit: 0.0) -> list[Unit]:
+    """The units that run in integers at the least cost; `penalty` is added to those in integers."""
+    network = nx.DiGraph()
+    network.add_nodes_from((INTEGERS, FLOAT))
+    made_by = {value: unit for unit in units for value in unit.outputs}
+    readers: dict[Value, list[Unit]] = {}
+    for unit in units:
+        in_float, in_integers = costs.unit(unit)
+        _edge(network, INTEGERS, unit, in_float)
+        _edge(network, unit, FLOAT, in_integers + penalty(unit))
+        for value in unit.activations:
+            readers.setdefault(value, []).append(unit)
+    for value in dict.fromkeys((*made_by, *readers)):
+        producer = made_by.get(value)
+        _quantized(network, value, producer, readers.get(value, ()), costs.quantize(value))
+        if producer is not None and not producer.leaves_float:
+            _decoded(network, value, producer, readers.get(value, ()), costs.decode(value), _others(value, readers))
+    _, (integers, _) = nx.minimum_cut(network, INTEGERS, FLOAT)
+    return [unit for unit in units if unit in integers]
+
+
+def _quantized(network: nx.DiGraph, value: Value, producer: Unit | None, readers: Iterable[Unit], cost: float) -> None:
+    """Paid once if the producer is in float and a reader in integers."""
+    join = ("quantize", value)
+    for reader in readers:
+        _edge(network, reader, join, float("inf"))
+        _edge(network, join, FLOAT if producer is None else producer, cost)
+
+
+def _decoded(
+    network: nx.DiGraph, value: Value, producer: Unit, readers: Iterable[Unit], cost: float, others: bool
+) -> None:
+    """Paid once if the producer is in integers and a reader in float."""
+    join = ("decode", value)
+    _edge(network, producer, join, cost)
+    for reader in (FLOAT,) if others else readers:
+        _edge(network, join, reader, float("inf"))
+
+
+def _others(value: Value, readers: Mapping[Value, Sequence[Unit]]) -> bool:
+    """Whether somebody reads a value who cannot run in integers."""
+    nodes = {unit.node for unit in readers.get(value, ())}
+    return any(isinstance(use.user, Graph) or not _is_among(use.user, nodes) for use in value.uses)
+
+
+def _is_among(user: Node, nodes: set[Node]) -> bool:
+    return user in nodes
+
+
+def _edge(network: nx.DiGraph, start: object, end: object, capacity: float) -> None:
+    if capacity == float("inf"):
+        network.add_edge(start, end)  # no capacity: infinite
+    elif capacity > 0:
+        network.add_edge(start, end, capacity=capacity)

@@ -1,0 +1,72 @@
+"""Costs estimated from the target's profile: the same on every host, so that the choice is.
+
+A unit of some kind takes `mac` microseconds for a million MACs and `number` for a million numbers that it reads and
+writes, each in float and in integers, and every node has a price. `bench/quantize_costs.py` fits the coefficients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from ....ir import Value
+from ..targets.profile import Profile, Role
+from .alone import Shape
+from .units import Unit
+
+THIN = 8
+"""Convolutions of fewer input channels are a kind of their own: integer kernels pad channels."""
+
+
+def kind_of(unit: Unit, weight: Shape) -> str:
+    """Which coefficients apply; `weight` is the shape of the weight of a product, () if it has none."""
+    node = unit.node
+    if unit.rule.role is not Role.COMPUTE:
+        return node.op_type
+    if node.op_type == "Conv":
+        if node.attr("group", 1) > 1:
+            return "depthwise" if weight[1] == 1 else "grouped"
+        return "thin" if weight[1] < THIN else "dense"
+    return "product" if unit.weight >= 0 else "batched"
+
+
+@dataclass(frozen=True)
+class EstimatedCosts:
+    """Times by the coefficients of `profile`, at the sizes `shapes` of values."""
+
+    profile: Profile
+    shapes: Mapping[Value, Shape]
+
+    def unit(self, unit: Unit) -> tuple[float, float]:
+        """Microseconds of a unit in float and in integers; none for kinds without coefficients."""
+        macs, numbers, weight = work(unit, self.shapes)
+        found = self.profile.costs.get(kind_of(unit, weight))
+        if found is None:
+            return 0.0, 0.0
+        in_float, in_integers = (
+            found.mac[side] * macs / 1e6 + found.number[side] * numbers / 1e6 for side in (0, 1)
+        )
+        return in_float + self.profile.node, in_integers + self.profile.node
+
+    def quantize(self, value: Value) -> float:
+        """Microseconds of quantizing a value."""
+        return self.profile.node + self.profile.quantize * prod(self.shapes[value]) / 1e6
+
+    def decode(self, value: Value) -> float:
+        """Microseconds of decoding a value."""
+        return self.profile.node + self.profile.decode * prod(self.shapes[value]) / 1e6
+
+
+def work(unit: Unit, shapes: Mapping[Value, Shape]) -> tuple[float, float, Shape]:
+    """MACs of a unit, numbers that it reads and writes, and the shape of its weight."""
+    numbers = float(sum(prod(shapes.get(value, ())) for value in (*unit.activations, *unit.outputs)))
+    value = unit.node.input(unit.weight) if unit.weight >= 0 else None
+    weight: Shape = () if value is None or value.const is None else value.const.shape
+    leaving = prod(shapes.get(unit.outputs[0], ()))
+    if unit.rule.role is not Role.COMPUTE:
+        return 0.0, numbers, weight
+    if unit.node.op_type == "Conv":
+        return float(leaving * prod(weight[1:])), numbers, weight
+    x = shapes.get(unit.inputs[0][1], (1,))
+    return float(leaving * (x[-1] if x else 1)), numbers, weight

@@ -1,0 +1,110 @@
+"""Costs measured on this host: every unit alone, in float and in integers, in interleaved runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from ....errors import ExecutionError
+from ....ir import Backend, Session, Value, lower
+from .alone import Alone, Feed, Shape
+from .units import Unit
+
+SECONDS = 0.06
+"""How long two versions of a unit are timed."""
+_SMALL, _LARGE = 1 << 10, 1 << 18
+
+
+@dataclass
+class MeasuredCosts:
+    """Times on the executor `backend`; equal units are measured once."""
+
+    backend: Backend
+    alone: Alone
+    shapes: Mapping[Value, Shape]
+    _units: dict[Any, tuple[float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Measure what crossing costs a number."""
+        self._quantize = self._crossing("QuantizeLinear")
+        self._decode = self._crossing("DequantizeLinear")
+
+    def unit(self, unit: Unit) -> tuple[float, float]:
+        """Microseconds of a unit in float and in integers; infinity where the executor does not run it."""
+        key = self._key(unit)
+        if key not in self._units:
+            if any(shape is None for shape in key[2]):
+                return 0.0, 0.0
+            try:
+                versions = [self._prepared(*make(unit)) for make in (self.alone.in_float, self.alone.in_integers)]
+                self._units[key] = _times(versions)
+            except ExecutionError:
+                self._units[key] = (0.0, float("inf"))
+        return self._units[key]
+
+    def quantize(self, value: Value) -> float:
+        """Microseconds of quantizing a value."""
+        return self._quantize[0] + self._quantize[1] * prod(self.shapes[value])
+
+    def decode(self, value: Value) -> float:
+        """Microseconds of decoding a value."""
+        return self._decode[0] + self._decode[1] * prod(self.shapes[value])
+
+    def _key(self, unit: Unit) -> Any:
+        node = unit.node
+        attributes = tuple(sorted((name, one.proto.SerializeToString()) for name, one in node.attributes.items()))
+        shapes = tuple(() if value is None else self._shape(value) for value in node.inputs)
+        return node.op_type, attributes, shapes, None if unit.tail is None else unit.tail.op_type
+
+    def _shape(self, value: Value) -> Any:
+        """What tells times apart; None for what was not observed, as computed sizes are not."""
+        return ("constant", value.const.shape) if value.const is not None else self.shapes.get(value)
+
+    def _prepared(self, proto: Any, feed: Feed) -> tuple[Session, Feed]:
+        return self.backend.prepare(lower(proto), optimize=True), feed
+
+    def _crossing(self, op_type: str) -> tuple[float, float]:
+        """Microseconds of a node at all, and of each number."""
+        small, large = (self._timed_crossing(op_type, size) for size in (_SMALL, _LARGE))
+        each = max(0.0, large - small) / (_LARGE - _SMALL)
+        return 1.0, each
+
+    def _timed_crossing(self, op_type: str, size: int) -> float:
+        types = (TensorProto.FLOAT, TensorProto.UINT8)
+        source, target = types if op_type == "QuantizeLinear" else types[::-1]
+        held = [
+            helper.make_tensor("s", TensorProto.FLOAT, [], [0.1]),
+            helper.make_tensor("z", TensorProto.UINT8, [], [3]),
+        ]
+        graph = helper.make_graph(
+            [helper.make_node(op_type, ["x", "s", "z"], ["y"])],
+            "crossing",
+            [helper.make_tensor_value_info("x", source, [size])],
+            [helper.make_tensor_value_info("y", target, [size])],
+            held,
+        )
+        opsets = [helper.make_opsetid("", self.alone.opset)]
+        proto = helper.make_model(graph, opset_imports=opsets, ir_version=self.alone.ir_version)
+        x = np.zeros(size, np.float32 if op_type == "QuantizeLinear" else np.uint8)
+        return _times([self._prepared(proto, {"x": x})])[0]
+
+
+def _times(versions: Sequence[tuple[Session, Feed]]) -> tuple[float, ...]:
+    """The median times of sessions in microseconds, in interleaved runs."""
+    for session, feed in versions:
+        session.run(feed)
+        session.run(feed)
+    taken: list[list[float]] = [[] for _ in versions]
+    deadline = time.perf_counter() + SECONDS
+    while len(taken[0]) < 5 or (time.perf_counter() < deadline and len(taken[0]) < 500):
+        for times, (session, feed) in zip(taken, versions, strict=True):
+            start = time.perf_counter()
+            session.run(feed)
+            times.append(time.perf_counter() - start)
+    return tuple(float(np.median(times)) * 1e6 for times in taken)

@@ -1,0 +1,87 @@
+"""Trials: what the outputs would lose if some units ran in integers; the model is as before afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from ....errors import UserError
+from ....ir import Model, Session
+from ...manager.context import Context, Feed
+from .emit import Emitter
+from .units import Unit
+
+Results = Sequence[Mapping[str, Any]]
+
+
+class Trials:
+    """Outputs of the model on the first samples, and how far they move."""
+
+    def __init__(self, ctx: Context, emitter: Emitter, samples: int) -> None:
+        if ctx.backend is None:
+            raise UserError("mode=static needs an executor")
+        self._ctx, self._emitter, self._backend = ctx, emitter, ctx.backend
+        self._feeds: list[Feed] = list(islice(ctx.feeds(), samples))
+        self._reference = self._run(ctx.model, len(self._feeds))
+
+    def error(self, units: Sequence[Unit], samples: int | None = None) -> float:
+        """rel-L2 of the outputs over all samples (or the first ones), the worst of the outputs."""
+        count = len(self._feeds) if samples is None else min(samples, len(self._feeds))
+        before = self._ctx.checkpoint()
+        self._emitter.emit(units)
+        try:
+            found = self._run(self._ctx.model, count)
+        finally:
+            self._ctx.rollback(before)
+        return pooled_error(self._reference[:count], found)
+
+    def session(self, units: Sequence[Unit]) -> Session:
+        """The model with these units in integers, ready to run."""
+        before = self._ctx.checkpoint()
+        self._emitter.emit(units)
+        try:
+            return self._backend.prepare(self._ctx.model, optimize=True)
+        finally:
+            self._ctx.rollback(before)
+
+    def _run(self, model: Model, count: int) -> Results:
+        session = self._backend.prepare(model, optimize=True)
+        fed = {port.name for port in session.inputs}
+        found = []
+        for feed in self._feeds[:count]:
+            self._ctx.progress.ticks += 1  # a sign of life
+            found.append(session.run({name: value for name, value in feed.items() if name in fed}))
+        return found
+
+
+def pooled_error(before: Results, after: Results) -> float:
+    """sqrt(sum |dy|^2 / sum |y|^2) over samples, the worst of the outputs; infinity where finite numbers are lost. Of
+    outputs that are not float the share of unequal elements."""
+    names = dict.fromkeys(name for one in before for name in one)
+    return max(
+        (_error([(a[name], b[name]) for a, b in zip(before, after, strict=True)]) for name in names), default=0.0
+    )
+
+
+def _error(pairs: Sequence[tuple[Any, Any]]) -> float:
+    off = size = 0.0
+    for old, new in pairs:
+        if not isinstance(old, np.ndarray) or not isinstance(new, np.ndarray):
+            continue
+        if old.shape != new.shape:
+            return float("inf")
+        if old.dtype.kind != "f":
+            off, size = off + float(np.sum(old != new)), size + old.size
+            continue
+        a, b = old.astype(np.float64), new.astype(np.float64)
+        same = np.isfinite(a)
+        if not np.array_equal(same, np.isfinite(b)):
+            return float("inf")
+        off += float(np.square(a - b, where=same, out=np.zeros(a.shape)).sum())
+        size += float(np.square(a, where=same, out=np.zeros(a.shape)).sum())
+    if off == 0:
+        return 0.0
+    return float(np.sqrt(off / size)) if size > 0 else float("inf")

@@ -1,0 +1,1 @@
+"""Profiles of targets: what a runtime computes in integers, as data."""

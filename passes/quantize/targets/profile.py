@@ -1,0 +1,115 @@
+"""Profiles of targets, read from the TOML files beside this one.
+
+A profile says which types activations, weights and biases have, and which operators the target computes in integers,
+in three roles: `compute` (products), `pointwise` (operands and result have parameters of their own) and `movers`
+(results are elements of the input). Nothing about a target stands in code.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from ....errors import UserError
+
+
+class Role(StrEnum):
+    """What an operator that runs in integers does."""
+
+    COMPUTE = "compute"
+    POINTWISE = "pointwise"
+    MOVER = "movers"
+
+
+@dataclass(frozen=True)
+class OperatorRule:
+    """How a target takes one operator: from which opset on, with which `mode`, and whether its output must be
+    quantized too (else it may be left in float)."""
+
+    role: Role
+    since: int = 1
+    mode: str = ""
+    output: str = "quantized"
+    least: int = 0
+    """Products with fewer terms or outputs than this stay in float."""
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """Microseconds for a million MACs, and for a million numbers read and written: in float, and in integers."""
+
+    mac: tuple[float, float] = (0.0, 0.0)
+    number: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One target."""
+
+    name: str
+    title: str
+    runs_here: bool
+    """Whether the executor at hand is this target, so that timing means something."""
+    activation_type: str
+    is_symmetric: bool
+    """Whether zero points of activations are zero."""
+    weight_levels: int
+    """The largest absolute level of a weight."""
+    has_channel_scales: bool
+    bias_type: str
+    """`int32` for a bias behind DequantizeLinear, `float` for a plain one."""
+    rules: Mapping[str, OperatorRule]
+    absorbed: tuple[str, ...]
+    """Activations that the range of a Q makes redundant."""
+    costs: Mapping[str, Coefficients]
+    """Times by kind of unit."""
+    node: float
+    """Microseconds of a node."""
+    quantize: float
+    """Microseconds for a million numbers quantized."""
+    decode: float
+    """Microseconds for a million numbers decoded."""
+
+    def rule(self, op_type: str) -> OperatorRule | None:
+        """How the target takes an operator of the standard domain; None if it computes it in float."""
+        return self.rules.get(op_type)
+
+
+def names() -> tuple[str, ...]:
+    """The targets that have a profile."""
+    files = (entry.name for entry in resources.files(__package__).iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml")))
+
+
+@cache
+def profile(name: str) -> Profile:
+    """The profile of a target; UserError if there is none of that name."""
+    if name not in names():
+        raise UserError(f"no target is called {name!r}: there are {', '.join(names())}")
+    data = tomllib.loads((resources.files(__package__) / f"{name}.toml").read_text(encoding="utf-8"))
+    rules = {
+        op_type: OperatorRule(role, **table) for role in Role for op_type, table in data.get(str(role), {}).items()
+    }
+    return Profile(
+        name=name,
+        title=data["title"],
+        runs_here=data["runs_here"],
+        activation_type=data["activations"]["type"],
+        is_symmetric=data["activations"]["symmetric"],
+        weight_levels=data["weights"]["levels"],
+        has_channel_scales=data["weights"]["channels"],
+        bias_type=data["bias"]["type"],
+        rules=rules,
+        absorbed=tuple(data["absorbed"]["operators"]),
+        costs={kind: _coefficients(table) for kind, table in data.get("cost", {}).items() if isinstance(table, dict)},
+        **{key: data.get("cost", {}).get(key, 0.0) for key in ("node", "quantize", "decode")},
+    )
+
+
+def _coefficients(table: Mapping[str, Any]) -> Coefficients:
+    return Coefficients(**{key: (float(pair[0]), float(pair[1])) for key, pair in table.items()})
