@@ -77,7 +77,9 @@ def main() -> None:
             scale = 1 / (taken[:, side] + 10)
             fits.append(nnls(work_ * scale[:, None], np.maximum(taken[:, side] - 1, 0) * scale)[0])
         (mac_f, num_f), (mac_i, num_i) = fits
-        print(f"{kind} = {{ mac = [{mac_f:.2f}, {mac_i:.2f}], number = [{num_f:.0f}, {num_i:.0f}] }}  # {len(rows)} sizes")
+        print(
+            f"{kind} = {{ mac = [{mac_f:.2f}, {mac_i:.2f}], number = [{num_f:.0f}, {num_i:.0f}] }}  # {len(rows)} sizes"
+        )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from ..ir import Model, Node, Value
 from ..passes.manager.bounds import LocalBound
 from .trace import Key, Record, Slot, slot_of
 
-FORMS = ("linear", "table", "weight", "absolute", "product", "sum", "state", "cut")
+FORMS = ("linear", "table", "weight", "absolute", "product", "sum", "state", "cut", "step", "rounded")
 
 
 class Stated:
@@ -64,6 +64,11 @@ class Stated:
                 sizes = [_greatest(each) for each in x[: 2 if bound.form == "product" else 1]]
                 terms = 1.0 if bound.form == "product" else np.size(x[0]) / max(1, np.size(y))
                 largest = float(np.prod(sizes)) * terms
+            case "step":
+                return along + np.nan_to_num(_beyond(value, bound), nan=np.inf)
+            case "rounded":
+                x = np.asarray(self._record.find(key[0], bound.weight))
+                largest = bound.half + float(_beyond(x, bound).max(initial=0))
             case "state":
                 largest = self._state(key)
             case _:
@@ -92,6 +97,11 @@ class Stated:
         start = node.input(6 if is_cell else 5)
         first = 0.0 if start is None else _greatest(self._record.find(key[0], start.name))
         return first + len(self._operands(key, 1)[0]) if is_cell else max(1.0, first)
+
+
+def _beyond(value: Any, bound: LocalBound) -> Any:
+    """How far numbers lie outside the range of a bound."""
+    return np.maximum(0, np.maximum(bound.low - value, value - bound.high))
 
 
 def _greatest(value: Any) -> float:

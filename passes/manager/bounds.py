@@ -24,6 +24,10 @@ class LocalBound:
     steps plus max(abs(c0)) for cells of LSTM, else max(1, abs(h0))). For `form="cut"`: of y only the elements `kept`
     along `axis` are left, and are what they were up to the other bounds of y, whose channels are those that are left.
 
+    For `form="step"` (y rounded to steps between `low` and `high`): abs(dy) <= per_channel plus the distance of y from
+    [low, high]. For `form="rounded"` (of a reader of x that is rounded so): abs(dy) <= per_channel * (half + the
+    greatest distance of an x from [low, high]); `weight` names x.
+
     `graph` and `value` say which value is meant (y, the rows, or the decoded W), `weight` is the name of W.
     `per_channel` is a float64 array of shape (channels,); of shape (1,) it holds for all channels, whatever `axis` is.
     Several bounds of one value, from several weights, add up.
@@ -37,3 +41,6 @@ class LocalBound:
     per_channel: NDArray[np.float64]
     weight: str = ""
     kept: NDArray[np.int64] | None = None
+    low: float = 0.0
+    high: float = 0.0
+    half: float = 0.0

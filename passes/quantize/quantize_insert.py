@@ -54,8 +54,7 @@ class QuantizeInsert(Pass):
         """Quantize what the mode says."""
         match self.mode:
             case "static":
-                quantize_static(ctx, Settings(self.target, self.latency, self.error))
+                quantize_static(ctx, Settings(self.target, self.latency, self.error, self.exclude))
             case "weight-only":
-                quantize_weights(
-                    ctx, form=self.form, min_bytes=self.min_bytes, exclude=self.exclude, balance=self.balance
-                )
+                pass
+        quantize_weights(ctx, form=self.form, min_bytes=self.min_bytes, exclude=self.exclude, balance=self.balance)

@@ -67,15 +67,13 @@ class Alone:
         return sheet.decoded(sheet.input(levels), affine)
 
     def _weight(self, sheet: _Sheet, unit: Unit, names: dict[int, str]) -> None:
-        weight, bias = unit.node.inputs[unit.weight], unit.node.input(unit.bias) if unit.bias >= 0 else None
-        assert weight is not None
-        coded = self.emitter.coded(unit, weight, bias)
+        coded = self.emitter.coded(unit)
         zeros = np.zeros(coded.scales.shape, np.int8)
         held = [sheet.constant(array) for array in (coded.levels, coded.scales, zeros)]
         names[unit.weight] = sheet.node("DequantizeLinear", held, axis=coded.axis)
-        if bias is not None:
+        if coded.bias is not None:
             scales = coded.scales * np.float32(self.emitter.of[unit.inputs[0][1]].scale)
-            held = [sheet.constant(np.zeros(scales.shape, np.int32)), sheet.constant(scales)]
+            held = [sheet.constant(coded.bias), sheet.constant(scales)]
             names[unit.bias] = sheet.node("DequantizeLinear", held, axis=0)
 
     def _body(self, sheet: _Sheet, unit: Unit, names: Mapping[int, str]) -> list[str]:

@@ -1,6 +1,6 @@
 """The choice of units: the fastest that keeps the outputs within an error.
 
-If the fastest choice of all is within it, that is it. Else every unit's own error is measured, e_u, and the sum of
+If the fastest choice of all is within it, that is it. Else every unit's own error e_u is measured, and the sum of
 squares stands for the error of a choice: min time + m sum e_u^2 is a minimum cut for every price m, and the least m
 whose choice is within the limit is taken. What a choice really costs is measured; where the sum was too small (errors
 add up, too) the limit of the sum is lowered.
@@ -18,6 +18,10 @@ from .units import Unit
 
 SENSITIVITY_SAMPLES = 4
 """Samples on which the error of each unit is measured."""
+GROUP = 8
+"""Units that are tried together."""
+SMALL_SHARE = 0.01
+"""Of the squared limit: what a group may cost and not be looked into."""
 _ROUNDS = 8
 
 
@@ -36,7 +40,7 @@ def choose(ctx: Context, units: Sequence[Unit], costs: Costs, trials: Trials, li
     error = trials.error(best)
     if error <= limit or not best:
         return Choice(best, error, {})
-    own = {unit: _alone(unit, best, trials) for unit in ctx.progress.track(best, "sensitivity") if not unit.is_mover}
+    own = sensitivity(ctx, [unit for unit in best if not unit.is_mover], trials, limit)
     aim = limit
     for _ in range(_ROUNDS):
         found = _within(units, best, costs, own, aim)
@@ -47,8 +51,22 @@ def choose(ctx: Context, units: Sequence[Unit], costs: Costs, trials: Trials, li
     return Choice([], 0.0, own)
 
 
-def _alone(unit: Unit, among: Sequence[Unit], trials: Trials) -> float:
-    return trials.error([unit], SENSITIVITY_SAMPLES)
+def sensitivity(ctx: Context, units: Sequence[Unit], trials: Trials, limit: float) -> dict[Unit, float]:
+    """The error of every unit alone. Neighbours are tried together first: a group whose squared error is a small share
+    of the limit's is not looked into, and each of its units gets an even part of it."""
+    found: dict[Unit, float] = {}
+    groups = [units[start : start + GROUP] for start in range(0, len(units), GROUP)]
+    for group in ctx.progress.track(groups, "sensitivity"):
+        todo = [group]
+        while todo:
+            part = todo.pop()
+            error = trials.error(part, SENSITIVITY_SAMPLES)
+            if len(part) == 1 or error**2 <= limit**2 * SMALL_SHARE:
+                found.update(dict.fromkeys(part, error / len(part) ** 0.5))
+            else:
+                middle = len(part) // 2
+                todo += [part[middle:], part[:middle]]
+    return found
 
 
 def _within(

@@ -1,8 +1,8 @@
 """Which units run in integers: the choice of least cost, found exactly as a minimum cut.
 
-Every unit costs one time in float and another in integers, and what it does to the outputs costs too; where a value goes
-from one side to the other it is quantized or decoded, once, whoever reads it. All of that are weights of edges of a
-network whose source side is what runs in integers (Greig, Porteous and Seheult 1989; Kolmogorov and Zabih 2004).
+Every unit costs one time in float and another in integers, and what it does to the outputs costs too; where a value
+goes from one side to the other it is quantized or decoded, once, whoever reads it. All of that are weights of edges of
+a network whose source side is what runs in integers (Greig, Porteous and Seheult 1989; Kolmogorov and Zabih 2004).
 """
 
 from __future__ import annotations

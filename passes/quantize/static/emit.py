@@ -21,10 +21,11 @@ from ....ir.links import next_alive
 from ...calibrate.ranges import Array
 from ...manager.context import Context
 from ...manager.weights import Outcome
-from ..levels import steps
+from ..levels import LEVELS, steps
 from ..targets.profile import Profile
 from .affine import Affine
-from .units import Unit, channel_axis
+from .promises import Promises
+from .units import Unit, channel_axis, keeps_name
 
 BIAS_LEVELS = 2.0**30
 """The largest bias in steps of s_x s_w: half of int32, as sums of products come on top."""
@@ -32,27 +33,30 @@ BIAS_LEVELS = 2.0**30
 
 @dataclass(frozen=True)
 class Coded:
-    """A weight in levels with one scale per index of `axis`, and its bias in int32."""
+    """A weight in levels with one scale per index of `axis`; its bias in steps of s_x times those scales."""
 
     levels: NDArray[np.int8]
     scales: NDArray[np.float32]
     axis: int
+    bias: NDArray[np.int32] | None = None
 
     def decoded(self) -> Array:
         """What the executor multiplies with."""
-        return np.asarray(self.levels.astype(np.float32) * self._spread(self.scales, self.levels.ndim))
-
-    def _spread(self, scales: Array, rank: int) -> Array:
-        return scales.reshape([-1 if axis == self.axis else 1 for axis in range(rank)])
+        scales = self.scales.reshape([-1 if axis == self.axis else 1 for axis in range(self.levels.ndim)])
+        return np.asarray(self.levels.astype(np.float32) * scales)
 
 
-def coded(weight: Array, axis: int, levels: int, least: Array | float = 0.0) -> Coded:
-    """Symmetric levels of a weight, with scales of at least `least`."""
-    found = steps(weight, (axis,), np.dtype(np.float32)).array * np.float32(127 / levels)
-    shape = found.shape
-    scales = np.maximum(found.reshape(-1), least).astype(np.float32)
+def coded(weight: Array, axis: int, levels: int, bias: Array | None = None, x: float = 1.0) -> Coded:
+    """Symmetric levels of a weight, and of a bias whose steps are the weight's times `x`."""
+    scales = steps(weight, (axis,), np.dtype(np.float32)).array.reshape(-1) * np.float32(LEVELS / levels)
+    if bias is not None:
+        scales = np.maximum(scales, np.abs(bias.astype(np.float64)) / (x * BIAS_LEVELS)).astype(np.float32)
+    shape = [-1 if other == axis else 1 for other in range(weight.ndim)]
     made = np.clip(np.rint(weight / scales.reshape(shape)), -levels, levels).astype(np.int8)
-    return Coded(made, scales, axis)
+    if bias is None:
+        return Coded(made, scales, axis)
+    numbers = np.rint(bias / (scales * np.float32(x)).astype(np.float64)).astype(np.int32)
+    return Coded(made, scales, axis, numbers)
 
 
 @dataclass
@@ -65,30 +69,37 @@ class Emitter:
     weights: dict[tuple[Value, Value | None], Coded] = field(default_factory=dict)
     """Weights in levels, by weight and bias; shared by several emissions."""
 
+    def promise(self, units: Sequence[Unit]) -> None:
+        """State the local bounds of what `emit` will do; names are those of now."""
+        promises = Promises(self.of)
+        made, read = made_by(units), {value for unit in units for _, value in unit.inputs}
+        kept = frozenset(value for value in read if value not in made and keeps_name(value))
+        for value in needed(units):
+            if value.const is None and value not in kept:
+                self.ctx.bounds.append(promises.step(value))
+        for unit in units:
+            found = self.coded(unit) if unit.weight >= 0 else None
+            self.ctx.bounds.extend(promises.unit(unit, found, kept))
+
     def emit(self, units: Sequence[Unit]) -> None:
         """Let these units run in integers."""
-        made_by = {value: unit for unit in units for value in unit.outputs}
-        reads: dict[Value, list[tuple[Node, int]]] = {}
+        made = made_by(units)
         self._constants: dict[Value, Value] = {}
+        reads: dict[Value, list[tuple[Node, int]]] = {}
         for unit in units:
             for slot, value in unit.inputs:
                 reads.setdefault(value, []).append((unit.node, slot))
-        for value in self._needed(made_by, reads):
+        for value in needed(units):
             if value.const is not None:
                 for node, slot in reads[value]:
                     self.ctx.rewriter.set_input(node, slot, self._constant(value, node))
-            elif value in made_by:
+            elif value in made:
                 self._behind(value)
             else:
                 self._in_front(value, reads[value])
         for unit in units:
             if unit.weight >= 0:
                 self._product(unit)
-
-    def _needed(self, made_by: Mapping[Value, Unit], reads: Mapping[Value, Any]) -> list[Value]:
-        """The values that are quantized: what units read, and what they make and cannot leave in float."""
-        made = [value for value, unit in made_by.items() if value in reads or not unit.leaves_float]
-        return list(dict.fromkeys([*reads, *made]))
 
     # ---- activations
 
@@ -97,32 +108,22 @@ class Emitter:
         node = value.producer
         assert node is not None
         assert node.graph is not None
-        rw = self.ctx.rewriter
-        uses = value.uses
-        decoded = self._pair(value, node.graph, next_alive(node))
-        inner = decoded.producer
-        assert inner is not None
-        quantize = inner.inputs[0]
-        assert quantize is not None
-        for use in uses:
-            if isinstance(use.user, Node):
-                rw.set_input(use.user, use.slot, decoded)
-        if any(isinstance(use.user, Graph) for use in uses):
-            keeper = quantize.producer
-            assert keeper is not None
-            rw.take_over(value, decoded)
-            rw.set_input(keeper, 0, value)
+        decoded, quantize = self._pair(value, node.graph, next_alive(node))
+        self.ctx.rewriter.take_over(value, decoded)
+        self.ctx.rewriter.set_input(quantize, 0, value)
 
     def _in_front(self, value: Value, reads: Sequence[tuple[Node, int]]) -> None:
-        """Q and DQ of a value in float, for the units that read it."""
+        """Q and DQ of a value in float, for the units that read it. What is decoded takes over its name."""
         graph, node = value.graph, value.producer
         assert graph is not None
         before = next(iter(graph.nodes), None) if node is None else next_alive(node)
-        decoded = self._pair(value, graph, before)
+        decoded, _ = self._pair(value, graph, before)
         for reader, slot in reads:
             self.ctx.rewriter.set_input(reader, slot, decoded)
+        if not keeps_name(value):
+            self.ctx.rewriter.swap_names(value, decoded)
 
-    def _pair(self, value: Value, graph: Graph, before: Node | None) -> Value:
+    def _pair(self, value: Value, graph: Graph, before: Node | None) -> tuple[Value, Node]:
         rw, affine = self.ctx.rewriter, self.of[value]
         scale = rw.constant(graph, tensor(np.float32(affine.scale)), "s", before=before)
         zero = rw.constant(graph, tensor(np.asarray(affine.zero, affine.dtype)), "z", before=before)
@@ -138,7 +139,7 @@ class Emitter:
             outputs=["d"],
             origin=origin,
         )
-        return decoded.outputs[0]
+        return decoded.outputs[0], levels
 
     # ---- constants
 
@@ -155,33 +156,33 @@ class Emitter:
         return self._constants[value]
 
     def _product(self, unit: Unit) -> None:
-        node, rw = unit.node, self.ctx.rewriter
+        node, rw, found = unit.node, self.ctx.rewriter, self.coded(unit)
         weight = node.inputs[unit.weight]
         assert weight is not None
         assert weight.const is not None
-        bias = node.input(unit.bias) if unit.bias >= 0 else None
-        found = self.coded(unit, weight, bias)
-        zeros = np.zeros(found.scales.shape, np.int8)
         old = weight.const
+        zeros = np.zeros(found.scales.shape, np.int8)
         decoded = self._decoded(node, found.levels, found.scales, zeros, found.axis)
         rw.set_input(node, unit.weight, decoded)
         made = [value.const for value in decoded.producer.inputs if value is not None] if decoded.producer else []
         self.ctx.weights.became(old, [one for one in made if one is not None], Outcome.QUANTIZED, form="qdq")
-        if bias is not None and bias.const is not None and self.profile.bias_type == "int32":
+        if found.bias is not None:
             scales = found.scales * np.float32(self.of[unit.inputs[0][1]].scale)
-            numbers = np.rint(bias.const.numpy().reshape(-1) / scales.astype(np.float64)).astype(np.int32)
-            rw.set_input(node, unit.bias, self._decoded(node, numbers, scales, None, 0))
+            rw.set_input(node, unit.bias, self._decoded(node, found.bias, scales, None, 0))
 
-    def coded(self, unit: Unit, weight: Value, bias: Value | None) -> Coded:
-        """The weight of a unit in levels."""
+    def coded(self, unit: Unit) -> Coded:
+        """The weight of a unit in levels, and its bias where the target has it in integers."""
+        weight = unit.node.inputs[unit.weight]
+        bias = unit.node.input(unit.bias) if unit.bias >= 0 and self.profile.bias_type == "int32" else None
+        assert weight is not None
         key = (weight, bias)
         if key not in self.weights:
             assert weight.const is not None
-            least: Array | float = 0.0
-            if bias is not None and bias.const is not None:
-                x = self.of[unit.inputs[0][1]].scale
-                least = np.abs(bias.const.numpy().reshape(-1).astype(np.float64)) / (x * BIAS_LEVELS)
-            self.weights[key] = coded(weight.const.numpy(), channel_axis(unit.node), self.profile.weight_levels, least)
+            numbers = None if bias is None or bias.const is None else bias.const.numpy().reshape(-1)
+            scale = self.of[unit.inputs[0][1]].scale
+            self.weights[key] = coded(
+                weight.const.numpy(), channel_axis(unit.node), self.profile.weight_levels, numbers, scale
+            )
         return self.weights[key]
 
     def _decoded(self, node: Node, levels: Array, scales: Any, zeros: Any, axis: int | None) -> Value:
@@ -196,3 +197,15 @@ class Emitter:
             held.append(rw.constant(graph, tensor(zeros), "z", before=node))
         attributes = None if axis is None else {"axis": axis}
         return rw.insert("DequantizeLinear", held, attributes, before=node, outputs=["w"], origin=[node]).outputs[0]
+
+
+def made_by(units: Sequence[Unit]) -> dict[Value, Unit]:
+    """The unit that makes each value."""
+    return {value: unit for unit in units for value in unit.outputs}
+
+
+def needed(units: Sequence[Unit]) -> list[Value]:
+    """The values that are quantized: what units read, and what they make and cannot leave in float."""
+    read = dict.fromkeys(value for unit in units for _, value in unit.inputs)
+    made = [value for value, unit in made_by(units).items() if value in read or not unit.leaves_float]
+    return list(dict.fromkeys([*read, *made]))

@@ -44,9 +44,7 @@ class EstimatedCosts:
         found = self.profile.costs.get(kind_of(unit, weight))
         if found is None:
             return 0.0, 0.0
-        in_float, in_integers = (
-            found.mac[side] * macs / 1e6 + found.number[side] * numbers / 1e6 for side in (0, 1)
-        )
+        in_float, in_integers = (found.mac[side] * macs / 1e6 + found.number[side] * numbers / 1e6 for side in (0, 1))
         return in_float + self.profile.node, in_integers + self.profile.node
 
     def quantize(self, value: Value) -> float:

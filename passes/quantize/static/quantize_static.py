@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from ....errors import UserError
-from ....ir import Value
+from ....ir import Model, Value
 from ...calibrate.ranges import Array, MinMax, Range
 from ...calibrate.stream import observe
 from ...graph.opset import raise_opset
 from ...manager.context import Context
+from ..sites import scales_levels
 from ..targets.profile import Profile, profile
 from .affine import TYPES, Affine, affine
 from .alone import Alone, Shape
 from .choose import choose
 from .cut import Costs
-from .emit import Emitter
+from .emit import Emitter, needed
 from .estimated import EstimatedCosts
+from .ledger import Ledger, codings
 from .measured import MeasuredCosts
 from .trial import Trials
 from .units import Unit, Units, values_of
@@ -35,28 +38,61 @@ class Settings:
     target: str
     latency: str
     error: float
+    exclude: tuple[str, ...] = ()
 
 
 def quantize_static(ctx: Context, settings: Settings) -> None:
-    """Quantize activations and weights of the units that the target runs in integers."""
-    aim = profile(settings.target)
+    """Quantize activations and weights of the units that the target runs in integers, where it pays."""
+    if ctx.samples is None:
+        raise UserError("mode=static needs sample data: give --data FILE.npz, or --data random for generated inputs")
+    if ctx.backend is None:
+        raise UserError("mode=static needs an executor")
+    if _is_quantized(ctx.model):
+        ctx.remarks.missed("model", "it is quantized already: its activations are left as they are", rule="static")
+        return
     problem = raise_opset(ctx, PER_CHANNEL)
     if problem:
         ctx.remarks.missed("model", problem, rule="opset", suggestion="convert the model to opset 13 first")
         return
-    units = Units(ctx.model, aim, ctx.shapes())
+    aim = profile(settings.target)
+    units = Units(ctx.model, aim, ctx.shapes(), lambda unit: _excluded(ctx, settings, unit))
     ranges, shapes = observed(ctx, list(values_of(units.found)))
-    known = [unit for unit in units.found if all(v in ranges for v in (*unit.activations, *unit.outputs))]
+    known = units.known(ranges)
     emitter = Emitter(ctx, aim, parameters(known, ranges, aim))
     costs = _costs(ctx, settings, emitter, shapes)
     choice = choose(ctx, known, costs, Trials(ctx, emitter, SAMPLES), settings.error)
+    ledger = Ledger(ctx, known, choice, costs, settings.error)
+    ledger.decisions(units.declined, shapes)
+    values = [value for value in needed(choice.units) if value.const is None]
+    ledger.activations(codings(ctx, values, emitter.of))
+    emitter.promise(choice.units)
     emitter.emit(choice.units)
 
 
+def _is_quantized(model: Model) -> bool:
+    """Whether values are decoded from integers anywhere."""
+    return any(
+        node.is_op("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul")
+        or any(scales_levels(node, slot) for slot in range(min(2, len(node.inputs))))
+        for graph in model.walk_graphs()
+        for node in graph.nodes
+    )
+
+
+def _excluded(ctx: Context, settings: Settings, unit: Unit) -> str:
+    """Why a unit is left out by the user; empty if it is not."""
+    if not all(ctx.selects(node) for node in (unit.node, unit.tail) if node is not None):
+        return "the pass may not act on it"
+    weight = unit.node.input(unit.weight) if unit.weight >= 0 else None
+    names = [unit.node.label, unit.node.outputs[0].name, *([] if weight is None else [weight.name])]
+    pattern = next((p for p in settings.exclude if any(fnmatchcase(name, p) for name in names)), None)
+    return "" if pattern is None else f"exclude has {pattern!r}"
+
+
 def _costs(ctx: Context, settings: Settings, emitter: Emitter, shapes: Mapping[Value, Shape]) -> Costs:
-    assert ctx.backend is not None
     if settings.latency != "measure":
         return EstimatedCosts(emitter.profile, shapes)
+    assert ctx.backend is not None
     alone = Alone(emitter, shapes, ctx.model.opset[""], ctx.model.ir_version)
     return MeasuredCosts(ctx.backend, alone, shapes)
 
@@ -75,16 +111,12 @@ class ShapeSeen:
 
 def observed(ctx: Context, values: Sequence[Value]) -> tuple[dict[Value, Range], dict[Value, Shape]]:
     """The ranges of values on the sample data, and their shapes in the first."""
-    if ctx.samples is None:
-        raise UserError("mode=static needs sample data: give --data FILE.npz, or --data random for generated inputs")
     ranges = {value: MinMax() for value in values}
     shapes = {value: ShapeSeen() for value in values}
     observe(ctx, {value: [ranges[value], shapes[value]] for value in values}, purpose="ranges")
     found = {value: one.range() for value, one in ranges.items()}
     seen = {value: one.shape for value, one in shapes.items()}
-    return {v: one for v, one in found.items() if one is not None}, {
-        v: one for v, one in seen.items() if one is not None
-    }
+    return {v: one for v, one in found.items() if one is not None}, {v: s for v, s in seen.items() if s is not None}
 
 
 def parameters(units: Sequence[Unit], ranges: Mapping[Value, Range], aim: Profile) -> dict[Value, Affine]:

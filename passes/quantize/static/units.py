@@ -1,19 +1,22 @@
 """Units: what a target computes in integers as a whole, and why it does not where it does not.
 
 A unit is one operator of the target's profile with the activation behind it that its Q makes redundant. It reads
-activations, which need parameters, and constants: a weight (levels per channel), a bias, and others, which are quantized
-like activations.
+activations, which need parameters, and constants: a weight (levels per channel), a bias, and others, which are
+quantized like activations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from onnx import TensorProto
 
 from ....ir import Graph, Model, Node, Value
 from ....ir.analysis.shapes import Shapes
+from ....ir.dtypes import is_float
+from ...calibrate.ranges import Range
 from ..targets.profile import OperatorRule, Profile, Role
 
 FLOAT = int(TensorProto.FLOAT)
@@ -55,19 +58,34 @@ class Unit:
 class Units:
     """The units of a model for a target; `declined` says of every other operator that the profile names, why."""
 
-    def __init__(self, model: Model, profile: Profile, shapes: Shapes) -> None:
-        self._profile, self._shapes = profile, shapes
+    def __init__(
+        self, model: Model, profile: Profile, shapes: Shapes, excluded: Callable[[Unit], str] = lambda unit: ""
+    ) -> None:
+        """`excluded` says why a unit is left out, if it is."""
+        self._profile, self._shapes, self._excluded = profile, shapes, excluded
         self.declined: dict[Node, str] = {}
         self.found: list[Unit] = []
         for graph in model.graph.walk_graphs():
             for node in graph.nodes:
                 self._look_at(graph, node)
 
+    def known(self, ranges: Mapping[Value, Range]) -> list[Unit]:
+        """The units all of whose activations were seen on the data; the others are declined."""
+        found = []
+        for unit in self.found:
+            if all(value in ranges for value in (*unit.activations, *unit.outputs)):
+                found.append(unit)
+            else:
+                self.declined[unit.node] = "its values were never seen on the data, or cannot be observed"
+        return found
+
     def _look_at(self, graph: Graph, node: Node) -> None:
         rule = None if node.domain else self._profile.rule(node.op_type)
         if rule is None:
             return
         made = self._unit(graph, node, rule)
+        if isinstance(made, Unit):
+            made = self._excluded(made) or _unsound(made) or made
         if isinstance(made, str):
             if made:
                 self.declined[node] = made
@@ -142,15 +160,22 @@ def channel_axis(node: Node) -> int:
     return 0 if node.op_type == "Gemm" and node.attr("transB", 0) else 1
 
 
-def consumers(model: Model) -> Mapping[Value, list[Node]]:
-    """The nodes that read each value, in whatever graph."""
-    found: dict[Value, list[Node]] = {}
-    for graph in model.walk_graphs():
-        for node in graph.nodes:
-            for value in node.inputs:
-                if value is not None:
-                    found.setdefault(value, []).append(node)
-    return found
+def keeps_name(value: Value) -> bool:
+    """Whether an activation is called from outside, so that what is decoded cannot take over its name."""
+    return value.is_input or any(isinstance(use.user, Graph) for use in value.uses)
+
+
+def _unsound(unit: Unit) -> str:
+    """Why a unit cannot be quantized at all; empty if it can."""
+    constants = [value.const for value in unit.node.inputs if value is not None and value.const is not None]
+    if any(is_float(one.dtype) and not (one.size and np.isfinite(one.numpy()).all()) for one in constants):
+        return "a constant is empty, or holds NaN or Inf"
+    if unit.weight < 0 and unit.node.is_op("Mul", "MatMul"):
+        if any(keeps_name(value) for value in unit.activations) and len(unit.activations) > 1:
+            return "it multiplies an input or output of the model with an activation"
+        if unit.node.is_op("MatMul") and len(unit.activations) < len(unit.inputs):
+            return "its constant is no matrix"
+    return ""
 
 
 def values_of(units: list[Unit]) -> Iterator[Value]:
