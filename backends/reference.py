@@ -44,12 +44,52 @@ class BatchNormalization(OpRun):
         return ((scale * (x - mean) / np.sqrt(var + epsilon) + bias).astype(x.dtype),)
 
 
+class QuantizeLinear(OpRun):
+    """Of opsets 10 to 18, which the evaluator (1.23) does not have."""
+
+    op_schema = onnx.defs.get_schema("QuantizeLinear", 13, "")
+
+    def _run(self, x: Any, scale: Any, zero: Any = None, *, axis: int = 1) -> tuple[Any]:
+        zero = np.zeros(1, np.uint8) if zero is None else zero
+        ends = np.iinfo(zero.dtype)
+        levels = np.rint(x / _spread(scale, x.ndim, axis)) + _spread(zero, x.ndim, axis).astype(np.int32)
+        return (np.clip(levels, ends.min, ends.max).astype(zero.dtype),)
+
+
+class DequantizeLinear(OpRun):
+    """Of opsets 10 to 18, which the evaluator (1.23) does not have."""
+
+    op_schema = onnx.defs.get_schema("DequantizeLinear", 13, "")
+
+    def _run(self, x: Any, scale: Any, zero: Any = None, *, axis: int = 1) -> tuple[Any]:
+        wide = x.astype(np.int64)
+        if zero is not None:
+            wide = wide - _spread(zero, x.ndim, axis).astype(np.int64)
+        return (np.asarray(wide.astype(scale.dtype) * _spread(scale, x.ndim, axis)),)
+
+
+def _spread(parameter: Any, rank: int, axis: int) -> Any:
+    """One number for all, or one for every index of an axis."""
+    if parameter.size == 1:
+        return parameter.reshape(())
+    return parameter.reshape([-1 if place == axis % rank else 1 for place in range(rank)])
+
+
+MENDED = {
+    "BatchNormalization": (7, 14, BatchNormalization),
+    "QuantizeLinear": (10, 19, QuantizeLinear),
+    "DequantizeLinear": (10, 19, DequantizeLinear),
+}
+"""Operators by the opsets from and before which they are mended."""
+
+
 class Evaluator(ReferenceEvaluator):
-    """onnx's evaluator with that operator mended, in bodies and functions too."""
+    """onnx's evaluator with those operators mended, in bodies and functions too."""
 
     def _load_impl(self, node: NodeProto, input_types: TypeProto | None = None) -> Any:
-        if (node.domain, node.op_type) == ("", "BatchNormalization") and 7 <= self.opsets.get("", 0) < 14:
-            return BatchNormalization
+        start, end, mended = MENDED.get("" if node.domain else node.op_type, (0, 0, None))
+        if mended is not None and start <= self.opsets.get("", 0) < end:
+            return mended
         return super()._load_impl(node, input_types)
 
 

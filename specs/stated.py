@@ -67,8 +67,8 @@ class Stated:
             case "step":
                 return along + np.nan_to_num(_beyond(value, bound), nan=np.inf)
             case "rounded":
-                x = np.asarray(self._record.find(key[0], bound.weight))
-                largest = bound.half + float(_beyond(x, bound).max(initial=0))
+                read = np.asarray(self._record.find(key[0], bound.weight))
+                largest = bound.half + float(_beyond(read, bound).max(initial=0))
             case "state":
                 largest = self._state(key)
             case _:

@@ -17,6 +17,7 @@ from ...ir import Backend, Model, Session, Value
 from ...ir.analysis.shapes import infer_shapes
 from ...ir.taps import tapped
 from ..manager.context import Context, Feed
+from ..manager.deployed import deployed
 
 Array = np.ndarray[Any, np.dtype[Any]]
 MEMORY = 256 << 20
@@ -116,7 +117,7 @@ class _Stream:
 
     def _walk(self, backend: Backend, keys: list[_Names], feeds: Iterator[Feed]) -> None:
         wanted = [list(dict.fromkeys(names)) for names in zip(*keys, strict=True)]
-        sessions = [_prepared(backend, model, names) for model, names in zip(self._models, wanted, strict=True)]
+        sessions = [deployed(backend, model, names) for model, names in zip(self._models, wanted, strict=True)]
         for feed in feeds:
             self._ctx.progress.ticks += 1  # a sign of life
             found = [_run(session, feed) for session in sessions]
@@ -139,14 +140,6 @@ class _Stream:
             room -= self._sizes[names]
         if group:
             yield group
-
-
-def _prepared(backend: Backend, model: Model, names: list[str]) -> Session:
-    """The deployment session, or the only one of an executor that has one configuration and refuses to be asked."""
-    try:
-        return backend.prepare(model, outputs=names, optimize=True)
-    except ValueError:
-        return backend.prepare(model, outputs=names)
 
 
 def _run(session: Session, feed: Feed) -> dict[str, Any]:

@@ -11,9 +11,10 @@ import numpy as np
 from onnx import helper
 
 from ...errors import UserError
-from ...ir import Backend, Model, Rewriter, Session, lower
+from ...ir import Rewriter, Session, lower
 from ...ir.analysis.shapes import Shapes
 from ..manager.context import Context, Feed
+from ..manager.deployed import deployed
 from .build import Builder
 from .factors import Factors
 from .sites import Site, find
@@ -25,19 +26,11 @@ SECONDS = 0.15
 Results = Sequence[Mapping[str, Any]]
 
 
-def prepared(backend: Backend, model: Model) -> Session:
-    """The deployment session, or the only one of an executor that has one configuration."""
-    try:
-        return backend.prepare(model, optimize=True)
-    except ValueError:
-        return backend.prepare(model)
-
-
 def outputs(ctx: Context, at_most: int = FEEDS) -> Results:
     """What the model gives on some of the samples."""
     if ctx.backend is None:
         raise UserError("factorize needs an executor to measure errors")
-    session = prepared(ctx.backend, ctx.model)
+    session = deployed(ctx.backend, ctx.model)
     fed = {port.name for port in session.inputs}
     feeds: Iterable[Feed] = islice(ctx.feeds(), at_most)
     found = []
@@ -81,7 +74,7 @@ def layer_ratio(ctx: Context, site: Site, factors: Factors, shapes: Shapes) -> f
     (twin,), _ = find(after.graph.walk_graphs())
     Builder(Rewriter(after), twin, factors).build()
     feed = {"x": np.random.default_rng(0).standard_normal(shape).astype(site.dtype)}
-    return _ratio(prepared(ctx.backend, before), prepared(ctx.backend, after), feed)
+    return _ratio(deployed(ctx.backend, before), deployed(ctx.backend, after), feed)
 
 
 def _alone(site: Site, shape: tuple[int, ...], opset: int, ir_version: int) -> Any:

@@ -51,7 +51,7 @@ class Affine:
         """The levels of numbers."""
         info = np.iinfo(self.dtype)
         ratio = np.rint(np.asarray(array, np.float32) / np.float32(self.scale)) + self.zero
-        return np.clip(ratio, info.min, info.max).astype(self.dtype)
+        return np.asarray(np.clip(ratio, info.min, info.max).astype(self.dtype))
 
 
 def affine(range_: Range, dtype: np.dtype[Any], *, symmetric: bool) -> Affine:

@@ -8,7 +8,7 @@ a network whose source side is what runs in integers (Greig, Porteous and Seheul
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import networkx as nx
 
@@ -16,6 +16,7 @@ from ....ir import Graph, Node, Value
 from .units import Unit
 
 INTEGERS, FLOAT = "integers", "float"
+Network: TypeAlias = "nx.DiGraph[object]"
 
 
 class Costs(Protocol):
@@ -34,9 +35,25 @@ class Costs(Protocol):
         ...
 
 
+class Free:
+    """No times: whatever can run in integers does."""
+
+    def unit(self, unit: Unit) -> tuple[float, float]:
+        """Float costs one, integers nothing."""
+        return 1.0, 0.0
+
+    def quantize(self, value: Value) -> float:
+        """Nothing."""
+        return 0.0
+
+    def decode(self, value: Value) -> float:
+        """Nothing."""
+        return 0.0
+
+
 def chosen(units: Sequence[Unit], costs: Costs, penalty: Callable[[Unit], float] = lambda unit: 0.0) -> list[Unit]:
     """The units that run in integers at the least cost; `penalty` is added to those in integers."""
-    network = nx.DiGraph()
+    network: Network = nx.DiGraph()
     network.add_nodes_from((INTEGERS, FLOAT))
     made_by = {value: unit for unit in units for value in unit.outputs}
     readers: dict[Value, list[Unit]] = {}
@@ -55,7 +72,7 @@ def chosen(units: Sequence[Unit], costs: Costs, penalty: Callable[[Unit], float]
     return [unit for unit in units if unit in integers]
 
 
-def _quantized(network: nx.DiGraph, value: Value, producer: Unit | None, readers: Iterable[Unit], cost: float) -> None:
+def _quantized(network: Network, value: Value, producer: Unit | None, readers: Iterable[Unit], cost: float) -> None:
     """Paid once if the producer is in float and a reader in integers."""
     join = ("quantize", value)
     for reader in readers:
@@ -64,7 +81,7 @@ def _quantized(network: nx.DiGraph, value: Value, producer: Unit | None, readers
 
 
 def _decoded(
-    network: nx.DiGraph, value: Value, producer: Unit, readers: Iterable[Unit], cost: float, others: bool
+    network: Network, value: Value, producer: Unit, readers: Iterable[Unit], cost: float, others: bool
 ) -> None:
     """Paid once if the producer is in integers and a reader in float."""
     join = ("decode", value)
@@ -83,7 +100,7 @@ def _is_among(user: Node, nodes: set[Node]) -> bool:
     return user in nodes
 
 
-def _edge(network: nx.DiGraph, start: object, end: object, capacity: float) -> None:
+def _edge(network: Network, start: object, end: object, capacity: float) -> None:
     if capacity == float("inf"):
         network.add_edge(start, end)  # no capacity: infinite
     elif capacity > 0:

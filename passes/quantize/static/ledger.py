@@ -17,12 +17,13 @@ from ....ir.analysis.cost import node_macs
 from ...calibrate.ranges import Array
 from ...calibrate.stream import observe
 from ...manager.context import Context
-from ...manager.layer_rows import LayerRow
+from ...manager.layer_rows import Cell, LayerRow
+from ..targets.profile import Role
 from .affine import Affine
 from .choose import Choice
 from .cut import Costs
 from .estimated import work
-from .units import Role, Unit
+from .units import Unit
 
 BY = "quantize-insert"
 SAMPLES = 16
@@ -82,7 +83,7 @@ class Ledger:
         """A row for every activation that is quantized."""
         for value, one in found.items():
             affine = one.affine
-            cells = {
+            cells: dict[str, Cell] = {
                 "as": affine.dtype.name,
                 "low": affine.low,
                 "high": affine.high,

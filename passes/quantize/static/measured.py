@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 from ....errors import ExecutionError
 from ....ir import Backend, Session, Value, lower
+from ...manager.deployed import deployed
 from .alone import Alone, Feed, Shape
 from .units import Unit
 
@@ -43,7 +44,8 @@ class MeasuredCosts:
                 return 0.0, 0.0
             try:
                 versions = [self._prepared(*make(unit)) for make in (self.alone.in_float, self.alone.in_integers)]
-                self._units[key] = _times(versions)
+                in_float, in_integers = _times(versions)
+                self._units[key] = in_float, in_integers
             except ExecutionError:
                 self._units[key] = (0.0, float("inf"))
         return self._units[key]
@@ -67,7 +69,7 @@ class MeasuredCosts:
         return ("constant", value.const.shape) if value.const is not None else self.shapes.get(value)
 
     def _prepared(self, proto: Any, feed: Feed) -> tuple[Session, Feed]:
-        return self.backend.prepare(lower(proto), optimize=True), feed
+        return deployed(self.backend, lower(proto)), feed
 
     def _crossing(self, op_type: str) -> tuple[float, float]:
         """Microseconds of a node at all, and of each number."""

@@ -17,7 +17,7 @@ from ..targets.profile import Profile, profile
 from .affine import TYPES, Affine, affine
 from .alone import Alone, Shape
 from .choose import choose
-from .cut import Costs
+from .cut import Costs, Free
 from .emit import Emitter, needed
 from .estimated import EstimatedCosts
 from .ledger import Ledger, codings
@@ -90,7 +90,9 @@ def _excluded(ctx: Context, settings: Settings, unit: Unit) -> str:
 
 
 def _costs(ctx: Context, settings: Settings, emitter: Emitter, shapes: Mapping[Value, Shape]) -> Costs:
-    if settings.latency != "measure":
+    if settings.latency == "off":
+        return Free()
+    if settings.latency == "profile":
         return EstimatedCosts(emitter.profile, shapes)
     assert ctx.backend is not None
     alone = Alone(emitter, shapes, ctx.model.opset[""], ctx.model.ir_version)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ....errors import UserError
+from ....errors import ExecutionError, UserError
 from ....ir import Model, Session
 from ...manager.context import Context, Feed
+from ...manager.deployed import deployed
 from .emit import Emitter
 from .units import Unit
 
@@ -25,6 +26,8 @@ class Trials:
             raise UserError("mode=static needs an executor")
         self._ctx, self._emitter, self._backend = ctx, emitter, ctx.backend
         self._feeds: list[Feed] = list(islice(ctx.feeds(), samples))
+        self.problem = ""
+        """The words of the executor if it refused a choice."""
         self._reference = self._run(ctx.model, len(self._feeds))
 
     def error(self, units: Sequence[Unit], samples: int | None = None) -> float:
@@ -34,6 +37,9 @@ class Trials:
         self._emitter.emit(units)
         try:
             found = self._run(self._ctx.model, count)
+        except ExecutionError as error:
+            self.problem = str(error)
+            return float("inf")
         finally:
             self._ctx.rollback(before)
         return pooled_error(self._reference[:count], found)
@@ -43,12 +49,12 @@ class Trials:
         before = self._ctx.checkpoint()
         self._emitter.emit(units)
         try:
-            return self._backend.prepare(self._ctx.model, optimize=True)
+            return deployed(self._backend, self._ctx.model)
         finally:
             self._ctx.rollback(before)
 
     def _run(self, model: Model, count: int) -> Results:
-        session = self._backend.prepare(model, optimize=True)
+        session = deployed(self._backend, model)
         fed = {port.name for port in session.inputs}
         found = []
         for feed in self._feeds[:count]:

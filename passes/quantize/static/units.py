@@ -102,6 +102,8 @@ class Units:
             return "it reads an attribute of a function"
         if any(self._shapes.dtype(value) not in (FLOAT, None) for value in node.outputs[:1]):
             return ""
+        if _is_in_loop(graph):
+            return "it is in the body of a loop, which is computed in float"
         tail = self._tail(node)
         match rule.role:
             case Role.COMPUTE:
@@ -163,6 +165,14 @@ def channel_axis(node: Node) -> int:
 def keeps_name(value: Value) -> bool:
     """Whether an activation is called from outside, so that what is decoded cannot take over its name."""
     return value.is_input or any(isinstance(use.user, Graph) for use in value.uses)
+
+
+def _is_in_loop(graph: Graph | None) -> bool:
+    while graph is not None and graph.parent is not None:
+        if graph.parent.op_type != "If":
+            return True
+        graph = graph.parent.graph
+    return False
 
 
 def _unsound(unit: Unit) -> str:
