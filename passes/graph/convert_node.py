@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, version_converter
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, helper, shape_inference, version_converter
 
 from ...errors import ExecutionError
 from ...ir import Backend, Model, Node, Value, lower
@@ -36,7 +36,7 @@ def convert(ctx: Context, node: Node, now: int, target: int) -> Model | str:
         after = version_converter.convert_version(before, target)
     except RuntimeError as error:
         return f"onnx's version converter refuses it ({str(error).splitlines()[0]})"
-    problem = _difference(ctx.backend, before, after)
+    problem = _newly_invalid(before, after) or _difference(ctx.backend, before, after)
     return problem or lower(after)
 
 
@@ -73,6 +73,21 @@ def _alone(node: Node, opset: int, shapes: Shapes) -> ModelProto:
 def _info(name: str, shapes: Shapes, value: Value) -> ValueInfoProto:
     dtype = shapes.dtype(value)
     return helper.make_tensor_value_info(name, TensorProto.FLOAT if dtype is None else dtype, shapes.shape(value))
+
+
+def _newly_invalid(before: ModelProto, after: ModelProto) -> str:
+    """What the checker has against `after`, if it has nothing against `before`: the converter may write a constant of
+    float beside halves. Empty if nothing."""
+    fault = _fault(after)
+    return f"the converted node is invalid ({fault})" if fault and not _fault(before) else ""
+
+
+def _fault(proto: ModelProto) -> str:
+    try:
+        checker.check_model(proto, full_check=True)
+    except (checker.ValidationError, shape_inference.InferenceError) as error:
+        return str(error).splitlines()[0]
+    return ""
 
 
 def _difference(backend: Backend, before: ModelProto, after: ModelProto) -> str:

@@ -10,7 +10,8 @@ from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.options import option
 from ..manager.units import Size
-from .static.quantize_static import Settings, quantize_static
+from .dynamic.quantize_dynamic import decide_dynamic
+from .static.quantize_static import Decided, Settings, decide_static
 from .targets.profile import names
 from .weight_only import quantize_weights
 
@@ -36,8 +37,8 @@ class QuantizeInsert(Pass):
     effect: ClassVar[Effect] = Effect.LOSSY
     scope: ClassVar[Literal["graph", "model"]] = "model"
 
-    mode: Literal["weight-only", "static"] = option(
-        "weight-only", "what is quantized: weights alone, or activations too, in ranges from sample data"
+    mode: Literal["weight-only", "static", "dynamic"] = option(
+        "weight-only", "weights alone; activations too, in ranges from sample data; or in the ranges of each run"
     )
     target: str = option("ort-cpu", "mode=static: the runtime that it is for", choices=names())
     latency: Literal["measure", "profile", "off"] = option(
@@ -51,10 +52,17 @@ class QuantizeInsert(Pass):
     balance: bool = option(True, "scales of input channels too, where columns differ widely (form cast)")
 
     def run(self, graph: Graph, ctx: Context) -> None:
-        """Quantize what the mode says."""
+        """Quantize what the mode says. Weights that are not multiplied in integers are stored in 8 bits all the same."""
+        settings = Settings(self.target, self.latency, self.error, self.exclude)
+        decided: Decided | None = None
         match self.mode:
             case "static":
-                quantize_static(ctx, Settings(self.target, self.latency, self.error, self.exclude))
-            case "weight-only":
-                pass
-        quantize_weights(ctx, form=self.form, min_bytes=self.min_bytes, exclude=self.exclude, balance=self.balance)
+                decided = decide_static(ctx, settings)
+            case "dynamic":
+                decided = decide_dynamic(ctx, settings)
+        taken = frozenset() if decided is None else decided.weights
+        quantize_weights(
+            ctx, form=self.form, min_bytes=self.min_bytes, exclude=self.exclude, balance=self.balance, taken=taken
+        )
+        if decided is not None:
+            decided.carry_out()

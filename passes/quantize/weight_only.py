@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from ...ir import Graph, Model, Tensor, Value
 from ..manager.context import Context
@@ -18,18 +18,26 @@ Held = tuple[Graph, Value, Tensor]
 Decision = tuple[Held, Plan | Refusal]
 
 
-def quantize_weights(ctx: Context, *, form: str, min_bytes: int, exclude: Sequence[str], balance: bool = True) -> None:
+def quantize_weights(
+    ctx: Context,
+    *,
+    form: str,
+    min_bytes: int,
+    exclude: Sequence[str],
+    balance: bool = True,
+    taken: Collection[Value] = (),
+) -> None:
     """Quantize the weights of all graphs, and account for every constant.
 
     `form` names the decoding; weights of less than `min_bytes` and those that match a glob of `exclude` are left.
-    With `balance` input channels may get scales too.
+    With `balance` input channels may get scales too. `taken` are weights that something else quantizes.
     """
     decode = FORMS[form]
-    decisions = _decide(ctx, decode, min_bytes, exclude, balance)
+    decisions = _decide(ctx, decode, min_bytes, exclude, balance, taken)
     version = ctx.model.version
     problem = raise_for(ctx, _plans(decisions))
     if ctx.model.version != version:
-        decisions = _decide(ctx, decode, min_bytes, exclude, balance)
+        decisions = _decide(ctx, decode, min_bytes, exclude, balance, taken)
     decisions = [
         (held, checked(ctx.model, decode, one, problem) if isinstance(one, Plan) else one) for held, one in decisions
     ]
@@ -40,11 +48,18 @@ def quantize_weights(ctx: Context, *, form: str, min_bytes: int, exclude: Sequen
     for plan in ctx.progress.track(plans, "quantize"):
         with ctx.rewriter.apply(decode.name, *dict.fromkeys(site.node for site in plan.readers.sites)):
             rewrite(ctx, decode, plan, first[plan.value])
-    if not plans:
+    if not plans and not taken:
         ctx.remarks.missed("model", "no weight was quantized")
 
 
-def _decide(ctx: Context, form: DecodeForm, min_bytes: int, exclude: Sequence[str], balance: bool) -> list[Decision]:
+def _decide(
+    ctx: Context,
+    form: DecodeForm,
+    min_bytes: int,
+    exclude: Sequence[str],
+    balance: bool,
+    taken: Collection[Value],
+) -> list[Decision]:
     """For every constant what is to be done with it."""
 
     def rank(value: Value) -> int | None:
@@ -52,7 +67,8 @@ def _decide(ctx: Context, form: DecodeForm, min_bytes: int, exclude: Sequence[st
         return None if shape is None else len(shape)
 
     planner = Planner(Finder(ctx.model), Scaling(form, rank, balance), min_bytes, exclude, ctx.selects)
-    held = ctx.progress.track(list(_constants(ctx.model)), "weights")
+    constants = [one for one in _constants(ctx.model) if one[1] not in taken]
+    held = ctx.progress.track(constants, "weights")
     return [(one, planner.decide(*one)) for one in held]
 
 

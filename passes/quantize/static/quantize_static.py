@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Protocol
 
 from ....errors import UserError
-from ....ir import Model, Value
+from ....ir import Model, Node, Value
+from ....ir.analysis.purity import Purity
 from ...calibrate.ranges import Array, MinMax, Range
 from ...calibrate.stream import observe
 from ...graph.opset import raise_opset
@@ -41,21 +43,49 @@ class Settings:
     exclude: tuple[str, ...] = ()
 
 
-def quantize_static(ctx: Context, settings: Settings) -> None:
-    """Quantize activations and weights of the units that the target runs in integers, where it pays."""
+class Writes(Protocol):
+    """Lets units run in integers, and says what that promises."""
+
+    def promise(self, units: Sequence[Unit]) -> None:
+        """State the local bounds of what `emit` will do."""
+        ...
+
+    def emit(self, units: Sequence[Unit]) -> None:
+        """Change the model."""
+        ...
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What is to run in integers. Weights that it takes are left to it by what quantizes the others, which comes first:
+    values have their names still, by which bounds are stated."""
+
+    writes: Writes
+    units: Sequence[Unit]
+
+    @property
+    def weights(self) -> frozenset[Value]:
+        """The weights of the units."""
+        held = (unit.node.inputs[unit.weight] for unit in self.units if unit.weight >= 0)
+        return frozenset(value for value in held if value is not None)
+
+    def carry_out(self) -> None:
+        """Change the model."""
+        self.writes.promise(self.units)
+        self.writes.emit(self.units)
+
+
+def decide_static(ctx: Context, settings: Settings) -> Decided | None:
+    """Which units the target is to run in integers, on the sample data; None if there are none."""
     if ctx.samples is None:
         raise UserError("mode=static needs sample data: give --data FILE.npz, or --data random for generated inputs")
     if ctx.backend is None:
         raise UserError("mode=static needs an executor")
-    if _is_quantized(ctx.model):
-        ctx.remarks.missed("model", "it is quantized already: its activations are left as they are", rule="static")
-        return
-    problem = raise_opset(ctx, PER_CHANNEL)
-    if problem:
-        ctx.remarks.missed("model", problem, rule="opset", suggestion="convert the model to opset 13 first")
-        return
+    mark = ctx.rewriter.mark()
+    if not opened(ctx, PER_CHANNEL):
+        return None
     aim = profile(settings.target)
-    units = Units(ctx.model, aim, ctx.shapes(), lambda unit: _excluded(ctx, settings, unit))
+    units = Units(ctx.model, aim, ctx.shapes(), lambda unit: left_out(ctx, settings, unit))
     ranges, shapes = observed(ctx, list(values_of(units.found)))
     known = units.known(ranges)
     emitter = Emitter(ctx, aim, parameters(known, ranges, aim))
@@ -63,13 +93,31 @@ def quantize_static(ctx: Context, settings: Settings) -> None:
     choice = choose(ctx, known, costs, Trials(ctx, emitter, SAMPLES), settings.error)
     ledger = Ledger(ctx, known, choice, costs, settings.error)
     ledger.decisions(units.declined, shapes)
+    if not choice.units:
+        ctx.rewriter.rollback(mark)
+        return None
     values = [value for value in needed(choice.units) if value.const is None]
     ledger.activations(codings(ctx, values, emitter.of))
-    emitter.promise(choice.units)
-    emitter.emit(choice.units)
+    return Decided(emitter, choice.units)
 
 
-def _is_quantized(model: Model) -> bool:
+def opened(ctx: Context, opset: int) -> bool:
+    """Whether the model can be quantized: it is not yet, and is of `opset` or could be raised to it, and was."""
+    if is_quantized(ctx.model):
+        ctx.remarks.missed("model", "it is quantized already: its activations are left as they are", rule="quantized")
+        return False
+    chance = _random_node(ctx.model)
+    if chance is not None:
+        why = f"{chance.op_type} {chance.label} draws random numbers: neither ranges nor errors can be told"
+        ctx.remarks.missed("model", why, rule="random")
+        return False
+    problem = raise_opset(ctx, opset)
+    if problem:
+        ctx.remarks.missed("model", problem, rule="opset", suggestion=f"convert the model to opset {opset} first")
+    return not problem
+
+
+def is_quantized(model: Model) -> bool:
     """Whether values are decoded from integers anywhere."""
     return any(
         node.is_op("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul")
@@ -79,7 +127,21 @@ def _is_quantized(model: Model) -> bool:
     )
 
 
-def _excluded(ctx: Context, settings: Settings, unit: Unit) -> str:
+def _random_node(model: Model) -> Node | None:
+    """A node of the standard domain whose results differ from run to run."""
+    purity = Purity(model)
+    return next(
+        (
+            node
+            for graph in model.walk_graphs()
+            for node in graph.nodes
+            if not node.domain and not node.bodies and not purity.is_pure(node)
+        ),
+        None,
+    )
+
+
+def left_out(ctx: Context, settings: Settings, unit: Unit) -> str:
     """Why a unit is left out by the user; empty if it is not."""
     if not all(ctx.selects(node) for node in (unit.node, unit.tail) if node is not None):
         return "the pass may not act on it"

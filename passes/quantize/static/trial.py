@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,16 +12,23 @@ from ....errors import ExecutionError, UserError
 from ....ir import Model, Session
 from ...manager.context import Context, Feed
 from ...manager.deployed import deployed
-from .emit import Emitter
 from .units import Unit
 
 Results = Sequence[Mapping[str, Any]]
 
 
+class Emits(Protocol):
+    """Lets units run in integers."""
+
+    def emit(self, units: Sequence[Unit]) -> None:
+        """Change the model."""
+        ...
+
+
 class Trials:
     """Outputs of the model on the first samples, and how far they move."""
 
-    def __init__(self, ctx: Context, emitter: Emitter, samples: int) -> None:
+    def __init__(self, ctx: Context, emitter: Emits, samples: int) -> None:
         if ctx.backend is None:
             raise UserError("mode=static needs an executor")
         self._ctx, self._emitter, self._backend = ctx, emitter, ctx.backend
@@ -86,8 +93,8 @@ def _error(pairs: Sequence[tuple[Any, Any]]) -> float:
         same = np.isfinite(a)
         if not np.array_equal(same, np.isfinite(b)):
             return float("inf")
-        off += float(np.square(a - b, where=same, out=np.zeros(a.shape)).sum())
-        size += float(np.square(a, where=same, out=np.zeros(a.shape)).sum())
+        a, b = a[same], b[same]
+        off, size = off + float(np.square(a - b).sum()), size + float(np.square(a).sum())
     if off == 0:
         return 0.0
     return float(np.sqrt(off / size)) if size > 0 else float("inf")

@@ -1,0 +1,1 @@
+"""Dynamic quantization: activations in the ranges that they have in each run."""
