@@ -10,6 +10,7 @@ from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.options import option
 from ..manager.units import Size
+from .recipe import Granularity, Recipe, WeightType
 from .weight_only import quantize_weights
 
 
@@ -35,16 +36,31 @@ class QuantizeInsert(Pass):
     scope: ClassVar[Literal["graph", "model"]] = "model"
 
     mode: Literal["weight-only"] = option("weight-only", "what is quantized: weights alone")
+    type: WeightType = option("int8", "what weights are stored in")
+    granularity: Granularity = option(
+        "channel", "what shares a scale: a tensor, an output channel, or a block of inputs"
+    )
+    block: int = option(32, "granularity=block: how many inputs share a scale", low=2)
+    symmetric: bool = option(True, "no zero points; if false, ranges need not lie around 0")
     form: Literal["cast", "dq"] = option("cast", "what decodes: Cast and Mul, or DequantizeLinear")
     min_bytes: Size = option(1000, "leave weights that are smaller", low=0)
     exclude: tuple[str, ...] = option((), "leave weights if their name or that of a reader matches one of these globs")
 
     balance: bool = option(True, "scales of input channels too, where columns differ widely (form cast)")
 
+    def __post_init__(self) -> None:
+        """UserError for options that contradict each other."""
+        self._recipe.check()
+
+    @property
+    def _recipe(self) -> Recipe:
+        return Recipe(self.type, self.granularity, self.block, self.symmetric)
+
     def run(self, graph: Graph, ctx: Context) -> None:
         """Quantize what the mode says."""
         match self.mode:
             case "weight-only":
                 quantize_weights(
-                    ctx, form=self.form, min_bytes=self.min_bytes, exclude=self.exclude, balance=self.balance
-                )
+                    ctx, form=self.form, recipe=self._recipe, min_bytes=self.min_bytes, exclude=self.exclude,
+                    balance=self.balance,
+                )  # fmt: skip
