@@ -1,4 +1,4 @@
-"""Every type of codes, in every granularity: what the executor decodes is what the grid says, and it is decoded once."""
+"""Every type of codes, in every granularity: what executors decode is what the grid says, and it is decoded once."""
 
 import numpy as np
 import pytest
@@ -70,7 +70,7 @@ def test_rows_of_tables_are_gathered_before_they_are_decoded(name, symmetric, fo
     proto = model(TABLE, opset=21, ir=10, w=W)
     options = {"type": name, "granularity": "block", "block": 16, "symmetric": symmetric, "form": form}
     after, _ = quantize(proto, min_bytes=0, **options)
-    assert [node.op_type for node in after.graph.node][0] == "Gather"
+    assert after.graph.node[0].op_type == "Gather"
     index = np.array([7, 0, 7, 74])
     rows = run_model(after, x=index)["y"]
     np.testing.assert_array_equal(rows, expected(W, name, symmetric, "block", 1, 1)[index])
@@ -90,7 +90,7 @@ def test_tables_in_narrow_types_are_decoded_whole(name, model, quantize, run_mod
 @pytest.mark.parametrize(("name", "symmetric"), [("int4", True), ("uint2", False), ("int8", True)])
 def test_blocks_of_kernels_run_along_input_channels(name, symmetric, model, quantize, run_model):
     proto = model(CONV, w=KERNEL)
-    after, report = quantize(proto, min_bytes=0, type=name, granularity="block", block=16, symmetric=symmetric)
+    after, _ = quantize(proto, min_bytes=0, type=name, granularity="block", block=16, symmetric=symmetric)
     scales = next(tensor for tensor in after.graph.initializer if tensor.name == "s")
     assert list(scales.dims) == [9, 3, 3, 3]
     x = RNG.standard_normal((2, 35, 5, 5)).astype(np.float32)
