@@ -10,6 +10,7 @@ from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.options import option
 from ..manager.units import Size
+from .nbits import NBits, check_nbits
 from .recipe import Granularity, Recipe, WeightType
 from .weight_only import quantize_weights
 
@@ -38,11 +39,18 @@ class QuantizeInsert(Pass):
     mode: Literal["weight-only"] = option("weight-only", "what is quantized: weights alone")
     type: WeightType = option("int8", "what weights are stored in")
     granularity: Granularity = option(
-        "channel", "what shares a scale: a tensor, an output channel, or a block of inputs"
+        "auto",
+        "what shares a scale: all, a channel of outputs, a block of inputs; auto: blocks below 8 bits, else channels",
     )
-    block: int = option(32, "granularity=block: how many inputs share a scale", low=2)
+    block: int = option(32, "how many inputs are a block", low=2)
     symmetric: bool = option(True, "no zero points; if false, ranges need not lie around 0")
     form: Literal["cast", "dq"] = option("cast", "what decodes: Cast and Mul, or DequantizeLinear")
+    format: Literal["qdq", "nbits"] = option(
+        "qdq", "nbits: MatMulNBits of onnxruntime multiplies by codes, where it can"
+    )
+    accuracy_level: int = option(
+        0, "format=nbits: 4 rounds what is multiplied to 8 bits as well", choices=(0, 1, 2, 3, 4)
+    )
     min_bytes: Size = option(1000, "leave weights that are smaller", low=0)
     exclude: tuple[str, ...] = option((), "leave weights if their name or that of a reader matches one of these globs")
 
@@ -51,10 +59,17 @@ class QuantizeInsert(Pass):
     def __post_init__(self) -> None:
         """UserError for options that contradict each other."""
         self._recipe.check()
+        if self.format == "nbits":
+            check_nbits(self.type, self.granularity, self.block)
 
     @property
     def _recipe(self) -> Recipe:
         return Recipe(self.type, self.granularity, self.block, self.symmetric)
+
+    @property
+    def _nbits(self) -> NBits | None:
+        bits = self._recipe.alphabet.bits
+        return NBits(bits, self.block, self.symmetric, self.accuracy_level) if self.format == "nbits" else None
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Quantize what the mode says."""
@@ -62,5 +77,5 @@ class QuantizeInsert(Pass):
             case "weight-only":
                 quantize_weights(
                     ctx, form=self.form, recipe=self._recipe, min_bytes=self.min_bytes, exclude=self.exclude,
-                    balance=self.balance,
+                    balance=self.balance, nbits=self._nbits,
                 )  # fmt: skip

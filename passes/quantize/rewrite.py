@@ -11,6 +11,7 @@ from ..manager.weights import Outcome
 from .decode import Axes, DecodeForm, Stored
 from .error_bounds import local_bounds
 from .levels import Array
+from .nbits import DOMAIN, NBits
 from .place import Place, Shared
 from .plan import Plan
 from .sites import Site
@@ -37,11 +38,34 @@ def _node_in(graph: Graph, user: Node | Graph) -> Node | None:
     return None if isinstance(user, Graph) and user is graph else node
 
 
-def rewrite(ctx: Context, form: DecodeForm, plan: Plan, first: Node | None, shared: Shared) -> None:
+def carry_out(ctx: Context, form: DecodeForm, plan: Plan, first: Node | None, shared: Shared) -> None:
     """Quantize one weight; `first` is its first reader, before which it is decoded. Weights share the constants in
     `shared`."""
+    if plan.nbits is None:
+        made, name, cost = _decode(ctx, form, plan, first, shared), form.name, form.cost
+    else:
+        made, name, cost = _multiply(ctx, plan.nbits, plan), "nbits", "decoded while it is multiplied"
+    ctx.weights.became(plan.tensor, made, Outcome.QUANTIZED, form=name)
+    what = "; ".join(filter(None, (_what(plan), cost, plan.note)))
+    ctx.remarks.applied(f"{plan.graph.label}/{plan.value.name}", what, rule=name, bytes_at_stake=plan.saved)
+
+
+def _multiply(ctx: Context, nbits: NBits, plan: Plan) -> list[Tensor]:
+    """Put MatMulNBits in the place of all readers; what is written."""
+    rw = ctx.rewriter
+    if DOMAIN not in ctx.model.opset:
+        rw.set_opset(ctx.model, DOMAIN, 1)
+    made = nbits.tensors(plan.tensor, plan.grid, plan.inputs)
+    held = {hint: rw.constant(plan.graph, one, hint) for hint, one in made.items()}
+    ctx.bounds.extend(local_bounds(plan, None, {}))
+    for site in plan.readers.sites:
+        nbits.multiply(rw, site, held, plan.tensor.shape[1 - plan.inputs])
+    return list(made.values())
+
+
+def _decode(ctx: Context, form: DecodeForm, plan: Plan, first: Node | None, shared: Shared) -> list[Tensor]:
+    """Let all readers read what is decoded; what is written."""
     rw, graph, value = ctx.rewriter, plan.graph, plan.value
-    name = f"{graph.label}/{value.name}"
     made = _tensors(form, plan)
     held = {hint: rw.constant(graph, one, hint, before=first) for hint, one in made.items()}
     stored = Stored(
@@ -58,9 +82,8 @@ def rewrite(ctx: Context, form: DecodeForm, plan: Plan, first: Node | None, shar
         rw.erase(site.node)
     if decoded is not None:
         rw.take_over(value, decoded)
-    ctx.weights.became(plan.tensor, list(made.values()), Outcome.QUANTIZED, form=form.name)
     ctx.bounds.extend(local_bounds(plan, decoded, rows))
-    ctx.remarks.applied(name, _what(plan, form), rule=form.name, bytes_at_stake=plan.saved)
+    return list(made.values())
 
 
 def _tensors(form: DecodeForm, plan: Plan) -> dict[str, Tensor]:
@@ -79,7 +102,7 @@ def _long_axes(array: Array) -> Axes:
     return tuple(axis for axis, length in enumerate(array.shape) if length > 1)
 
 
-def _what(plan: Plan, form: DecodeForm) -> str:
+def _what(plan: Plan) -> str:
     grid, labels = (
         plan.grid,
         list(dict.fromkeys(f"{site.node.op_type} {site.node.label}" for site in plan.readers.sites)),
@@ -88,4 +111,4 @@ def _what(plan: Plan, form: DecodeForm) -> str:
     blocks = "" if grid.block is None else f" in blocks of {grid.block.size}"
     zeros = "" if grid.zeros is None else " and zero points"
     made = f"{name_of(plan.tensor.dtype)} to {grid.alphabet.name} with {grid.size} scales{zeros}{blocks}"
-    return f"{made}, for {labels[0]}{more}; {form.cost}"
+    return f"{made}, for {labels[0]}{more}"

@@ -55,9 +55,9 @@ class Scaling:
 
     def choices(self, shape: tuple[int, ...], dtype: int, sites: Sequence[Site], storage: Storage) -> list[Choice]:
         """Without doubles, in the order of the readers: what they name, or anything if none does."""
-        if self.recipe.granularity == "tensor":
+        if self.recipe.shares == "tensor":
             return [Choice(())]
-        if self.recipe.granularity == "block":
+        if self.recipe.shares == "block":
             blocks = [block for site in sites if (block := self._block(shape, site)) is not None]
             if blocks:
                 everything = tuple(axis for axis, n in enumerate(shape) if n > 1)

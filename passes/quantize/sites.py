@@ -182,6 +182,8 @@ def scales_levels(node: Node, slot: int) -> bool:
     in: it is never encoded again."""
     if node.is_op("QuantizeLinear", "DequantizeLinear"):
         return slot > 0
+    if node.domain == "com.microsoft" and node.op_type == "MatMulNBits":
+        return slot > 1
     if node.is_op("Gather") and slot == 0:
         if _bits_of_codes(node.input(1)) in range(1, 9):  # more is an index into a table, as of positions
             return True

@@ -91,7 +91,7 @@ class Storage:
         if self.per_byte > 1:
             shape: tuple[int, ...] = (-(-source.size // self.per_byte),)
             return DerivedTensor(
-                "packed-codes", partial(_packed, grid=grid, count=self.per_byte), (source,), UINT8, shape
+                "packed-codes", partial(_packed, grid=grid, bits=8 // self.per_byte), (source,), UINT8, shape
             )
         return DerivedTensor("codes", partial(_coded, grid=grid, dtype=self.dtype), (source,), self.dtype, source.shape)
 
@@ -159,13 +159,17 @@ def _coded(weight: Array, grid: Grid, dtype: int) -> Array:
     return np.asarray(codes.view(np.uint8) if as_bytes else codes.astype(numpy_dtype(dtype), copy=False))
 
 
-def _packed(weight: Array, grid: Grid, count: int) -> Array:
-    """`count` codes a byte, the first in the lowest bits; the last byte is filled with zero bits."""
-    bits = 8 // count
-    codes = encode(weight, grid).reshape(-1).view(np.uint8) & np.uint8((1 << bits) - 1)
-    codes = np.pad(codes, (0, -codes.size % count)).reshape(-1, count)
-    shifted = codes << (bits * np.arange(count, dtype=np.uint8))
+def packed(codes: Array, bits: int) -> Array:
+    """Codes of one byte each as a row of bytes, the first in the lowest bits; the last is filled with zero bits."""
+    count = 8 // bits
+    row = codes.reshape(-1).view(np.uint8) & np.uint8((1 << bits) - 1)
+    row = np.pad(row, (0, -row.size % count)).reshape(-1, count)
+    shifted = row << (bits * np.arange(count, dtype=np.uint8))
     return np.asarray(np.bitwise_or.reduce(shifted, axis=1, dtype=np.uint8))
+
+
+def _packed(weight: Array, grid: Grid, bits: int) -> Array:
+    return packed(encode(weight, grid), bits)
 
 
 def _numbers(rw: Rewriter, place: Place, numbers: tuple[int, ...] | list[int], hint: str) -> Value:

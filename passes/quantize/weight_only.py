@@ -9,11 +9,12 @@ from ...ir import Graph, Model, Tensor, Value
 from ..manager.context import Context
 from ..manager.weights import ACCOUNTED_FROM, Reason
 from .forms import FORMS
+from .nbits import NBits
 from .opsets import checked, raise_for
 from .place import Shared
 from .plan import Plan, Planner, Refusal
 from .recipe import Recipe
-from .rewrite import first_readers, rewrite
+from .rewrite import carry_out, first_readers
 from .scales import Scaling
 from .sites import Finder
 
@@ -22,20 +23,28 @@ Decision = tuple[Held, Plan | Refusal]
 
 
 def quantize_weights(
-    ctx: Context, *, form: str, recipe: Recipe, min_bytes: int, exclude: Sequence[str], balance: bool = True
+    ctx: Context,
+    *,
+    form: str,
+    recipe: Recipe,
+    min_bytes: int,
+    exclude: Sequence[str],
+    balance: bool = True,
+    nbits: NBits | None = None,
 ) -> None:
     """Quantize the weights of all graphs, and account for every constant.
 
     `form` names the decoding, `recipe` says what grids are made of. Weights of less than `min_bytes` and those that
-    match a glob of `exclude` are left. With `balance` input channels may get scales too.
+    match a glob of `exclude` are left. With `balance` input channels may get scales too. With `nbits` MatMulNBits reads
+    weights where it can.
     """
     decode = FORMS[form]
     scaling = Scaling(decode, partial(_rank, ctx), recipe, balance)
-    decisions = _decide(ctx, scaling, min_bytes, exclude)
+    decisions = _decide(ctx, scaling, min_bytes, exclude, nbits)
     version = ctx.model.version
     problem = raise_for(ctx, _plans(decisions))
     if ctx.model.version != version:
-        decisions = _decide(ctx, scaling, min_bytes, exclude)
+        decisions = _decide(ctx, scaling, min_bytes, exclude, nbits)
     decisions = [
         (held, checked(ctx.model, decode, one, problem) if isinstance(one, Plan) else one) for held, one in decisions
     ]
@@ -46,7 +55,7 @@ def quantize_weights(
     first, shared = first_readers(plans), Shared()
     for plan in ctx.progress.track(plans, "quantize"):
         with ctx.rewriter.apply(decode.name, *dict.fromkeys(site.node for site in plan.readers.sites)):
-            rewrite(ctx, decode, plan, first[plan.value], shared)
+            carry_out(ctx, decode, plan, first[plan.value], shared)
     if not plans:
         ctx.remarks.missed("model", "no weight was quantized")
 
@@ -55,13 +64,14 @@ def _raise_ir_version(ctx: Context, plans: Sequence[Plan]) -> None:
     """To the lowest that has the types of the codes."""
     needed = max((plan.storage.ir_version for plan in plans), default=0)
     if needed > ctx.model.ir_version:
-        ctx.remarks.applied("model", f"IR version raised from {ctx.model.ir_version} to {needed}", rule="opset")
         ctx.rewriter.set_ir_version(needed)
 
 
-def _decide(ctx: Context, scaling: Scaling, min_bytes: int, exclude: Sequence[str]) -> list[Decision]:
+def _decide(
+    ctx: Context, scaling: Scaling, min_bytes: int, exclude: Sequence[str], nbits: NBits | None
+) -> list[Decision]:
     """For every constant what is to be done with it."""
-    planner = Planner(Finder(ctx.model), scaling, min_bytes, exclude, ctx.selects)
+    planner = Planner(Finder(ctx.model), scaling, min_bytes, exclude, ctx.selects, nbits)
     held = ctx.progress.track(list(_constants(ctx.model)), "weights")
     return [(one, planner.decide(*one)) for one in held]
 
