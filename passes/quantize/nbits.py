@@ -37,6 +37,8 @@ class NBits:
     block: int
     symmetric: bool
     accuracy_level: int
+    powers: bool = False
+    """Whether steps are powers of two."""
 
     @property
     def alphabet(self) -> Alphabet:
@@ -52,7 +54,7 @@ class NBits:
         """The grid of a matrix whose axis `inputs` is summed over."""
         return steps(
             weight, (0, 1), np.dtype(np.float32), alphabet=self.alphabet, block=Block(inputs, self.block),
-            affine=not self.symmetric,
+            affine=not self.symmetric, powers=self.powers,
         )  # fmt: skip
 
     def nbytes(self, grid: Grid, inputs: int) -> int:

@@ -117,8 +117,9 @@ class Planner:
             if isinstance(inputs, int):
                 return self._multiplied(self.nbits, graph, value, tensor, readers, inputs)
             note = f"not in MatMulNBits: {inputs}"
-        storage = form.storage(self.scaling.recipe.alphabet, graph.opset[""])
-        grid = self.scaling.best(tensor.numpy(), tensor.dtype, readers.sites, storage)
+        expected = form.storage(self.scaling.recipe.alphabet, graph.opset[""])
+        grid = self.scaling.best(tensor.numpy(), tensor.dtype, readers.sites, expected)
+        storage = form.storage(grid.alphabet, graph.opset[""])
         refusal = _unfit(grid, tensor)
         if refusal is not None:
             return refusal

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from ...errors import UserError
 from ...ir import Graph
 from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.options import option
 from ..manager.units import Size
 from .nbits import NBits, check_nbits
-from .recipe import Granularity, Recipe, WeightType
+from .recipe import Granularity, Levels, Recipe, WeightType
 from .weight_only import quantize_weights
 
 
@@ -44,6 +45,10 @@ class QuantizeInsert(Pass):
     )
     block: int = option(32, "how many inputs are a block", low=2)
     symmetric: bool = option(True, "no zero points; if false, ranges need not lie around 0")
+    levels: Levels = option(
+        "linear",
+        "where levels lie: at equal distances (pow2: with powers of two as scales), at powers of two, by k-means, nf4",
+    )
     form: Literal["cast", "dq"] = option("cast", "what decodes: Cast and Mul, or DequantizeLinear")
     format: Literal["qdq", "nbits"] = option(
         "qdq", "nbits: MatMulNBits of onnxruntime multiplies by codes, where it can"
@@ -59,17 +64,22 @@ class QuantizeInsert(Pass):
     def __post_init__(self) -> None:
         """UserError for options that contradict each other."""
         self._recipe.check()
+        if self._recipe.is_book and (self.form == "dq" or self.format == "nbits"):
+            other = "form=dq" if self.form == "dq" else "format=nbits"
+            raise UserError(f"levels={self.levels} are looked up in a table, for which {other} has no place")
         if self.format == "nbits":
             check_nbits(self.type, self.granularity, self.block)
 
     @property
     def _recipe(self) -> Recipe:
-        return Recipe(self.type, self.granularity, self.block, self.symmetric)
+        return Recipe(self.type, self.granularity, self.block, self.symmetric, self.levels)
 
     @property
     def _nbits(self) -> NBits | None:
+        if self.format != "nbits":
+            return None
         bits = self._recipe.alphabet.bits
-        return NBits(bits, self.block, self.symmetric, self.accuracy_level) if self.format == "nbits" else None
+        return NBits(bits, self.block, self.symmetric, self.accuracy_level, self.levels == "pow2")
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Quantize what the mode says."""
