@@ -33,7 +33,7 @@ def local_bounds(plan: Plan, decoded: Value | None, rows: dict[Site, Value]) -> 
         else:
             is_covered = False
     if decoded is not None and not is_covered:
-        axis = plan.grid.axes[-1] if plan.grid.axes else 0
+        axis = next((axis for axis in reversed(plan.grid.axes) if weight.shape[axis] > 1), 0)
         errors = absolute_errors(weight, grid, (), (axis,) if weight.ndim else ())
         label = "" if decoded.graph is None else decoded.graph.label
         yield LocalBound(BY, label, name, str(Form.WEIGHT), axis, np.atleast_1d(errors), name)

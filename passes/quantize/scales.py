@@ -60,8 +60,7 @@ class Scaling:
         if self.recipe.shares == "block":
             blocks = [block for site in sites if (block := self._block(shape, site)) is not None]
             if blocks:
-                everything = tuple(axis for axis, n in enumerate(shape) if n > 1)
-                return [Choice(everything, block) for block in dict.fromkeys(blocks)]
+                return [Choice(tuple(range(len(shape))), block) for block in dict.fromkeys(blocks)]
         named = [axes for site in sites if (axes := self._named(shape, site)) is not None]
         free = [axes for site in sites for axes in self._free(shape, dtype, site, storage)] if not named else []
         return [Choice(axes) for axes in dict.fromkeys(named or free)]

@@ -15,10 +15,10 @@ SHAPE = (75, 25)
 W = RNG.standard_normal(SHAPE).astype(np.float32)
 W[3] = 0
 W[:, 5] = 0
-KERNEL = RNG.standard_normal((9, 35, 3, 3)).astype(np.float32)
+KERNEL = RNG.standard_normal((40, 35, 3, 3)).astype(np.float32)
 MATMUL = "g (float[N,75] x) => (float[N,25] y) { y = MatMul(x, w) }"
 TABLE = "g (int64[N] x) => (float[N,25] y) { y = Gather(w, x) }"
-CONV = "g (float[N,35,5,5] x) => (float[N,9,3,3] y) { y = Conv(x, w) }"
+CONV = "g (float[N,35,5,5] x) => (float[N,40,3,3] y) { y = Conv(x, w) }"
 WAYS = [(name, True) for name in SYMMETRIC] + [(name, False) for name in AFFINE]
 GRANULARITIES = ["tensor", "channel", "block"]
 NARROW = {"int4": 21, "uint4": 21, "int2": 25, "uint2": 25, "float8e4m3fn": 19, "float8e5m2": 19}
@@ -87,14 +87,19 @@ def test_tables_in_narrow_types_are_decoded_whole(name, model, quantize, run_mod
     assert optimized(after) == ["Gather"]
 
 
+@pytest.mark.parametrize("form", ["cast", "dq"])
+@pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize(("name", "symmetric"), [("int4", True), ("uint2", False), ("int8", True)])
-def test_blocks_of_kernels_run_along_input_channels(name, symmetric, model, quantize, run_model):
-    proto = model(CONV, w=KERNEL)
-    after, _ = quantize(proto, min_bytes=0, type=name, granularity="block", block=16, symmetric=symmetric)
+def test_blocks_of_kernels_run_along_input_channels(name, symmetric, size, form, model, quantize, run_model):
+    kernel = KERNEL[:, :, :size, :size]
+    text = CONV.replace("3,3] y", f"{6 - size},{6 - size}] y")
+    proto = model(text, opset=25, ir=13, w=kernel)
+    options = {"type": name, "block": 16, "symmetric": symmetric, "form": form}
+    after, _ = quantize(proto, min_bytes=0, granularity="block", **options)
     scales = next(tensor for tensor in after.graph.initializer if tensor.name == "s")
-    assert list(scales.dims) == [9, 3, 3, 3]
+    assert list(scales.dims) == [40, 3, size, size]
     x = RNG.standard_normal((2, 35, 5, 5)).astype(np.float32)
-    exact = model(CONV, w=expected(KERNEL, name, symmetric, "block", 0, 1))
+    exact = model(text, opset=25, ir=13, w=expected(kernel, name, symmetric, "block", 0, 1))
     np.testing.assert_allclose(run_model(after, x=x)["y"], run_model(exact, x=x)["y"], rtol=1e-4, atol=1e-4)
 
 
