@@ -13,6 +13,8 @@ from ..manager.options import option
 from ..manager.units import Size
 from .nbits import NBits, check_nbits
 from .recipe import Granularity, Levels, Recipe, WeightType
+from .rounding.choice import Clip, Rounding
+from .rounding.run import Rounder
 from .weight_only import quantize_weights
 
 
@@ -60,6 +62,11 @@ class QuantizeInsert(Pass):
     exclude: tuple[str, ...] = option((), "leave weights if their name or that of a reader matches one of these globs")
 
     balance: bool = option(True, "scales of input channels too, where columns differ widely (form cast)")
+    rounding: Rounding = option(
+        "auto", "by the outputs of layers on --data: the method that errs least, or one; without data nearest"
+    )
+    clip: Clip = option("auto", "whether ranges may be clipped where outputs err less for it (needs --data)")
+    moments: Size = option(1 << 30, "bytes of second moments of inputs that rounding may hold at a time", low=1)
 
     def __post_init__(self) -> None:
         """UserError for options that contradict each other."""
@@ -88,4 +95,5 @@ class QuantizeInsert(Pass):
                 quantize_weights(
                     ctx, form=self.form, recipe=self._recipe, min_bytes=self.min_bytes, exclude=self.exclude,
                     balance=self.balance, nbits=self._nbits,
+                    rounder=Rounder(self.rounding, self.clip, self.moments),
                 )  # fmt: skip

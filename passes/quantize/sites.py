@@ -15,12 +15,13 @@ from .roles import Form, Role, role_of
 
 @dataclass(frozen=True)
 class Site:
-    """One reading of a constant as a weight; `layout` is that of the value at the node's input.
+    """One reading of a constant as a weight, at input `slot` of a node; `layout` is that of the value there.
 
     `is_direct` says that the node reads the constant itself, with nothing in between.
     """
 
     node: Node
+    slot: int
     role: Role
     layout: Layout
     is_direct: bool
@@ -128,7 +129,7 @@ class _Walk:
             if computed:
                 self.found.computed.append(node)
             else:
-                self.found.sites.append(Site(node, role, layout, value is self._start))
+                self.found.sites.append(Site(node, slot, role, layout, value is self._start))
             return []
         after = moved(node, slot, layout)
         if after is not None:

@@ -15,6 +15,7 @@ from .place import Shared
 from .plan import Plan, Planner, Refusal
 from .recipe import Recipe
 from .rewrite import carry_out, first_readers
+from .rounding.run import Rounder
 from .scales import Scaling
 from .sites import Finder
 
@@ -31,12 +32,13 @@ def quantize_weights(
     exclude: Sequence[str],
     balance: bool = True,
     nbits: NBits | None = None,
+    rounder: Rounder | None = None,
 ) -> None:
     """Quantize the weights of all graphs, and account for every constant.
 
     `form` names the decoding, `recipe` says what grids are made of. Weights of less than `min_bytes` and those that
     match a glob of `exclude` are left. With `balance` input channels may get scales too. With `nbits` MatMulNBits reads
-    weights where it can.
+    weights where it can. `rounder` finds better codes than the nearest.
     """
     decode = FORMS[form]
     scaling = Scaling(decode, partial(_rank, ctx), recipe, balance)
@@ -50,7 +52,7 @@ def quantize_weights(
     ]
     _account_for_attributes(ctx)
     _explain(ctx, decisions, exclude)
-    plans = _plans(decisions)
+    plans = _plans(decisions) if rounder is None else rounder.plans(ctx, _plans(decisions))
     _raise_ir_version(ctx, plans)
     first, shared = first_readers(plans), Shared()
     for plan in ctx.progress.track(plans, "quantize"):
