@@ -117,37 +117,32 @@ def all_linear_layers(model: Model) -> Iterator[Linear]:
 
 def linear_of(node: Node) -> Linear | None:
     """The view of a node; None if it is no linear layer with one constant operand of a plain shape."""
-    if node.domain or any(attribute.ref for attribute in node.attributes.values()):
-        return None
-    if node.op_type in ("MatMul", "Gemm"):
-        return _product(node, 1) or _product(node, 0)
-    if node.op_type in ("Conv", "ConvTranspose", *_RECURRENT):
-        return _fixed(node)
+    for slot in (1, 0):
+        weight = node.input(slot)
+        found = None if weight is None or weight.const is None else linear_at(node, slot, weight.const.shape)
+        if found is not None:
+            return found
     return None
 
 
-def _operands(node: Node, slot: int, x_slot: int) -> tuple[Value, Value, tuple[int, ...]] | None:
-    weight, x = node.input(slot), node.input(x_slot)
-    if weight is None or x is None or weight.const is None or x.const is not None:
+def linear_at(node: Node, slot: int, shape: tuple[int, ...]) -> Linear | None:
+    """The view of a node whose input `slot`, of `shape`, is a constant or moved from one; None if there is none."""
+    weight = node.input(slot)
+    x = node.input(1 - slot) if slot in (0, 1) else None
+    if weight is None or x is None or x.const is not None:
         return None
-    return weight, x, weight.const.shape
-
-
-def _product(node: Node, slot: int) -> Linear | None:
-    found = _operands(node, slot, 1 - slot)
-    if found is None or len(found[2]) != 2:
+    if node.domain or any(attribute.ref for attribute in node.attributes.values()):
         return None
-    weight, x, shape = found
-    transposed = node.op_type == "Gemm" and bool(node.attr("transB" if slot else "transA", 0))
-    k, n = shape[::-1] if transposed == bool(slot) else shape
-    return Linear(node, slot, x, weight, shape, 1, k, n, 2 if node.op_type == "Gemm" else None)
+    if node.op_type in ("MatMul", "Gemm") and len(shape) == 2:
+        transposed = node.op_type == "Gemm" and bool(node.attr("transB" if slot else "transA", 0))
+        k, n = shape[::-1] if transposed == bool(slot) else shape
+        return Linear(node, slot, x, weight, shape, 1, k, n, 2 if node.op_type == "Gemm" else None)
+    if node.op_type in ("Conv", "ConvTranspose", *_RECURRENT) and slot == 1 and len(shape) >= 3:
+        return _fixed(node, x, weight, shape)
+    return None
 
 
-def _fixed(node: Node) -> Linear | None:
-    found = _operands(node, 1, 0)
-    if found is None or len(found[2]) < 3:
-        return None
-    weight, x, shape = found
+def _fixed(node: Node, x: Value, weight: Value, shape: tuple[int, ...]) -> Linear | None:
     if node.op_type in _RECURRENT:
         if node.attr("layout", 0):
             return None

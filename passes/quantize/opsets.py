@@ -38,14 +38,16 @@ def checked(model: Model, form: DecodeForm, plan: Plan, problem: str | None) -> 
     if plan.opset > now:
         hint = f"opset {plan.opset} is needed and {now} there: {problem or 'it was not raised'}"
         return Refusal(Reason.OPSET, True, hint)
-    if plan.graph.is_function and not _is_one_language(form, now, model.opset.get("", now)):
+    if plan.graph.is_function and not _is_one_language(
+        form.operators(plan.grid, plan.storage), now, model.opset.get("", now)
+    ):
         return Refusal(Reason.OPSET, True, "the function has another opset than the model: give both the same")
     return plan
 
 
-def _is_one_language(form: DecodeForm, function: int, model: int) -> bool:
+def _is_one_language(operators: Sequence[str], function: int, model: int) -> bool:
     """Whether the operators are the same in both opsets, as onnx demands of those in functions."""
     return all(
         defs.get_schema(op_type, function).since_version == defs.get_schema(op_type, model).since_version
-        for op_type in ("Constant", *form.operators)
+        for op_type in ("Constant", *operators)
     )

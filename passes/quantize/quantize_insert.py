@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from ...errors import UserError
 from ...ir import Graph
 from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.options import option
 from ..manager.units import Size
 from .dynamic.quantize_dynamic import decide_dynamic
+from .nbits import NBits, check_nbits
+from .recipe import Granularity, Levels, Recipe, WeightType
+from .rounding.choice import Clip, Rounding
+from .rounding.run import Rounder
 from .static.quantize_static import Decided, Settings, decide_static
 from .targets.profile import names
 from .weight_only import quantize_weights
@@ -45,14 +50,56 @@ class QuantizeInsert(Pass):
         "profile", "mode=static: where times come from: this host, the target's profile, or nowhere"
     )
     error: float = option(0.05, "mode=static: rel-L2 of the outputs on sample data that may be lost", low=0)
+    type: WeightType = option("int8", "what weights are stored in")
+    granularity: Granularity = option(
+        "auto",
+        "what shares a scale: all, a channel of outputs, a block of inputs; auto: blocks below 8 bits, else channels",
+    )
+    block: int = option(32, "how many inputs are a block", low=2)
+    symmetric: bool = option(True, "no zero points; if false, ranges need not lie around 0")
+    levels: Levels = option(
+        "linear",
+        "where levels lie: at equal distances (pow2: with powers of two as scales), at powers of two, by k-means, nf4",
+    )
     form: Literal["cast", "dq"] = option("cast", "what decodes: Cast and Mul, or DequantizeLinear")
+    format: Literal["qdq", "nbits"] = option(
+        "qdq", "nbits: MatMulNBits of onnxruntime multiplies by codes, where it can"
+    )
+    accuracy_level: int = option(
+        0, "format=nbits: 4 rounds what is multiplied to 8 bits as well", choices=(0, 1, 2, 3, 4)
+    )
     min_bytes: Size = option(1000, "leave weights that are smaller", low=0)
     exclude: tuple[str, ...] = option((), "leave weights if their name or that of a reader matches one of these globs")
 
     balance: bool = option(True, "scales of input channels too, where columns differ widely (form cast)")
+    rounding: Rounding = option(
+        "auto", "by the outputs of layers on --data: the method that errs least, or one; without data nearest"
+    )
+    clip: Clip = option("auto", "whether ranges may be clipped where outputs err less for it (needs --data)")
+    moments: Size = option(1 << 30, "bytes of second moments of inputs that rounding may hold at a time", low=1)
+
+    def __post_init__(self) -> None:
+        """UserError for options that contradict each other."""
+        self._recipe.check()
+        if self._recipe.is_book and (self.form == "dq" or self.format == "nbits"):
+            other = "form=dq" if self.form == "dq" else "format=nbits"
+            raise UserError(f"levels={self.levels} are looked up in a table, for which {other} has no place")
+        if self.format == "nbits":
+            check_nbits(self.type, self.granularity, self.block)
+
+    @property
+    def _recipe(self) -> Recipe:
+        return Recipe(self.type, self.granularity, self.block, self.symmetric, self.levels)
+
+    @property
+    def _nbits(self) -> NBits | None:
+        if self.format != "nbits":
+            return None
+        bits = self._recipe.alphabet.bits
+        return NBits(bits, self.block, self.symmetric, self.accuracy_level, self.levels == "pow2")
 
     def run(self, graph: Graph, ctx: Context) -> None:
-        """Quantize what the mode says. Weights that are not multiplied in integers are stored in 8 bits all the same."""
+        """Quantize what the mode says; weights that are not multiplied in integers are stored in fewer bits."""
         settings = Settings(self.target, self.latency, self.error, self.exclude)
         decided: Decided | None = None
         match self.mode:
@@ -62,7 +109,9 @@ class QuantizeInsert(Pass):
                 decided = decide_dynamic(ctx, settings)
         taken = frozenset() if decided is None else decided.weights
         quantize_weights(
-            ctx, form=self.form, min_bytes=self.min_bytes, exclude=self.exclude, balance=self.balance, taken=taken
-        )
+            ctx, form=self.form, recipe=self._recipe, min_bytes=self.min_bytes, exclude=self.exclude,
+            balance=self.balance, nbits=self._nbits, taken=taken,
+            rounder=Rounder(self.rounding, self.clip, self.moments),
+        )  # fmt: skip
         if decided is not None:
             decided.carry_out()

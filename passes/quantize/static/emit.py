@@ -21,7 +21,7 @@ from ....ir.links import next_alive
 from ...calibrate.ranges import Array
 from ...manager.context import Context
 from ...manager.weights import Outcome
-from ..levels import LEVELS, steps
+from ..levels import steps
 from ..targets.profile import Profile
 from .affine import Affine
 from .promises import Promises
@@ -48,7 +48,7 @@ class Coded:
 
 def coded(weight: Array, axis: int, levels: int, bias: Array | None = None, x: float = 1.0) -> Coded:
     """Symmetric levels of a weight, and of a bias whose steps are the weight's times `x`."""
-    scales = steps(weight, (axis,), np.dtype(np.float32)).array.reshape(-1) * np.float32(LEVELS / levels)
+    scales = steps(weight, (axis,), np.dtype(np.float32)).array.reshape(-1) * np.float32(127 / levels)
     if bias is not None:
         scales = np.maximum(scales, np.abs(bias.astype(np.float64)) / (x * BIAS_LEVELS)).astype(np.float32)
     shape = [-1 if other == axis else 1 for other in range(weight.ndim)]

@@ -121,6 +121,7 @@ def is_quantized(model: Model) -> bool:
     """Whether values are decoded from integers anywhere."""
     return any(
         node.is_op("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul")
+        or node.op_type == "MatMulNBits"
         or any(scales_levels(node, slot) for slot in range(min(2, len(node.inputs))))
         for graph in model.walk_graphs()
         for node in graph.nodes

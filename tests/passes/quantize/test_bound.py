@@ -1,6 +1,8 @@
 """The local bound is never exceeded, whatever the operator, the weight and the input."""
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -145,9 +147,10 @@ def wrapped(draw: Draw, name: str, weight: np.ndarray) -> tuple[list[Any], list[
 
 
 @st.composite
-def models(draw: Draw, opsets: tuple[int, int]) -> ModelProto:
+def models(draw: Draw, opsets: tuple[int, int], layers: st.SearchStrategy[Layer] | None = None) -> ModelProto:
     """One layer, in the main graph or in both branches of an If; x goes straight in, y comes straight out."""
-    layer = draw(st.one_of(matmuls(), vectors(), gemms(), convolutions(), tables(), recurrent()))
+    every = st.one_of(matmuls(), vectors(), gemms(), convolutions(), tables(), recurrent())
+    layer = draw(every if layers is None else layers)
     narrow = layer.op_type in ("MatMul", "Gemm", "Gather")
     kind = draw(st.sampled_from(list(DTYPES) if narrow else [TensorProto.FLOAT]))
     nodes, initializers = wrapped(draw, "w", weight_of(draw, layer.weight, DTYPES[kind]))
@@ -245,6 +248,34 @@ def test_bound_holds(form, backend, oldest):
     drawn = models(opsets=(oldest, 21))
     checked = check_pass(QuantizeInsert(form=form, min_bytes=0), models=drawn, backend=backend, bound=excess)
     assert checked.changed > checked.examples / 3
+
+
+@dataclass(frozen=True)
+class OnSixSamples(QuantizeInsert):
+    """The drawn feed and multiples of it as data: enough to hold some out."""
+
+    def run(self, graph, ctx):
+        (feed,) = ctx.samples
+        floats = {name for name, array in feed.items() if np.asarray(array).dtype.kind == "f"}
+        ctx.samples = [{n: a * a.dtype.type(k) if n in floats else a for n, a in feed.items()} for k in range(1, 7)]
+        super().run(graph, ctx)
+
+
+@pytest.mark.parametrize("rounding", ["auto", "gptq", "adaround", "nearest"])
+def test_bound_holds_however_codes_were_chosen(rounding):
+    """It is that of the difference that is there, not of half a step."""
+    methods = Counter()
+
+    def judged(trial):
+        methods.update(row.cells["rounding"].split()[0] for row in trial.report.layers)
+        return excess(trial)
+
+    for options in ({}, {"type": "uint4", "symmetric": False}, {"type": "int4", "levels": "nf4"}):
+        pass_ = OnSixSamples(min_bytes=0, rounding=rounding, **options)
+        drawn = models(opsets=(9, 21), layers=st.one_of(gemms(), convolutions(), recurrent()))
+        checked = check_pass(pass_, models=drawn, backend=OrtBackend(), bound=judged)
+        assert checked.changed > checked.examples / 3
+    assert methods["gptq" if rounding == "auto" else rounding] > 10
 
 
 def test_any_model_survives():

@@ -14,21 +14,21 @@ def test_symmetric_scale_is_the_peak_over_127():
 
 
 def test_a_weight_becomes_the_nearest_multiple_of_the_step():
-    step = steps(W, (), np.dtype(np.float32)).array
-    levels = encode(W, step)
+    grid = steps(W, (), np.dtype(np.float32))
+    levels = encode(W, grid)
     assert levels.tolist() == LEVELS
-    np.testing.assert_allclose(decode(levels, step, W.dtype), DECODED, rtol=1e-6)
+    np.testing.assert_allclose(decode(levels, grid, W.dtype), DECODED, rtol=1e-6)
 
 
 def test_the_error_is_at_most_half_a_step_and_its_rmse_is_known():
-    step = steps(W, (), np.dtype(np.float32)).array
-    error = W - decode(encode(W, step), step, W.dtype)
+    grid = steps(W, (), np.dtype(np.float32))
+    error = W - decode(encode(W, grid), grid, W.dtype)
     assert np.abs(error).max() <= 0.005
     np.testing.assert_allclose(np.sqrt(np.mean(error**2)), 0.004 / np.sqrt(3), rtol=1e-4)
 
 
 def test_the_rmse_of_many_weights_is_a_step_over_the_root_of_12():
     weight = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
-    step = steps(weight, (), np.dtype(np.float32)).array
-    error = weight - decode(encode(weight, step), step, weight.dtype)
-    np.testing.assert_allclose(np.sqrt(np.mean(error**2)), step[0] / np.sqrt(12), rtol=0.01)
+    grid = steps(weight, (), np.dtype(np.float32))
+    error = weight - decode(encode(weight, grid), grid, weight.dtype)
+    np.testing.assert_allclose(np.sqrt(np.mean(error**2)), grid.array[0] / np.sqrt(12), rtol=0.01)

@@ -1,0 +1,51 @@
+"""GPTQ: rows of a matrix are rounded one after the other, and those that are still free make up for the error.
+
+If row i is rounded with the error e_i, the change of the free rows that keeps trace(dW' H dW) least is known in closed
+form (optimal brain surgeon). With the upper Cholesky factor U of the inverse, H^-1 = U' U, all those steps are
+
+    w_j -= U_ij (w_i - round(w_i)) / U_ii    for all j > i.
+
+Rows go by the diagonal of H, the largest first, while many are left to make up for them. Within a block the rows are
+updated at once, the rest by one matrix product after the block.
+
+U is the inverse of the upper R with H = R R': no inverse of H is formed.
+
+Source: Frantar, Ashkboos, Hoefler, Alistarh: GPTQ, ICLR 2023 (arXiv 2210.17323).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import linalg
+
+from .lattice import Float64, Lattice
+from .view import Array
+
+BLOCK = 64
+"""Rows between two products with the rest of the matrix."""
+
+
+class Elimination:
+    """The order of the rows and the factor U for one H `[k, k]`, which is positive definite (LinAlgError if not)."""
+
+    def __init__(self, gram: Float64) -> None:
+        self.order = np.argsort(-np.diag(gram), kind="stable")
+        backwards = self.order[::-1]
+        lower = linalg.cholesky(gram[np.ix_(backwards, backwards)], lower=True, check_finite=False)
+        identity = np.eye(len(gram))
+        self.factor: Float64 = linalg.solve_triangular(lower[::-1, ::-1], identity, check_finite=False)
+
+    def codes(self, weight: Float64, lattice: Lattice) -> Array:
+        """Codes `[k, n]` for a matrix of that shape."""
+        order, factor = self.order, self.factor
+        free, codes = weight[order], np.empty(weight.shape, lattice.alphabet.held)
+        for start in range(0, len(free), BLOCK):
+            stop = min(start + BLOCK, len(free))
+            errors = np.empty((stop - start, free.shape[1]))
+            for i in range(start, stop):
+                row = int(order[i])
+                codes[row] = lattice.codes(free[i], row)
+                errors[i - start] = (free[i] - lattice.values(codes[row], row)) / factor[i, i]
+                free[i + 1 : stop] -= np.outer(factor[i, i + 1 : stop], errors[i - start])
+            free[stop:] -= factor[start:stop, stop:].T @ errors
+        return codes
