@@ -6,8 +6,10 @@ through the data. So memory does not grow with the number of samples, nor with t
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from operator import length_hint
 from typing import Any, Protocol
 
 import numpy as np
@@ -111,8 +113,16 @@ class _Stream:
         keys = list(self._observers)
         for start in range(0, len(keys), _FIRST):
             self._walk(self._ctx.backend, keys[start : start + _FIRST], islice(iter(feeds), 1))
-        for group in self._ctx.progress.track(list(self._groups()), purpose):
-            self._walk(self._ctx.backend, group, islice(iter(feeds), 1, None))
+        groups = list(self._groups())
+        others = max(0, length_hint(feeds) - 1)
+        if not others:  # nobody knows how many samples there are
+            for group in self._ctx.progress.track(groups, purpose):
+                self._walk(self._ctx.backend, group, islice(iter(feeds), 1, None))
+            return
+        steps = iter(self._ctx.progress.track(range(len(groups) * others), purpose))
+        for group in groups:
+            self._walk(self._ctx.backend, group, _ticking(islice(iter(feeds), 1, None), steps))
+        deque(steps, maxlen=0)
 
     def _walk(self, backend: Backend, keys: list[_Names], feeds: Iterator[Feed]) -> None:
         wanted = [list(dict.fromkeys(names)) for names in zip(*keys, strict=True)]
@@ -139,6 +149,13 @@ class _Stream:
             room -= self._sizes[names]
         if group:
             yield group
+
+
+def _ticking(feeds: Iterator[Feed], steps: Iterator[int]) -> Iterator[Feed]:
+    """The feeds, with a step of progress before each."""
+    for feed in feeds:
+        next(steps, None)
+        yield feed
 
 
 def _prepared(backend: Backend, model: Model, names: list[str]) -> Session:
