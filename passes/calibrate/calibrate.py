@@ -5,13 +5,13 @@ With a cache, everything that any method needs is observed and kept, so that ano
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ...ir import Value
 from ..manager.context import Context, Feed
 from .cache import Cache
-from .ranges import Range
+from .ranges import Outside, Range
 from .statistics import PERCENTILE, Method, Statistics
 from .stream import MEMORY, observe
 
@@ -78,6 +78,20 @@ def observed(
         kept.keep(missing, _observe(ctx, missing, True, purpose, memory, samples))
         kept.save()
     return kept.statistics(wanted)
+
+
+def saturation(
+    ctx: Context,
+    ranges: Mapping[Value, Range],
+    *,
+    purpose: str = "saturation",
+    memory: int = MEMORY,
+    samples: Iterable[Feed] | None = None,
+) -> dict[Value, Outside]:
+    """How many numbers lie outside the ranges on the sample data (or on `samples`), exactly: a walk of its own."""
+    found = {value: Outside(within) for value, within in ranges.items()}
+    observe(ctx, {value: [each] for value, each in found.items()}, purpose=purpose, memory=memory, samples=samples)
+    return found
 
 
 def _observe(

@@ -98,14 +98,18 @@ class Histogram:
 
     def _take(self, piece: Piece) -> None:
         """Count numbers that the bins reach."""
-        numbers = piece.numbers[piece.numbers != 0]
-        self.zeros += piece.numbers.size - numbers.size
+        numbers = piece.numbers
+        zeros = numbers.size - int(np.count_nonzero(numbers))
+        if zeros:
+            self.zeros += zeros
+            numbers = numbers[numbers != 0]
         if not numbers.size:
             return
         narrow = numbers.dtype == np.float32 and -self.exponent in _NARROW
         scale = (np.float32 if narrow else np.float64)(math.ldexp(1.0, -self.exponent))
         places = (numbers * scale).astype(np.intp)  # exact, but for what is less than a bin anyway; cut towards zero
-        places -= numbers < 0
+        if piece.low < 0:
+            places -= numbers < 0
         places -= self.first
         self.counts += np.bincount(places, minlength=len(self.counts))
 

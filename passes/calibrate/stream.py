@@ -25,6 +25,8 @@ MEMORY = 256 << 20
 """Bytes of values of one sample that are held at a time."""
 _FIRST = 16
 """Values that are run together before their sizes are known."""
+_MORE = 4
+"""Times as many are run next if these took less than a sixteenth of the memory."""
 
 
 class Observer(Protocol):
@@ -110,9 +112,7 @@ class _Stream:
         """The first sample tells the sizes; the others go through the groups that fit."""
         if self._ctx.backend is None:
             raise UserError(f"{purpose} needs an executor")
-        keys = list(self._observers)
-        for start in range(0, len(keys), _FIRST):
-            self._walk(self._ctx.backend, keys[start : start + _FIRST], islice(iter(feeds), 1))
+        self._walk_first(self._ctx.backend, feeds)
         groups = list(self._groups())
         others = max(0, length_hint(feeds) - 1)
         if not others:  # nobody knows how many samples there are
@@ -123,6 +123,16 @@ class _Stream:
         for group in groups:
             self._walk(self._ctx.backend, group, _ticking(islice(iter(feeds), 1, None), steps))
         deque(steps, maxlen=0)
+
+    def _walk_first(self, backend: Backend, feeds: Iterable[Feed]) -> None:
+        """The first sample, a few values at a time, and more where these turned out to be small."""
+        keys = list(self._observers)
+        width = _FIRST
+        while keys:
+            group, keys = keys[:width], keys[width:]
+            self._walk(backend, group, islice(iter(feeds), 1))
+            small = sum(self._sizes.get(names, 0) for names in group) <= self._memory // _MORE**2
+            width = width * _MORE if small else _FIRST
 
     def _walk(self, backend: Backend, keys: list[_Names], feeds: Iterator[Feed]) -> None:
         wanted = [list(dict.fromkeys(names)) for names in zip(*keys, strict=True)]

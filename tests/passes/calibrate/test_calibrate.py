@@ -11,7 +11,7 @@ import pytest
 
 from onnxpress.errors import UserError
 from onnxpress.ir import Value
-from onnxpress.passes.calibrate.calibrate import calibrate, observed
+from onnxpress.passes.calibrate.calibrate import calibrate, observed, saturation
 from onnxpress.passes.calibrate.ranges import Range
 from onnxpress.passes.calibrate.statistics import METHODS, Method, Statistics
 from onnxpress.passes.manager.context import Counted
@@ -87,6 +87,23 @@ def test_options_reach_the_method() -> None:
     assert found("percentile", percentile=90, symmetric=True).low > found("percentile", percentile=90).low
     for method in ("mse", "entropy"):
         assert found(method, symmetric=True) != found(method)
+
+
+def test_saturation_is_counted_on_the_data() -> None:
+    values = values_of(model_ := model())
+    ctx = context(model_, Feeds(9))
+    ranges = calibrate(ctx, values.values(), method="percentile", percentile=90)
+    found = saturation(ctx, ranges)
+    for name, arrays in by_hand(Feeds(9)).items():
+        within, outside = ranges[values[name]], found[values[name]]
+        numbers = np.concatenate(arrays)
+        assert outside.count == numbers.size
+        near_edge = 2  # results may differ in the last place from those of the executor
+        assert abs(outside.below - int((numbers < within.low).sum())) <= near_edge
+        assert abs(outside.above - int((numbers > within.high).sum())) <= near_edge
+    assert 0 < found[values["0/y"]].share <= 0.1
+    everything = saturation(ctx, calibrate(ctx, [values["0/y"]]))
+    assert everything[values["0/y"]].share == 0
 
 
 def test_without_data_the_user_is_told_what_to_give() -> None:
