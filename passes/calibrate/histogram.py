@@ -100,10 +100,8 @@ class Histogram:
         """Count numbers that the bins reach."""
         numbers = piece.numbers
         zeros = numbers.size - int(np.count_nonzero(numbers))
-        if zeros:
-            self.zeros += zeros
-            numbers = numbers[numbers != 0]
-        if not numbers.size:
+        self.zeros += zeros
+        if zeros == numbers.size:
             return
         narrow = numbers.dtype == np.float32 and -self.exponent in _NARROW
         scale = (np.float32 if narrow else np.float64)(math.ldexp(1.0, -self.exponent))
@@ -111,7 +109,10 @@ class Histogram:
         if piece.low < 0:
             places -= numbers < 0
         places -= self.first
-        self.counts += np.bincount(places, minlength=len(self.counts))
+        counted = np.bincount(places, minlength=len(self.counts))
+        if zeros:  # they lie in bin 0, which may be one more than there are
+            counted[-self.first] -= zeros
+        self.counts += counted[: len(self.counts)]
 
     def _grow(self, low: float, high: float) -> None:
         """Make room for numbers from `low` to `high`."""
