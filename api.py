@@ -132,7 +132,7 @@ class PassManager:
 
     def facts(self, model: Model, samples: Samples | None) -> dict[str, Any]:
         """What provenance tells of a run on `model` and `samples`: all that the result depends on."""
-        from .backends.digests import data_digest, model_digest
+        from .ir.digests import data_digest, model_digest
 
         manager = self._manager
         found = {

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from onnx import TensorProto
 
+from ..atomic import write_hashed
 from ..errors import UserError
 from ..ir import ExternalTensor, Model, ProtoTensor, Tensor
 from ..ir.proto.external import external_tensor
-from .atomic import write_hashed
 from .messages import Role, reference_of, walk_tensors
 from .reading import parse_file
 from .skeleton import DATA_FIELDS, Skeleton, data_of

@@ -55,6 +55,10 @@ class Samples:
         if empty:
             raise UserError(f"{self.source}: no samples")
 
+    def __length_hint__(self) -> int:
+        """For progress: how many there are, if that is known without walking them."""
+        return NotImplemented if self.count is None else self.count
+
 
 def load_samples(
     spec: str | Sequence[str],

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..atomic import write_file
 from ..errors import UserError
 from ..ir import Model
-from .atomic import write_file
 from .data_files import Layout, plan, remove_unused, take_back, write_data, written_for
 from .messages import reference_of, walk_tensors
 from .reading import PROTOBUF_LIMIT

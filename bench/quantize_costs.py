@@ -17,12 +17,13 @@ from scipy.optimize import nnls
 
 import onnxpress
 from onnxpress.backends.interface import Pins
+from onnxpress.passes.calibrate.calibrate import calibrate
 from onnxpress.passes.manager.base import Effect, Pass
 from onnxpress.passes.quantize.static.alone import Alone
 from onnxpress.passes.quantize.static.emit import Emitter
 from onnxpress.passes.quantize.static.estimated import kind_of, work
 from onnxpress.passes.quantize.static.measured import MeasuredCosts
-from onnxpress.passes.quantize.static.quantize_static import observed, parameters
+from onnxpress.passes.quantize.static.quantize_static import parameters, seen
 from onnxpress.passes.quantize.static.units import Units, values_of
 from onnxpress.passes.quantize.targets.profile import profile
 
@@ -43,8 +44,9 @@ class Collect(Pass):
     def run(self, graph, ctx):
         aim = profile("ort-cpu")
         units = Units(ctx.model, aim, ctx.shapes())
-        ranges, shapes = observed(ctx, list(values_of(units.found)))
-        known = [unit for unit in units.found if all(v in ranges for v in (*unit.activations, *unit.outputs))]
+        values = list(values_of(units.found))
+        ranges, shapes = calibrate(ctx, values), seen(ctx, values)
+        known = units.known(ranges, shapes)
         emitter = Emitter(ctx, aim, parameters(known, ranges, aim))
         alone = Alone(emitter, shapes, max(13, ctx.model.opset[""]), ctx.model.ir_version)
         costs = MeasuredCosts(ctx.backend, alone, shapes)

@@ -197,7 +197,7 @@ class Job:
         if self.output is not None:
             save(model, self.output, external_above=self.external_above, in_place=asked.in_place)
         if asked.report is not None:
-            from ..backends.atomic import write_file
+            from ..atomic import write_file
             from .json_text import json_text
 
             write_file([memoryview(f"{json_text(report.as_dict())}\n".encode())], asked.report)

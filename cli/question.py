@@ -172,7 +172,7 @@ def inputs_of(output: Path) -> Path:
 def write_slice(found: Reduction, output: Path) -> None:
     """Write a reduced model, and what to feed it into an .npz file beside."""
     from ..api import save
-    from ..backends.atomic import write_file
+    from ..atomic import write_file
     from ..passes.debug.inputs import inputs_npz
 
     save(found.model, output)

@@ -112,8 +112,8 @@ def _verdict(wanted: Model, model: Model) -> int:
 def _same_bytes(wanted: Model, model: Model) -> bool:
     """Whether both are written as the same bytes; with weights in other files, which are named by their content,
     whether they hold the same."""
-    from ..backends.digests import model_digest
     from ..ir import ExternalTensor, emit
+    from ..ir.digests import model_digest
     from ..ir.proto import file_size
 
     outside = any(isinstance(v.tensor, ExternalTensor) for graph in wanted.walk_graphs() for v in graph.initializers)

@@ -6,8 +6,10 @@ through the data. So memory does not grow with the number of samples, nor with t
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from operator import length_hint
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +26,8 @@ MEMORY = 256 << 20
 """Bytes of values of one sample that are held at a time."""
 _FIRST = 16
 """Values that are run together before their sizes are known."""
+_MORE = 4
+"""Times as many are run next if these took less than a sixteenth of the memory."""
 
 
 class Observer(Protocol):
@@ -109,11 +113,27 @@ class _Stream:
         """The first sample tells the sizes; the others go through the groups that fit."""
         if self._ctx.backend is None:
             raise UserError(f"{purpose} needs an executor")
+        self._walk_first(self._ctx.backend, feeds)
+        groups = list(self._groups())
+        others = max(0, length_hint(feeds) - 1)
+        if not others:  # nobody knows how many samples there are
+            for group in self._ctx.progress.track(groups, purpose):
+                self._walk(self._ctx.backend, group, islice(iter(feeds), 1, None))
+            return
+        steps = iter(self._ctx.progress.track(range(len(groups) * others), purpose))
+        for group in groups:
+            self._walk(self._ctx.backend, group, _ticking(islice(iter(feeds), 1, None), steps))
+        deque(steps, maxlen=0)
+
+    def _walk_first(self, backend: Backend, feeds: Iterable[Feed]) -> None:
+        """The first sample, a few values at a time, and more where these turned out to be small."""
         keys = list(self._observers)
-        for start in range(0, len(keys), _FIRST):
-            self._walk(self._ctx.backend, keys[start : start + _FIRST], islice(iter(feeds), 1))
-        for group in self._ctx.progress.track(list(self._groups()), purpose):
-            self._walk(self._ctx.backend, group, islice(iter(feeds), 1, None))
+        width = _FIRST
+        while keys:
+            group, keys = keys[:width], keys[width:]
+            self._walk(backend, group, islice(iter(feeds), 1))
+            small = sum(self._sizes.get(names, 0) for names in group) <= self._memory // _MORE**2
+            width = width * _MORE if small else _FIRST
 
     def _walk(self, backend: Backend, keys: list[_Names], feeds: Iterator[Feed]) -> None:
         wanted = [list(dict.fromkeys(names)) for names in zip(*keys, strict=True)]
@@ -140,6 +160,13 @@ class _Stream:
             room -= self._sizes[names]
         if group:
             yield group
+
+
+def _ticking(feeds: Iterator[Feed], steps: Iterator[int]) -> Iterator[Feed]:
+    """The feeds, with a step of progress before each."""
+    for feed in feeds:
+        next(steps, None)
+        yield feed
 
 
 def _run(session: Session, feed: Feed) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from ...errors import UserError
 from ...ir import Graph
+from ..calibrate.statistics import PERCENTILE, Method
 from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.options import option
@@ -49,7 +50,10 @@ class QuantizeInsert(Pass):
     latency: Literal["measure", "profile", "off"] = option(
         "profile", "mode=static: where times come from: this host, the target's profile, or nowhere"
     )
-    error: float = option(0.05, "mode=static: rel-L2 of the outputs on sample data that may be lost", low=0)
+    error: float = option(0.05, "mode=static or dynamic: rel-L2 of the outputs on --data that may be lost", low=0)
+    calibration: Method = option("minmax", "mode=static: how the range of an activation is found")
+    percentile: float = option(PERCENTILE, "calibration=percentile: share of numbers in the range", low=50, high=100)
+    cache: str = option("", "mode=static: a file that keeps the statistics of activations, and is used again")
     type: WeightType = option("int8", "what weights are stored in")
     granularity: Granularity = option(
         "auto",
@@ -100,7 +104,9 @@ class QuantizeInsert(Pass):
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Quantize what the mode says; weights that are not multiplied in integers are stored in fewer bits."""
-        settings = Settings(self.target, self.latency, self.error, self.exclude)
+        settings = Settings(
+            self.target, self.latency, self.error, self.exclude, self.calibration, self.percentile, self.cache
+        )
         decided: Decided | None = None
         match self.mode:
             case "static":

@@ -1,4 +1,4 @@
-"""Imports go one way: cli -> passes -> ir and backends -> ir; errors is a leaf; specs may import everything."""
+"""Imports go one way: cli -> passes -> ir and backends -> ir; errors and atomic are leaves; specs may import all."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ OUTSIDE = {"tests", "bench", "examples", "docs", "build", "dist"}
 
 LAYERS = {
     "errors": set(),
+    "atomic": {"errors"},
     "ir": {"errors"},
-    "passes": {"errors", "ir"},
-    "backends": {"errors", "ir"},
+    "passes": {"errors", "atomic", "ir"},
+    "backends": {"errors", "atomic", "ir"},
     "specs": {"errors", "ir", "passes", "backends", "cli", "api", ""},
     "api": {"errors", "ir", "passes", "backends", ""},
-    "cli": {"errors", "ir", "passes", "backends", "specs", "api", ""},
+    "cli": {"errors", "atomic", "ir", "passes", "backends", "specs", "api", ""},
     "": {"errors", "ir", "passes", "backends", "api"},
 }
 """What each part of the package may import of the others; the root's own `__init__` is the empty name."""
 
 THIRD_PARTY = {
     "errors": set(),
+    "atomic": set(),
     "ir": {"numpy", "onnx", "networkx", "ml_dtypes", "google"},
     "passes": {"numpy", "onnx", "networkx", "ml_dtypes", "scipy"},
     "backends": {"numpy", "onnx", "ml_dtypes", "onnxruntime", "google"},

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import Protocol
 
 from ....errors import UserError
 from ....ir import Model, Node, Value
 from ....ir.analysis.purity import Purity
-from ...calibrate.ranges import Array, MinMax, Range
+from ...calibrate.calibrate import calibrate
+from ...calibrate.ranges import Array, Range
+from ...calibrate.statistics import PERCENTILE, Method
 from ...calibrate.stream import observe
 from ...graph.opset import raise_opset
 from ...manager.context import Context
@@ -41,6 +44,9 @@ class Settings:
     latency: str
     error: float
     exclude: tuple[str, ...] = ()
+    calibration: Method = "minmax"
+    percentile: float = PERCENTILE
+    cache: str = ""
 
 
 class Writes(Protocol):
@@ -86,8 +92,10 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
         return None
     aim = profile(settings.target)
     units = Units(ctx.model, aim, ctx.shapes(), lambda unit: left_out(ctx, settings, unit))
-    ranges, shapes = observed(ctx, list(values_of(units.found)))
-    known = units.known(ranges)
+    values = list(values_of(units.found))
+    ranges = _ranges(ctx, settings, aim, values)
+    shapes = seen(ctx, values)
+    known = units.known(ranges, shapes)
     emitter = Emitter(ctx, aim, parameters(known, ranges, aim))
     costs = _costs(ctx, settings, emitter, shapes)
     choice = choose(ctx, known, costs, Trials(ctx, emitter, SAMPLES), settings.error)
@@ -96,8 +104,8 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
     if not choice.units:
         ctx.rewriter.rollback(mark)
         return None
-    values = [value for value in needed(choice.units) if value.const is None]
-    ledger.activations(codings(ctx, values, emitter.of))
+    quantized = [value for value in needed(choice.units) if value.const is None]
+    ledger.activations(codings(ctx, quantized, emitter.of))
     return Decided(emitter, choice.units)
 
 
@@ -152,6 +160,15 @@ def left_out(ctx: Context, settings: Settings, unit: Unit) -> str:
     return "" if pattern is None else f"exclude has {pattern!r}"
 
 
+def _ranges(ctx: Context, settings: Settings, aim: Profile, values: Sequence[Value]) -> dict[Value, Range]:
+    """The ranges of activations on the sample data, by the method that was asked for."""
+    bits = TYPES[aim.activation_type].itemsize * 8
+    return calibrate(
+        ctx, values, method=settings.calibration, percentile=settings.percentile, bits=bits,
+        symmetric=aim.is_symmetric, cache=settings.cache, purpose="mode=static",
+    )  # fmt: skip
+
+
 def _costs(ctx: Context, settings: Settings, emitter: Emitter, shapes: Mapping[Value, Shape]) -> Costs:
     if settings.latency == "off":
         return Free()
@@ -174,14 +191,12 @@ class ShapeSeen:
             self.shape = array.shape
 
 
-def observed(ctx: Context, values: Sequence[Value]) -> tuple[dict[Value, Range], dict[Value, Shape]]:
-    """The ranges of values on the sample data, and their shapes in the first."""
-    ranges = {value: MinMax() for value in values}
+def seen(ctx: Context, values: Sequence[Value]) -> dict[Value, Shape]:
+    """The shapes of values in the first sample."""
     shapes = {value: ShapeSeen() for value in values}
-    observe(ctx, {value: [ranges[value], shapes[value]] for value in values}, purpose="ranges")
-    found = {value: one.range() for value, one in ranges.items()}
-    seen = {value: one.shape for value, one in shapes.items()}
-    return {v: one for v, one in found.items() if one is not None}, {v: s for v, s in seen.items() if s is not None}
+    first = list(islice(ctx.feeds(), 1))
+    observe(ctx, {value: [one] for value, one in shapes.items()}, purpose="shapes", samples=first)
+    return {value: one.shape for value, one in shapes.items() if one.shape is not None}
 
 
 def parameters(units: Sequence[Unit], ranges: Mapping[Value, Range], aim: Profile) -> dict[Value, Affine]:

@@ -69,11 +69,11 @@ class Units:
             for node in graph.nodes:
                 self._look_at(graph, node)
 
-    def known(self, ranges: Mapping[Value, Range]) -> list[Unit]:
+    def known(self, ranges: Mapping[Value, Range], shapes: Mapping[Value, object]) -> list[Unit]:
         """The units all of whose activations were seen on the data; the others are declined."""
         found = []
         for unit in self.found:
-            if all(value in ranges for value in (*unit.activations, *unit.outputs)):
+            if all(value in ranges and value in shapes for value in (*unit.activations, *unit.outputs)):
                 found.append(unit)
             else:
                 self.declined[unit.node] = "its values were never seen on the data, or cannot be observed"

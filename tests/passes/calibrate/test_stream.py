@@ -87,7 +87,7 @@ def test_more_samples_take_no_more_memory() -> None:
         model = chain()
         watched = {node.outputs[0]: [Counted()] for node in model.graph.nodes}
         tracemalloc.start()
-        observe(context(model, Feeds(count, 256)), watched, purpose="test")
+        observe(context(model, Feeds(count, 1024)), watched, purpose="test")
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import UserError
+from .errors import UserError
 
 
 def write_file(blocks: Iterable[memoryview], path: Path) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from ..ir import Model, Tensor, emit
+from .model import Model
+from .proto import emit
+from .tensor import Tensor
 
 
 def model_digest(model: Model) -> str:
