@@ -2,7 +2,7 @@
 
 With E = V - W the error of the present numbers V, trace(E' H E) as a function of element (i, j) alone is a parabola
 with its vertex at V_ij - (H E)_ij / H_ii. So the best number is the one nearest to the vertex, no step can make the
-objective larger, and where no step changes anything the codes are best in every single one of them.
+objective larger, and where no step changes anything every single code is the best one beside the others.
 
 `adaround` starts from the nearest numbers and allows the two neighbours of every weight alone: down or up, the choice
 that AdaRound (Nagel et al., ICML 2020, arXiv 2004.10568) learns. AdaRound relaxes it to a rectified sigmoid, because it
@@ -21,6 +21,8 @@ from .view import Array
 
 SWEEPS = 8
 """Times that every row gets its turn at most."""
+FEW = 1e-3
+"""Of all codes: when no more change in a sweep, it was the last."""
 BLOCK = 32
 """Rows between two products with the whole error."""
 
@@ -64,20 +66,21 @@ def _descend(
     codes = start.copy()
     error = lattice.values(codes) - weight
     for _ in range(SWEEPS):
-        moved = False
+        moves = 0
         for first in range(0, len(codes), BLOCK):
-            rows = slice(first, min(first + BLOCK, len(codes)))
-            pull = gram[rows] @ error
-            for i in range(rows.start, rows.stop):
+            stop = min(first + BLOCK, len(codes))
+            pull = gram[first:stop] @ error
+            for i in range(first, stop):
                 best = lattice.codes(weight[i] + error[i] - pull[i - first] / gram[i, i], i)
                 if low is not None and high is not None:
                     best = np.clip(best, low[i], high[i])
-                if np.array_equal(best, codes[i]):
+                moved = np.flatnonzero(best != codes[i])
+                if not moved.size:
                     continue
-                moved, codes[i] = True, best
-                step = lattice.values(best, i) - weight[i] - error[i]
-                error[i] += step
-                pull += np.outer(gram[rows, i], step)
-        if not moved:
+                moves, codes[i] = moves + moved.size, best
+                step = (lattice.values(best, i) - weight[i] - error[i])[moved]
+                error[i, moved] += step
+                pull[i + 1 - first :, moved] += np.outer(gram[i + 1 : stop, i], step)
+        if moves <= FEW * codes.size:
             break
     return codes
