@@ -11,7 +11,7 @@ from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.options import option
 from ..manager.units import Size
-from .nbits import NBits, check_nbits
+from .nbits import NBits
 from .recipe import Granularity, Levels, Recipe, WeightType
 from .weight_only import quantize_weights
 
@@ -64,22 +64,16 @@ class QuantizeInsert(Pass):
     def __post_init__(self) -> None:
         """UserError for options that contradict each other."""
         self._recipe.check()
-        if self._recipe.is_book and (self.form == "dq" or self.format == "nbits"):
-            other = "form=dq" if self.form == "dq" else "format=nbits"
-            raise UserError(f"levels={self.levels} are looked up in a table, for which {other} has no place")
-        if self.format == "nbits":
-            check_nbits(self.type, self.granularity, self.block)
+        if self._recipe.is_book and self.form == "dq":
+            raise UserError(f"levels={self.levels} are looked up in a table, for which form=dq has no place")
+        self._nbits()
 
     @property
     def _recipe(self) -> Recipe:
         return Recipe(self.type, self.granularity, self.block, self.symmetric, self.levels)
 
-    @property
     def _nbits(self) -> NBits | None:
-        if self.format != "nbits":
-            return None
-        bits = self._recipe.alphabet.bits
-        return NBits(bits, self.block, self.symmetric, self.accuracy_level, self.levels == "pow2")
+        return NBits.of(self._recipe, self.accuracy_level) if self.format == "nbits" else None
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Quantize what the mode says."""
@@ -87,5 +81,5 @@ class QuantizeInsert(Pass):
             case "weight-only":
                 quantize_weights(
                     ctx, form=self.form, recipe=self._recipe, min_bytes=self.min_bytes, exclude=self.exclude,
-                    balance=self.balance, nbits=self._nbits,
+                    balance=self.balance, nbits=self._nbits(),
                 )  # fmt: skip

@@ -13,6 +13,7 @@ from onnxpress.passes.manager.manager import PassManager
 from onnxpress.passes.quantize.levels import decode, encode
 from onnxpress.passes.quantize.nbits import NBits
 from onnxpress.passes.quantize.quantize_insert import QuantizeInsert
+from onnxpress.passes.quantize.recipe import Recipe
 
 RNG = np.random.default_rng(2)
 W = RNG.standard_normal((48, 24)).astype(np.float32)
@@ -52,7 +53,7 @@ def test_it_agrees_with_the_float_product_of_what_is_decoded(case, model):
     after = emit(lowered)
     assert {node.op_type for node in after.graph.node} <= {"MatMulNBits", "Add"}
     axis = int(op in TRANSPOSED)
-    grid = NBits(bits, block, symmetric, 0).grid(weight, axis)
+    grid = NBits.of(Recipe(f"int{bits}", "block", block, symmetric), 0).grid(weight, axis)
     decoded = decode(encode(weight, grid), grid, weight.dtype)
     matrix = decoded.T if axis else decoded
     x = rng.standard_normal((batch, inner)).astype(np.float32)
