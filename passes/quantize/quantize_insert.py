@@ -18,19 +18,20 @@ from .weight_only import quantize_weights
 
 @dataclass(frozen=True)
 class QuantizeInsert(Pass):
-    """Store weights as int8, one scale per output channel, and per input channel where columns differ widely.
+    """Store weights in fewer bits: integers, 8-bit floats or looked-up levels, with scales per channel or block.
 
     Weight-only quantization buys size on disk, not speed and not memory: the weights are decoded to floats before they
     are used. With `form=cast` onnxruntime does so once, when it loads the model, and then runs at the speed
     of the original. With `form=dq` it decodes at every call, which is slower, and for a MatMul it quantizes the
-    activations to int8 as well unless the session is told not to.
+    activations to int8 as well unless the session is told not to. With `format=nbits` matrices stay in their codes in
+    memory too.
 
     Weights of MatMul, Gemm, Conv, ConvTranspose, LSTM, GRU, RNN and tables of Gather are found in initializers and
     Constant nodes, in bodies and functions, and behind Transpose, Cast, Reshape and other operators that only move
     elements. Rows of a table are gathered before they are decoded.
 
-    LOSSY: for y = x W, abs(dy_j) <= sum_i abs(dW_ij) max abs(x), where dW is the difference that is really there; it
-    is at most half a step, and a step is max abs(W_j) / 127, or its like after columns were scaled.
+    LOSSY: for y = x W, abs(dy_j) <= sum_i abs(dW_ij) max abs(x), where dW is the difference that is really there; for
+    integers it is at most half a step, which is max abs(W_j) / 127 for int8, or its like after columns were scaled.
     """
 
     name: ClassVar[str] = "quantize-insert"
@@ -66,6 +67,8 @@ class QuantizeInsert(Pass):
         self._recipe.check()
         if self._recipe.is_book and self.form == "dq":
             raise UserError(f"levels={self.levels} are looked up in a table, for which form=dq has no place")
+        if self.accuracy_level and self.format != "nbits":
+            raise UserError("accuracy-level is for format=nbits")
         self._nbits()
 
     @property

@@ -128,6 +128,11 @@ def test_running_again_changes_nothing(model, quantize):
     assert [remark.reason for remark in report.remarks] == ["no weight was quantized"]
 
 
+def test_an_accuracy_level_without_it_is_a_mistake():
+    with pytest.raises(UserError, match="accuracy-level is for format=nbits"):
+        QuantizeInsert(accuracy_level=4)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
