@@ -45,12 +45,13 @@ def has_neighbours(lattice: Lattice) -> bool:
 
 
 def neighbours(weight: Float64, lattice: Lattice, nearest: Array) -> tuple[Array, Array]:
-    """The codes of the numbers next to each weight, below and above; twice the same where a weight lies outside."""
+    """The lower and the higher code of the two numbers next to each weight; twice the same where it lies outside."""
     alphabet = lattice.alphabet
     first, last = (alphabet.first, alphabet.last) if isinstance(alphabet, Integers) else (0, _entries(alphabet) - 1)
     values, wide = lattice.values(nearest), nearest.astype(np.int64)
-    low = np.maximum(wide - (values > weight), first)
-    high = np.minimum(wide + (values < weight), last)
+    up = np.where(lattice.steps < 0, -1, 1)
+    other = wide + up * np.sign(weight - values).astype(np.int64)
+    low, high = (np.clip(end(wide, other), first, last) for end in (np.minimum, np.maximum))
     return low.astype(alphabet.held), high.astype(alphabet.held)
 
 
