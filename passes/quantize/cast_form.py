@@ -25,6 +25,7 @@ class CastForm(DecodeForm):
 
     name: ClassVar[str] = "cast"
     takes_factors: ClassVar[bool] = True
+    takes_negative_scales: ClassVar[bool] = True
     cost: ClassVar[str] = "decoded once, at load"
 
     def arithmetic(self, dtype: int) -> np.dtype[Any]:

@@ -44,6 +44,8 @@ class DecodeForm(ABC):
     name: ClassVar[str]
     takes_factors: ClassVar[bool] = False
     """Whether a second set of scales can be multiplied in."""
+    takes_negative_scales: ClassVar[bool] = False
+    """Whether scales need not be positive."""
     cost: ClassVar[str]
     """What decoding costs, for people."""
 

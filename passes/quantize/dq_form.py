@@ -1,4 +1,7 @@
-"""The form `dq`: DequantizeLinear, which gives float, and a Cast to other types. onnxruntime decodes at every call."""
+"""The form `dq`: DequantizeLinear, which gives float, and a Cast to other types. onnxruntime decodes at every call.
+
+Scales are positive, as TensorRT wants them.
+"""
 
 from __future__ import annotations
 

@@ -3,9 +3,11 @@
 A number w becomes the code of the number of the alphabet that is nearest to w / s, and is decoded as fl(number * s),
 with a step s per tensor, per channel or per block. Without zero points s = max|w| / (largest number of the alphabet).
 With zero points, for integers lowest..highest, s = (max - min) / (highest - lowest) with 0 between min and max, and
-z = rint(lowest - min / s). Either way nothing is clipped by more than half a step, and of integers |w - decoded| is at
-most s / 2, up to floating-point rounding. Zero is exact. A step is never below the smallest normal number, as executors
-may flush what is smaller to zero; where all is zero it is 1.
+z = rint(lowest - min / s). `signed` steps are for integers -n..n-1 without zero points: with p the largest magnitude
+and q that on the other side of 0, s = max(p / n, q / (n - 1/2)), and negative if p is that of a positive number. In any
+case nothing is clipped by more than half a step, and of integers |w - decoded| is at most |s| / 2, up to floating-point
+rounding. Zero is exact. No |s| is below the smallest normal number, as executors may flush what is smaller to zero;
+where all is zero it is 1.
 
 Codes need not be the nearest ones: `Grid.choose(codes)` gives a grid that encodes to `codes`, of the weight's shape,
 whatever the weight is (for rounding by other rules: `Grid.spread` gives the step and the zero point of every element).
@@ -116,23 +118,28 @@ def steps(
     alphabet: Alphabet = INT8,
     block: Block | None = None,
     affine: bool = False,
+    signed: bool = False,
     powers: bool = False,
 ) -> Grid:
     """The grid of `weight` with steps along `axes` (which name the axis of `block`, too), in the type of `arithmetic`;
     NaN or Inf where the weight holds one.
 
     With a `divisor`, which is broadcast over the weight, the grid of the quotient. `affine` gives zero points, and is
-    for integers; with `powers` every step is rounded up to a power of two.
+    for integers, as `signed` is; with `powers` every step is rounded up to a power of two.
     """
-    if affine and not isinstance(alphabet, Integers):
+    if (affine or signed) and not isinstance(alphabet, Integers):
         raise ValueError(f"{alphabet.name} has no zero points")
     grid = Grid(
         weight.shape, axes, np.zeros(_lengths(weight.shape, axes, block), arithmetic), (), alphabet, None, block
     )
-    if not affine:
+    if not affine and not signed:
         peaks = _extremes(weight, grid, divisor, np.maximum, np.abs)
         return replace(grid, array=_steps(peaks / arithmetic.type(alphabet.highest), powers))
     low, high = (_extremes(weight, grid, divisor, end) for end in (np.minimum, np.maximum))
+    if signed:
+        small, large = (arithmetic.type(number) for number in (alphabet.highest + 0.5, -alphabet.lowest))
+        sizes = np.maximum(np.maximum(high, -low) / large, np.minimum(high, -low) / small)
+        return replace(grid, array=_steps(sizes, powers) * np.where(high > -low, -1, 1).astype(arithmetic))
     span = arithmetic.type(alphabet.highest - alphabet.lowest)
     array = _steps(high / span - low / span, powers)
     assert isinstance(alphabet, Integers)

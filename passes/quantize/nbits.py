@@ -11,7 +11,7 @@ the weight. Level 4 rounds x to 8 bits as well, which no bound here covers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -19,13 +19,17 @@ from onnx import TensorProto
 
 from ...errors import UserError
 from ...ir import DerivedTensor, Graph, Node, Rewriter, Tensor, Value, tensor
-from .alphabet import AFFINE, SYMMETRIC, Alphabet, Array
-from .levels import Block, Grid, encode, steps
+from .alphabet import Array
+from .levels import Block, Grid, encode
+from .recipe import Recipe, WeightType
 from .sites import Readers, Site
 from .storage import UINT8, Storage, packed
 
 DOMAIN = "com.microsoft"
-TYPES = ("int8", "uint8", "int4", "uint4", "int2", "uint2")
+TYPES: dict[str, WeightType] = {
+    "int8": "uint8", "uint8": "uint8", "int4": "uint4", "uint4": "uint4", "int2": "uint2", "uint2": "uint2",
+}  # fmt: skip
+"""The types that are taken, and how they are written."""
 FLOAT = int(TensorProto.FLOAT)
 
 
@@ -33,29 +37,41 @@ FLOAT = int(TensorProto.FLOAT)
 class NBits:
     """How MatMulNBits is written."""
 
-    bits: int
-    block: int
-    symmetric: bool
+    recipe: Recipe
+    """Of unsigned codes."""
     accuracy_level: int
-    powers: bool = False
-    """Whether steps are powers of two."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, accuracy_level: int) -> NBits:
+        """With as many bits as `recipe` says, or UserError if there is no room for it."""
+        if recipe.type not in TYPES:
+            raise UserError(f"format=nbits takes type={', '.join(TYPES)}, not {recipe.type}")
+        if recipe.is_book:
+            raise UserError(f"levels={recipe.levels} are looked up in a table, for which format=nbits has no place")
+        if recipe.granularity not in ("auto", "block"):
+            raise UserError(f"format=nbits has scales per block, not granularity={recipe.granularity}")
+        if recipe.block < 16 or recipe.block & (recipe.block - 1):
+            raise UserError(f"format=nbits takes a block of 16, 32, 64, ..., not {recipe.block}")
+        return cls(replace(recipe, type=TYPES[recipe.type]), accuracy_level)
 
     @property
-    def alphabet(self) -> Alphabet:
-        """Unsigned codes."""
-        return SYMMETRIC[f"uint{self.bits}"] if self.symmetric else AFFINE[f"uint{self.bits}"]
+    def bits(self) -> int:
+        """Of a code."""
+        return self.recipe.alphabet.bits
+
+    @property
+    def block(self) -> int:
+        """Inputs that share a scale."""
+        return self.recipe.block
 
     @property
     def storage(self) -> Storage:
         """Packed in bytes."""
-        return Storage(self.alphabet, UINT8, 8 // self.bits)
+        return Storage(self.recipe.alphabet, UINT8, 8 // self.bits)
 
     def grid(self, weight: Array, inputs: int) -> Grid:
         """The grid of a matrix whose axis `inputs` is summed over."""
-        return steps(
-            weight, (0, 1), np.dtype(np.float32), alphabet=self.alphabet, block=Block(inputs, self.block),
-            affine=not self.symmetric, powers=self.powers,
-        )  # fmt: skip
+        return self.recipe.grid(weight, (0, 1), np.dtype(np.float32), Block(inputs, self.block))
 
     def nbytes(self, grid: Grid, inputs: int) -> int:
         """Bytes of codes, scales and zero points."""
@@ -91,16 +107,6 @@ class NBits:
             made = rw.insert("Add", [made, node.input(2)], before=node, outputs=[hint], origin=[node]).outputs[0]
         rw.take_over(node.outputs[0], made)
         rw.erase(node)
-
-
-def check_nbits(type_: str, granularity: str, block: int) -> None:
-    """UserError for options that MatMulNBits has no room for."""
-    if type_ not in TYPES:
-        raise UserError(f"format=nbits takes type={', '.join(TYPES)}, not {type_}")
-    if granularity not in ("auto", "block"):
-        raise UserError(f"format=nbits has scales per block, not granularity={granularity}")
-    if block < 16 or block & (block - 1):
-        raise UserError(f"format=nbits takes a block of 16, 32, 64, ..., not {block}")
 
 
 def inputs_axis(graph: Graph, value: Value, dtype: int, readers: Readers) -> int | str:

@@ -13,7 +13,7 @@ from ..manager.context import Context
 from ..manager.options import option
 from ..manager.units import Size
 from .dynamic.quantize_dynamic import decide_dynamic
-from .nbits import NBits, check_nbits
+from .nbits import NBits
 from .recipe import Granularity, Levels, Recipe, WeightType
 from .rounding.choice import Clip, Rounding
 from .rounding.run import Rounder
@@ -24,19 +24,20 @@ from .weight_only import quantize_weights
 
 @dataclass(frozen=True)
 class QuantizeInsert(Pass):
-    """Store weights as int8, one scale per output channel, and per input channel where columns differ widely.
+    """Store weights in fewer bits: integers, 8-bit floats or looked-up levels, with scales per channel or block.
 
     Weight-only quantization buys size on disk, not speed and not memory: the weights are decoded to floats before they
     are used. With `form=cast` onnxruntime does so once, when it loads the model, and then runs at the speed
     of the original. With `form=dq` it decodes at every call, which is slower, and for a MatMul it quantizes the
-    activations to int8 as well unless the session is told not to.
+    activations to int8 as well unless the session is told not to. With `format=nbits` matrices stay in their codes in
+    memory too.
 
     Weights of MatMul, Gemm, Conv, ConvTranspose, LSTM, GRU, RNN and tables of Gather are found in initializers and
     Constant nodes, in bodies and functions, and behind Transpose, Cast, Reshape and other operators that only move
     elements. Rows of a table are gathered before they are decoded.
 
-    LOSSY: for y = x W, abs(dy_j) <= sum_i abs(dW_ij) max abs(x), where dW is the difference that is really there; it
-    is at most half a step, and a step is max abs(W_j) / 127, or its like after columns were scaled.
+    LOSSY: for y = x W, abs(dy_j) <= sum_i abs(dW_ij) max abs(x), where dW is the difference that is really there; for
+    integers it is at most half a step, which is max abs(W_j) / 127 for int8, or its like after columns were scaled.
     """
 
     name: ClassVar[str] = "quantize-insert"
@@ -85,22 +86,18 @@ class QuantizeInsert(Pass):
     def __post_init__(self) -> None:
         """UserError for options that contradict each other."""
         self._recipe.check()
-        if self._recipe.is_book and (self.form == "dq" or self.format == "nbits"):
-            other = "form=dq" if self.form == "dq" else "format=nbits"
-            raise UserError(f"levels={self.levels} are looked up in a table, for which {other} has no place")
-        if self.format == "nbits":
-            check_nbits(self.type, self.granularity, self.block)
+        if self._recipe.is_book and self.form == "dq":
+            raise UserError(f"levels={self.levels} are looked up in a table, for which form=dq has no place")
+        if self.accuracy_level and self.format != "nbits":
+            raise UserError("accuracy-level is for format=nbits")
+        self._nbits()
 
     @property
     def _recipe(self) -> Recipe:
         return Recipe(self.type, self.granularity, self.block, self.symmetric, self.levels)
 
-    @property
     def _nbits(self) -> NBits | None:
-        if self.format != "nbits":
-            return None
-        bits = self._recipe.alphabet.bits
-        return NBits(bits, self.block, self.symmetric, self.accuracy_level, self.levels == "pow2")
+        return NBits.of(self._recipe, self.accuracy_level) if self.format == "nbits" else None
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Quantize what the mode says; weights that are not multiplied in integers are stored in fewer bits."""
@@ -116,7 +113,7 @@ class QuantizeInsert(Pass):
         taken = frozenset() if decided is None else decided.weights
         quantize_weights(
             ctx, form=self.form, recipe=self._recipe, min_bytes=self.min_bytes, exclude=self.exclude,
-            balance=self.balance, nbits=self._nbits, taken=taken,
+            balance=self.balance, nbits=self._nbits(), taken=taken,
             rounder=Rounder(self.rounding, self.clip, self.moments),
         )  # fmt: skip
         if decided is not None:

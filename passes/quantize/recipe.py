@@ -70,13 +70,25 @@ class Recipe:
         """Whether input channels may have scales of their own beside those of output channels."""
         return self.symmetric and self.levels == "linear" and self.shares != "block"
 
-    def grid(self, weight: Array, axes: tuple[int, ...], arithmetic: np.dtype[Any], block: Block | None) -> Grid:
-        """The grid of `weight` with steps along `axes`."""
+    def grid(
+        self,
+        weight: Array,
+        axes: tuple[int, ...],
+        arithmetic: np.dtype[Any],
+        block: Block | None = None,
+        *,
+        may_be_negative: bool = True,
+    ) -> Grid:
+        """The grid of `weight` with steps along `axes`; without zero points those of few levels are negative where that
+        makes them smaller, if they may be."""
+        alphabet = self.alphabet
+        signed = may_be_negative and self.symmetric and alphabet.bits < 8 and not self.is_book
         is_plain = self.levels == "kmeans" and not axes  # by a power of two nothing is rounded: what is exact stays so
         powers = self.levels == "pow2" or is_plain
         grid = steps(
-            weight, axes, arithmetic, alphabet=self.alphabet, block=block, affine=not self.symmetric, powers=powers
-        )
+            weight, axes, arithmetic, alphabet=AFFINE[self.type] if signed else alphabet, block=block,
+            affine=not self.symmetric, signed=signed, powers=powers,
+        )  # fmt: skip
         if self.levels != "kmeans" or not np.isfinite(grid.array).all():
             return grid
-        return replace(grid, alphabet=kmeans_book(weight, grid, self.alphabet.bits))
+        return replace(grid, alphabet=kmeans_book(weight, grid, alphabet.bits))

@@ -47,7 +47,11 @@ class Scaling:
         """The grid of `weight`, of element type `dtype` and to be stored in `storage`, for its readers."""
         arithmetic = self.form.arithmetic(dtype)
         choices = self.choices(weight.shape, dtype, sites, storage)
-        made = [self.recipe.grid(weight, choice.axes, arithmetic, choice.block) for choice in choices]
+        may_be_negative = self.form.takes_negative_scales
+        made = [
+            self.recipe.grid(weight, choice.axes, arithmetic, choice.block, may_be_negative=may_be_negative)
+            for choice in choices
+        ]
         plain = min(made, key=Grid.squared_error)
         may_balance = self.balance and self.form.takes_factors and self.recipe.takes_factors
         axis = input_axis(weight.shape, sites) if may_balance else None

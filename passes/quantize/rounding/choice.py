@@ -6,7 +6,7 @@ that of the numbers which an executor will decode. Whatever is chosen, it is nev
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -62,45 +62,76 @@ class Task:
         change = np.asarray(self.view.matrices(decoded), np.float64) - self.matrices
         return sum(map(quadratic, change, self.held)) / self._energy if self._energy > 0 else 0.0
 
+    @cached_property
+    def _nearest(self) -> float:
+        return self.error(self.grid)
+
     def best(self, rounding: Rounding, clip: Clip) -> Rounded:
         """The best of what the options allow; nearest rounding on the grid as it is, if nothing is better."""
-        nearest = self.error(self.grid)
-        best = Rounded(self.grid, "nearest", nearest, nearest)
-        for how, grid in self._candidates(rounding, clip):
-            error = self.error(grid)
-            if error < best.error:
-                best = Rounded(grid, how, error, nearest)
-        return best
+        return min(self._candidates(rounding, clip), key=lambda each: each.error)
 
-    def _candidates(self, rounding: Rounding, clip: Clip) -> Iterator[tuple[str, Grid]]:
+    def _candidates(self, rounding: Rounding, clip: Clip) -> Iterator[Rounded]:
+        """Nearest rounding first. GPTQ is cheap and tried on every ground, descent on that where GPTQ errs least."""
+        yield Rounded(self.grid, "nearest", self._nearest, self._nearest)
         if not all(np.trace(gram) > 0 for gram in self.fit):
             return
         grids = {"": self.grid}
         if clip == "auto":
             narrow = clipped(self.matrices, self.grid, self.view, self.fit)
-            yield "nearest with clipped ranges", narrow
             grids[" with clipped ranges"] = narrow
-        for share in DAMPING if rounding != "nearest" else ():
-            methods = _Methods([damped(gram, share) for gram in self.fit], rounding)
-            for tail, grid in grids.items():
-                for how, codes in methods.codes(self.matrices, lattices(grid, self.view)):
-                    yield how + tail, grid.choose(self.view.array(codes))
+            yield Rounded(narrow, "nearest with clipped ranges", self.error(narrow), self._nearest)
+        grounds = [] if rounding == "nearest" else self._grounds(grids)
+        if rounding in ("auto", "gptq"):
+            found = [self._on(ground, "gptq", ground.eliminated(self.matrices)) for ground in grounds]
+            yield from found
+        if rounding == "auto":
+            start, ground = min(zip(found, grounds, strict=True), key=lambda pair: pair[0].error)
+            grounds = [ground]
+            codes = self.view.matrices(encode(self.weight, start.grid))
+            yield self._on(ground, "gptq and descent", ground.refined(self.matrices, codes))
+        if rounding in ("auto", "adaround"):
+            yield from (
+                self._on(ground, "adaround", ground.neighbours(self.matrices))
+                for ground in grounds
+                if has_neighbours(ground.places[0])
+            )
+
+    def _grounds(self, grids: Mapping[str, Grid]) -> list[_Ground]:
+        made = [_Energy([damped(gram, share) for gram in self.fit]) for share in DAMPING]
+        places = {tail: lattices(grid, self.view) for tail, grid in grids.items()}
+        return [_Ground(tail, grid, places[tail], energy) for energy in made for tail, grid in grids.items()]
+
+    def _on(self, ground: _Ground, how: str, codes: Array) -> Rounded:
+        grid = ground.grid.choose(self.view.array(codes))
+        return Rounded(grid, how + ground.tail, self.error(grid), self._nearest)
 
 
-class _Methods:
-    """The methods that an option asks for, for one H of every group."""
+@dataclass(frozen=True)
+class _Energy:
+    """H of every group."""
 
-    def __init__(self, grams: Sequence[Float64], rounding: Rounding) -> None:
-        self._grams, self._rounding = grams, rounding
-        self._eliminations = [Elimination(gram) for gram in grams] if rounding in ("auto", "gptq") else []
+    grams: list[Float64]
 
-    def codes(self, weight: Float64, places: Sequence[Lattice]) -> Iterator[tuple[str, Array]]:
-        """Codes `[groups, k, n]`, by method."""
-        if self._eliminations:
-            found = [each.codes(w, place) for each, w, place in zip(self._eliminations, weight, places, strict=True)]
-            yield "gptq", np.stack(found)
-            if self._rounding == "auto":
-                better = [refined(*each) for each in zip(weight, self._grams, places, found, strict=True)]
-                yield "gptq and descent", np.stack(better)
-        if self._rounding in ("auto", "adaround") and has_neighbours(places[0]):
-            yield "adaround", np.stack([adaround(*each) for each in zip(weight, self._grams, places, strict=True)])
+    @cached_property
+    def eliminations(self) -> list[Elimination]:
+        return [Elimination(gram) for gram in self.grams]
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """What a method starts from: a grid, with its lattices and what to say of it, and H. Codes are `[groups, k, n]`."""
+
+    tail: str
+    grid: Grid
+    places: list[Lattice]
+    energy: _Energy
+
+    def eliminated(self, weight: Float64) -> Array:
+        each = zip(self.energy.eliminations, weight, self.places, strict=True)
+        return np.stack([elimination.codes(w, place) for elimination, w, place in each])
+
+    def refined(self, weight: Float64, codes: Array) -> Array:
+        return np.stack([refined(*each) for each in zip(weight, self.energy.grams, self.places, codes, strict=True)])
+
+    def neighbours(self, weight: Float64) -> Array:
+        return np.stack([adaround(*each) for each in zip(weight, self.energy.grams, self.places, strict=True)])

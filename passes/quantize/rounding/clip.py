@@ -47,14 +47,14 @@ def shrunk(grid: Grid, factors: Float64) -> Grid:
     """`grid` with its first steps times `factors`, of their shape; zero points stay, so zero stays exact."""
     first, *more = grid.stored
     tiny = np.finfo(first.dtype).tiny
-    narrow = np.maximum(first * factors, tiny).astype(first.dtype)
+    narrow = np.copysign(np.maximum(np.abs(first) * factors, tiny), first).astype(first.dtype)
     if not more:
         return replace(grid, array=narrow)
     return replace(grid, array=narrow * more[0], factors=(narrow, *more))
 
 
 def _are_powers(steps: Array) -> bool:
-    return bool((np.frexp(steps)[0] == 0.5).all())
+    return bool((np.frexp(np.abs(steps))[0] == 0.5).all())
 
 
 def _add_costs(costs: Float64, change: Float64, gram: Float64, owner: Array) -> None:

@@ -2,7 +2,7 @@
 
 With E = V - W the error of the present numbers V, trace(E' H E) as a function of element (i, j) alone is a parabola
 with its vertex at V_ij - (H E)_ij / H_ii. So the best number is the one nearest to the vertex, no step can make the
-objective larger, and where no step changes anything the codes are best in every single one of them.
+objective larger, and where no step changes anything every single code is the best one beside the others.
 
 `adaround` starts from the nearest numbers and allows the two neighbours of every weight alone: down or up, the choice
 that AdaRound (Nagel et al., ICML 2020, arXiv 2004.10568) learns. AdaRound relaxes it to a rectified sigmoid, because it
@@ -21,6 +21,8 @@ from .view import Array
 
 SWEEPS = 8
 """Times that every row gets its turn at most."""
+FEW = 1e-3
+"""Of all codes: when no more change in a sweep, it was the last."""
 BLOCK = 32
 """Rows between two products with the whole error."""
 
@@ -43,12 +45,13 @@ def has_neighbours(lattice: Lattice) -> bool:
 
 
 def neighbours(weight: Float64, lattice: Lattice, nearest: Array) -> tuple[Array, Array]:
-    """The codes of the numbers next to each weight, below and above; twice the same where a weight lies outside."""
+    """The lower and the higher code of the two numbers next to each weight; twice the same where it lies outside."""
     alphabet = lattice.alphabet
     first, last = (alphabet.first, alphabet.last) if isinstance(alphabet, Integers) else (0, _entries(alphabet) - 1)
     values, wide = lattice.values(nearest), nearest.astype(np.int64)
-    low = np.maximum(wide - (values > weight), first)
-    high = np.minimum(wide + (values < weight), last)
+    up = np.where(lattice.steps < 0, -1, 1)
+    other = wide + up * np.sign(weight - values).astype(np.int64)
+    low, high = (np.clip(end(wide, other), first, last) for end in (np.minimum, np.maximum))
     return low.astype(alphabet.held), high.astype(alphabet.held)
 
 
@@ -64,20 +67,21 @@ def _descend(
     codes = start.copy()
     error = lattice.values(codes) - weight
     for _ in range(SWEEPS):
-        moved = False
+        moves = 0
         for first in range(0, len(codes), BLOCK):
-            rows = slice(first, min(first + BLOCK, len(codes)))
-            pull = gram[rows] @ error
-            for i in range(rows.start, rows.stop):
+            stop = min(first + BLOCK, len(codes))
+            pull = gram[first:stop] @ error
+            for i in range(first, stop):
                 best = lattice.codes(weight[i] + error[i] - pull[i - first] / gram[i, i], i)
                 if low is not None and high is not None:
                     best = np.clip(best, low[i], high[i])
-                if np.array_equal(best, codes[i]):
+                moved = np.flatnonzero(best != codes[i])
+                if not moved.size:
                     continue
-                moved, codes[i] = True, best
-                step = lattice.values(best, i) - weight[i] - error[i]
-                error[i] += step
-                pull += np.outer(gram[rows, i], step)
-        if not moved:
+                moves, codes[i] = moves + moved.size, best
+                step = (lattice.values(best, i) - weight[i] - error[i])[moved]
+                error[i, moved] += step
+                pull[i + 1 - first :, moved] += np.outer(gram[i + 1 : stop, i], step)
+        if moves <= FEW * codes.size:
             break
     return codes

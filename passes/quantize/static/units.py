@@ -163,7 +163,11 @@ def channel_axis(node: Node) -> int:
 
 
 def keeps_name(value: Value) -> bool:
-    """Whether an activation is called from outside, so that what is decoded cannot take over its name."""
+    """Whether what is decoded cannot take over the name of an activation: it is called from outside, or it names the
+    run of a body or function."""
+    node = value.producer
+    if node is not None and (node.bodies or node.domain):
+        return True
     return value.is_input or any(isinstance(use.user, Graph) for use in value.uses)
 
 

@@ -62,7 +62,7 @@ def test_kmeans_beats_equal_distances_at_as_many_levels():
     linear = Recipe("int4", "tensor").grid(weight, (), F32, None)
     errors = [weight - one for one in (kmeans(weight)[1], decode(encode(weight, linear), linear, weight.dtype))]
     squared = [float(np.square(error).mean()) for error in errors]
-    assert squared[0] < 0.4 * squared[1]
+    assert squared[0] < 0.5 * squared[1]
     assert squared[0] < 0.011  # 0.0095 is what 16 levels can do for a normal distribution (Max 1960)
 
 

@@ -18,6 +18,8 @@ from onnxpress.passes.manager.weights import Outcome
 from onnxpress.passes.quantize.quantize_insert import QuantizeInsert
 from onnxpress.specs import Trial, check_pass
 
+from .options import quantizers
+
 DTYPES = {TensorProto.FLOAT: np.float32, TensorProto.DOUBLE: np.float64, TensorProto.FLOAT16: np.float16}
 MOST_TERMS = 1000
 """No sum of a drawn layer has more terms."""
@@ -276,6 +278,12 @@ def test_bound_holds_however_codes_were_chosen(rounding):
         checked = check_pass(pass_, models=drawn, backend=OrtBackend(), bound=judged)
         assert checked.changed > checked.examples / 3
     assert methods["gptq" if rounding == "auto" else rounding] > 10
+
+
+def test_bound_holds_with_every_option():
+    """Every type, granularity and kind of levels, in any form."""
+    checked = check_pass(quantizers(), models=models(opsets=(10, 21)), backend=OrtBackend(), bound=excess)
+    assert checked.changed > checked.examples / 4
 
 
 def test_any_model_survives():

@@ -13,6 +13,7 @@ from onnxpress.passes.manager.manager import PassManager
 from onnxpress.passes.quantize.levels import decode, encode
 from onnxpress.passes.quantize.nbits import NBits
 from onnxpress.passes.quantize.quantize_insert import QuantizeInsert
+from onnxpress.passes.quantize.recipe import Recipe
 
 RNG = np.random.default_rng(2)
 W = RNG.standard_normal((48, 24)).astype(np.float32)
@@ -52,7 +53,7 @@ def test_it_agrees_with_the_float_product_of_what_is_decoded(case, model):
     after = emit(lowered)
     assert {node.op_type for node in after.graph.node} <= {"MatMulNBits", "Add"}
     axis = int(op in TRANSPOSED)
-    grid = NBits(bits, block, symmetric, 0).grid(weight, axis)
+    grid = NBits.of(Recipe(f"int{bits}", "block", block, symmetric), 0).grid(weight, axis)
     decoded = decode(encode(weight, grid), grid, weight.dtype)
     matrix = decoded.T if axis else decoded
     x = rng.standard_normal((batch, inner)).astype(np.float32)
@@ -125,6 +126,11 @@ def test_running_again_changes_nothing(model, quantize):
     again, report = quantize(once, format="nbits", type="int4", min_bytes=0)
     assert again == once
     assert [remark.reason for remark in report.remarks] == ["no weight was quantized"]
+
+
+def test_an_accuracy_level_without_it_is_a_mistake():
+    with pytest.raises(UserError, match="accuracy-level is for format=nbits"):
+        QuantizeInsert(accuracy_level=4)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from onnx import TensorProto, numpy_helper
 from onnxpress.errors import UserError
 from onnxpress.passes.manager.weights import Outcome
 from onnxpress.passes.quantize.alphabet import AFFINE, SYMMETRIC
-from onnxpress.passes.quantize.levels import Block, decode, encode, steps
+from onnxpress.passes.quantize.levels import Block, decode, encode
 from onnxpress.passes.quantize.quantize_insert import QuantizeInsert
+from onnxpress.passes.quantize.recipe import Recipe
 
 RNG = np.random.default_rng(11)
 SHAPE = (75, 25)
@@ -25,13 +26,12 @@ NARROW = {"int4": 21, "uint4": 21, "int2": 25, "uint2": 25, "float8e4m3fn": 19, 
 IR = {10: 5, 17: 8, 19: 9, 21: 10, 25: 13}
 
 
-def expected(weight, name, symmetric, granularity, channel, inner):
+def expected(weight, name, symmetric, granularity, channel, inner, form="cast"):
     """What the grid makes of a weight whose output axis and axis of blocks are given."""
     axes = {"tensor": (), "channel": (channel,), "block": tuple(range(weight.ndim))}[granularity]
-    grid = steps(
-        weight, axes, np.dtype(np.float32), alphabet=(SYMMETRIC if symmetric else AFFINE)[name],
-        block=Block(inner, 16) if granularity == "block" else None, affine=not symmetric,
-    )  # fmt: skip
+    block = Block(inner, 16) if granularity == "block" else None
+    recipe = Recipe(name, granularity, 16, symmetric)
+    grid = recipe.grid(weight, axes, np.dtype(np.float32), block, may_be_negative=form == "cast")
     return decode(encode(weight, grid), grid, weight.dtype)
 
 
@@ -60,7 +60,7 @@ def test_dequantize_linear_decodes_the_same(name, symmetric, granularity, model,
     after, _ = quantize(proto, min_bytes=0, **options)
     assert [node.op_type for node in after.graph.node] == ["DequantizeLinear", "MatMul"]
     decoded = run_model(after, x=np.eye(75, dtype=np.float32))["y"]
-    np.testing.assert_array_equal(decoded, expected(W, name, symmetric, granularity, 1, 0))
+    np.testing.assert_array_equal(decoded, expected(W, name, symmetric, granularity, 1, 0, "dq"))
 
 
 @pytest.mark.parametrize("form", ["cast", "dq"])
@@ -99,7 +99,7 @@ def test_blocks_of_kernels_run_along_input_channels(name, symmetric, size, form,
     scales = next(tensor for tensor in after.graph.initializer if tensor.name == "s")
     assert list(scales.dims) == [40, 3, size, size]
     x = RNG.standard_normal((2, 35, 5, 5)).astype(np.float32)
-    exact = model(text, opset=25, ir=13, w=expected(kernel, name, symmetric, "block", 0, 1))
+    exact = model(text, opset=25, ir=13, w=expected(kernel, name, symmetric, "block", 0, 1, form))
     np.testing.assert_allclose(run_model(after, x=x)["y"], run_model(exact, x=x)["y"], rtol=1e-4, atol=1e-4)
 
 

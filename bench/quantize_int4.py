@@ -1,0 +1,248 @@
+"""MiniLM's MatMuls in 4 bits, blocks of 32, by several roundings: how near the sentence vectors stay to fp32.
+
+    python bench/quantize_int4.py --model minilm/model.onnx --tasks DIR --data CALIB.npz [--peers PYTHON]
+
+`--tasks` is the folder of the package `tasks` (its `minilm` has the sentences and the score), `--data` what all methods
+calibrate on, `--peers` an interpreter that has onnxruntime's quantizers (default: this one). All files hold the same
+MatMulNBits nodes, with as many codes, scales and zero points; tables of embeddings stay in float. onnxruntime's GPTQ
+asks torch whether there is CUDA and nothing else: where torch is not installed, a stand-in says no.
+
+Printed are the mean cosine to fp32 over sentences, Spearman's correlation of the cosines of all pairs with those of
+fp32, MRR@10, and what the first column of each group has above the others: 95 % of a paired bootstrap over sentences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+PIPELINE = "fold,dce,quantize-insert{{type={type} symmetric={symmetric} format=nbits exclude=[*embeddings*] {more}}}"
+PEERS = ("rtn", "gptq", "gptq-actorder")
+REPEATS = 300
+Vectors = NDArray[np.float32]
+
+
+class Method(NamedTuple):
+    """How a file was made: by whom, with which rounding, without or with zero points."""
+
+    by: str
+    name: str
+    symmetric: bool
+
+
+def methods() -> list[Method]:
+    """Those compared, ours with all that it has first."""
+    found = []
+    for symmetric in (True, False):
+        found += [Method("onnxpress", name, symmetric) for name in ("auto", "gptq", "nearest")]
+        found += [Method("onnxruntime", name, symmetric) for name in PEERS]
+    return found
+
+
+# ---- making files
+
+
+def make(method: Method, model: Path, data: Path, out: Path, peers: str) -> None:
+    """Write the quantized model; CalledProcessError if its maker fails."""
+    if method.by == "onnxruntime":
+        command = [peers, __file__, "--peer", method.name, str(method.symmetric), str(model), str(data), str(out)]
+    else:
+        more = f"rounding={method.name}" + (" clip=none" if method.name == "nearest" else "")
+        text = PIPELINE.format(type="uint4", symmetric=str(method.symmetric).lower(), more=more)
+        onnxpress = str(Path(sys.executable).parent / "onnxpress")
+        command = [onnxpress, "run", str(model), "-p", text, "-o", str(out), "--data", str(data), "--no-measure"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def peer(name: str, symmetric: bool, model: str, data: str, out: str) -> None:
+    """Runs in the peers' interpreter."""
+    import onnx
+
+    if name.startswith("gptq") and importlib.util.find_spec("torch") is None:
+        _stand_in_for_torch()
+    from onnxruntime.quantization import matmul_nbits_quantizer as nbits
+    from onnxruntime.quantization.calibrate import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._feeds = iter(_feeds(data))
+
+        def get_next(self) -> Any:
+            return next(self._feeds, None)
+
+    configs: dict[str, Callable[[], Any]] = {
+        "rtn": lambda: None,
+        "gptq": lambda: nbits.GPTQWeightOnlyQuantConfig(Reader(), block_size=128),
+        "gptq-actorder": lambda: nbits.GPTQWeightOnlyQuantConfig(Reader(), block_size=128, actorder=True),
+    }
+    quantizer = nbits.MatMulNBitsQuantizer(
+        model, bits=4, block_size=32, is_symmetric=symmetric, algo_config=configs[name]()
+    )
+    quantizer.process()
+    onnx.save(quantizer.model.model, out)
+
+
+def _stand_in_for_torch() -> None:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType, SimpleNamespace
+
+    torch = ModuleType("torch")
+    torch.__spec__ = ModuleSpec("torch", None)
+    torch.__dict__.update(cuda=SimpleNamespace(is_available=lambda: False), Tensor=type("Tensor", (), {}))
+    sys.modules["torch"] = torch
+
+
+def _feeds(path: str) -> list[dict[str, Any]]:
+    """Samples of a file with the keys NAME@0, NAME@1, ..."""
+    found: dict[int, dict[str, Any]] = {}
+    with np.load(path) as arrays:
+        for key in arrays.files:
+            name, index = key.rsplit("@", 1)
+            found.setdefault(int(index), {})[name] = arrays[key]
+    return [found[index] for index in sorted(found)]
+
+
+def folded(model: Path, out: Path) -> None:
+    """The model with its weights as MatMul reads them, which onnxruntime's quantizers need and ours does not."""
+    onnxpress = str(Path(sys.executable).parent / "onnxpress")
+    subprocess.run([onnxpress, "run", str(model), "-p", "fold,dce", "-o", str(out)], check=True, capture_output=True)
+
+
+def matmuls(path: Path) -> int:
+    """How many MatMulNBits a file has."""
+    import onnx
+
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    return sum(node.op_type == "MatMulNBits" for node in nodes)
+
+
+# ---- judging
+
+
+class Judge:
+    """The sentences of the task, and their vectors in fp32."""
+
+    def __init__(self, tasks: Path, model: Path) -> None:
+        sys.path.insert(0, str(tasks.parent if tasks.name == "tasks" else tasks))
+        self._minilm = importlib.import_module("tasks.minilm")
+        common = importlib.import_module("tasks.common")
+        with np.load(common.DATA_DIR / "minilm.npz") as arrays:
+            self._queries = common.unpack(arrays["q_flat"], arrays["q_shapes"])
+            self._documents = common.unpack(arrays["d_flat"], arrays["d_shapes"])
+        self.count = len(self._queries)
+        self.exact = self.vectors(model)
+
+    def vectors(self, path: Path) -> Vectors:
+        """Of queries, then documents, each of length 1."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        texts = (self._queries, self._documents)
+        return np.concatenate([self._minilm.embed(session, each) for each in texts])
+
+    def mrr(self, vectors: Vectors) -> float:
+        """Mean reciprocal rank of the document of each query among all, 0 below rank 10."""
+        scores = vectors[: self.count] @ vectors[self.count :].T
+        ranks = (scores > np.diag(scores)[:, None]).sum(1) + 1
+        return float(np.where(ranks <= 10, 1 / ranks, 0).mean())
+
+    def cosine(self, vectors: Vectors, rows: NDArray[np.intp]) -> float:
+        """To fp32, the mean over sentences."""
+        return float((vectors[rows] * self.exact[rows]).sum(1).mean())
+
+    def spearman(self, vectors: Vectors, rows: NDArray[np.intp]) -> float:
+        """Of the cosines of all pairs of different sentences, with those of fp32."""
+        upper = np.triu_indices(len(rows), 1)
+        differ = rows[upper[0]] != rows[upper[1]]
+        first, second = (rows[index][differ] for index in upper)
+        ranks = [
+            np.argsort(np.argsort(np.einsum("pd,pd->p", one[first], one[second]))) for one in (vectors, self.exact)
+        ]
+        return float(np.corrcoef(*ranks)[0, 1])
+
+
+def intervals(judge: Judge, best: Vectors, others: dict[Method, Vectors]) -> dict[Method, list[tuple[float, float]]]:
+    """What `best` has above each other in cosine and Spearman: 95 % of a paired bootstrap over sentences."""
+    rng = np.random.default_rng(0)
+    differences: dict[Method, list[list[float]]] = {method: [] for method in others}
+    for _ in range(REPEATS):
+        rows = rng.integers(0, 2 * judge.count, 2 * judge.count)
+        top = (judge.cosine(best, rows), judge.spearman(best, rows))
+        for method, vectors in others.items():
+            found = (judge.cosine(vectors, rows), judge.spearman(vectors, rows))
+            differences[method].append([a - b for a, b in zip(top, found, strict=True)])
+    return {
+        method: [(float(low), float(high)) for low, high in np.percentile(rows, [2.5, 97.5], axis=0).T]
+        for method, rows in differences.items()
+    }
+
+
+def report(judge: Judge, made: dict[Method, tuple[Path, float]]) -> bool:
+    """Print a table for each kind of grid; whether ours is above all others of onnxruntime and above nearest."""
+    everything = np.arange(2 * judge.count)
+    is_best = True
+    for symmetric in (True, False):
+        vectors = {method: judge.vectors(path) for method, (path, _) in made.items() if method.symmetric is symmetric}
+        ours = next(method for method in vectors if method.name == "auto")
+        above = intervals(judge, vectors[ours], {method: each for method, each in vectors.items() if method != ours})
+        print(f"\n{'without' if symmetric else 'with'} zero points (fp32: MRR {judge.mrr(judge.exact):.4f})\n")
+        print("| by | rounding | bytes | MatMuls | seconds | cosine | ours above | Spearman | ours above | MRR |")
+        print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+        for method, each in vectors.items():
+            path, seconds = made[method]
+            told = [f"{low:+.4f} to {high:+.4f}" for low, high in above.get(method, [])] or ["", ""]
+            print(
+                f"| {method.by} | {method.name} | {path.stat().st_size:,} | {matmuls(path)} | {seconds:.0f} "
+                f"| {judge.cosine(each, everything):.4f} | {told[0]} | {judge.spearman(each, everything):.4f} "
+                f"| {told[1]} | {judge.mrr(each):.4f} |",
+                flush=True,
+            )
+            if method in above and (method.by == "onnxruntime" or method.name == "nearest"):
+                is_best &= all(low > 0 for low, _ in above[method])
+    return is_best
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--tasks", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--peers", default=sys.executable)
+    parser.add_argument("--keep", type=Path, help="leave the files in this folder, and take those that are there")
+    options = parser.parse_args()
+    made: dict[Method, tuple[Path, float]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        plain = folder / "folded.onnx"
+        folded(options.model, plain)
+        for method in methods():
+            out = folder / f"{method.by}-{method.name}-{'symmetric' if method.symmetric else 'affine'}.onnx"
+            began = time.perf_counter()
+            if not out.exists():
+                source = plain if method.by == "onnxruntime" else options.model
+                make(method, source.resolve(), options.data.resolve(), out.resolve(), options.peers)
+            made[method] = out, time.perf_counter() - began
+            print(f"{out.name}: {made[method][1]:.0f} s", file=sys.stderr, flush=True)
+        return 0 if report(Judge(options.tasks.resolve(), plain), made) else 1
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--peer"]:
+        name, symmetric, model, data, out = sys.argv[2:]
+        peer(name, symmetric == "True", model, data, out)
+    else:
+        sys.exit(main())
