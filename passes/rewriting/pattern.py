@@ -14,14 +14,29 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import EllipsisType
+from typing import TypeVar
 
 import numpy as np
 
 from ...ir import Node, SparseTensor, Tensor, Value
 
+_T = TypeVar("_T")
 COMMUTE = frozenset({"Add", "Mul", "And", "Or", "Xor", "Equal", "BitwiseAnd", "BitwiseOr", "BitwiseXor"})
 _SMALL = 1 << 16
 """Bytes up to which a constant is looked into by a pattern."""
+ABSENT, NUMBER, CONSTANT, OTHER = "absent", "number", "constant", "other"
+
+
+def head_of(value: Value | None) -> str:
+    """What a first look tells of a value: the standard operator that computes it, or that it is an input left out, a
+    constant of one element or of several, or anything else."""
+    if value is None:
+        return ABSENT
+    tensor = value.const
+    if tensor is not None:
+        return NUMBER if tensor.size == 1 else CONSTANT
+    node = value.producer
+    return OTHER if node is None or node.domain else node.op_type
 
 
 @dataclass(frozen=True)
@@ -54,9 +69,9 @@ class Pattern(ABC):
     def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
         """All ways in which the pattern matches `value`, read by the match that began at `root`."""
 
-    def may_match(self, value: Value | None) -> bool:
-        """Whether `find` can find anything, as far as a look at the value alone tells: costs less than to try."""
-        return value is not None
+    def may_match(self, head: str) -> bool:
+        """Whether `find` can find anything at a value with this head."""
+        return head != ABSENT
 
 
 @dataclass(frozen=True)
@@ -78,12 +93,12 @@ class Const(Var):
 
     def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
         """Fill the hole if the value is a constant."""
-        if self.may_match(value):
+        if value is not None and value.const is not None:
             yield from super().find(value, root, bound)
 
-    def may_match(self, value: Value | None) -> bool:
+    def may_match(self, head: str) -> bool:
         """Whether it is a constant."""
-        return value is not None and value.const is not None
+        return head in (NUMBER, CONSTANT)
 
 
 @dataclass(frozen=True)
@@ -101,9 +116,9 @@ class Scalar(Pattern):
         if number is not None and found is not None and abs(number - self.number) <= self.rel * abs(self.number):
             yield found
 
-    def may_match(self, value: Value | None) -> bool:
-        """Whether it is a constant."""
-        return value is not None and value.const is not None
+    def may_match(self, head: str) -> bool:
+        """Whether it is a constant of one element."""
+        return head == NUMBER
 
 
 @dataclass(frozen=True)
@@ -127,36 +142,41 @@ class Call(Pattern):
             return
         yield from self.find_node(node, root, bound)
 
-    def may_match(self, value: Value | None) -> bool:
+    def may_match(self, head: str) -> bool:
         """Whether one of the operators computes it."""
-        node = None if value is None else value.producer
-        return node is not None and node.op_type in self.op_types
+        return head in self.op_types
+
+    def may_take(self, heads: tuple[str, ...]) -> bool:
+        """Whether a node of one of the operators may match that reads values with these heads."""
+        return any(map(self._may_read, self._orders(heads, ABSENT, commute=True)))
 
     def find_node(self, node: Node, root: Node, bound: Bound) -> Iterator[Bound]:
         """Match a node, whichever output is read."""
         if node.op_type not in self.op_types or node.domain:
             return
-        inputs = list(node.inputs)
-        while inputs and inputs[-1] is None and len(inputs) > len(self.inputs):
-            inputs.pop()
-        if len(inputs) > len(self.inputs) and not self.rest:
-            return
-        inputs += [None] * (len(self.inputs) - len(inputs))
-        orders = [inputs, inputs[::-1]] if node.op_type in COMMUTE and len(inputs) == 2 else [inputs]
-        for order in orders:
-            if self._may_read(order):
-                yield from self._find_inputs(order, root, bound.with_node(self.label, node))
+        for inputs in self._orders(node.inputs, None, commute=node.op_type in COMMUTE):
+            if self._may_read(tuple(map(head_of, inputs))):
+                yield from self._find_inputs(inputs, root, bound.with_node(self.label, node))
 
-    def _may_read(self, inputs: list[Value | None]) -> bool:
-        for wanted, value in zip(self.inputs, inputs, strict=False):
-            if wanted is None:
-                if value is not None:
-                    return False
-            elif not wanted.may_match(value):
+    def _orders(self, inputs: tuple[_T, ...], absent: _T, *, commute: bool) -> Iterator[tuple[_T, ...]]:
+        """As many of a node's inputs as there are patterns, in each order to try; none if there are more of them."""
+        count, wanted = len(inputs), len(self.inputs)
+        while count > wanted and inputs[count - 1] is absent:
+            count -= 1
+        if count > wanted and not self.rest:
+            return
+        inputs = inputs[:count] + (absent,) * (wanted - count)
+        yield inputs
+        if commute and len(inputs) == 2:
+            yield inputs[::-1]
+
+    def _may_read(self, heads: tuple[str, ...]) -> bool:
+        for wanted, head in zip(self.inputs, heads, strict=False):
+            if head != ABSENT if wanted is None else not wanted.may_match(head):
                 return False
         return True
 
-    def _find_inputs(self, inputs: list[Value | None], root: Node, bound: Bound) -> Iterator[Bound]:
+    def _find_inputs(self, inputs: tuple[Value | None, ...], root: Node, bound: Bound) -> Iterator[Bound]:
         def walk(at: int, bound: Bound) -> Iterator[Bound]:
             if at == len(self.inputs):
                 yield bound
@@ -176,6 +196,10 @@ class Call(Pattern):
 class AnyInput(Call):
     """A call that reads, at one of its places, what the one pattern in `inputs` matches."""
 
+    def may_take(self, heads: tuple[str, ...]) -> bool:
+        """Whether one of them may be it."""
+        return any(wanted is not None and wanted.may_match(head) for wanted in self.inputs for head in heads)
+
     def find_node(self, node: Node, root: Node, bound: Bound) -> Iterator[Bound]:
         """Match a node once for each input that fits."""
         if node.op_type in self.op_types and not node.domain:
@@ -192,9 +216,9 @@ class AnyOf(Pattern):
 
     options: tuple[Pattern, ...]
 
-    def may_match(self, value: Value | None) -> bool:
+    def may_match(self, head: str) -> bool:
         """Whether one of them may."""
-        return any(option.may_match(value) for option in self.options)
+        return any(option.may_match(head) for option in self.options)
 
     def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
         """Try every alternative."""
@@ -215,9 +239,9 @@ class Maybe(Pattern):
         else:
             yield from self.inner.find(value, root, bound)
 
-    def may_match(self, value: Value | None) -> bool:
+    def may_match(self, head: str) -> bool:
         """Whether it is left out, or may be what is inside."""
-        return value is None or self.inner.may_match(value)
+        return head == ABSENT or self.inner.may_match(head)
 
 
 class _Op:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ....ir import Node, Value
-from ...rewriting.pattern import Bound, Pattern, array_of
+from ...rewriting.pattern import NUMBER, Bound, Pattern, array_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,10 @@ class Rounded(Pattern):
         array = None if tensor is None or tensor.size != 1 else array_of(tensor)
         if array is not None and array.dtype.kind not in "OSUb" and is_rounded(array.reshape(1)[0], self.number):
             yield bound
+
+    def may_match(self, head: str) -> bool:
+        """Whether it is a constant of one element."""
+        return head == NUMBER
 
 
 def is_rounded(element: Any, number: float) -> bool:
