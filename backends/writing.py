@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import UserError
 from ..ir import Model
@@ -20,8 +20,7 @@ EXTERNAL_ABOVE = PROTOBUF_LIMIT - 2**24
 """Bytes of a model file above which its weights move to a data file, unless stated otherwise."""
 
 
-@dataclass(frozen=True)
-class Saved:
+class Saved(NamedTuple):
     """What was written: bytes of the .onnx file, bytes of its data files, and all files, the .onnx file first."""
 
     bytes_onnx: int

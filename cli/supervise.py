@@ -21,8 +21,7 @@ import signal
 import struct
 import sys
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..passes.manager.instruments import Instrument
 
@@ -38,8 +37,7 @@ _DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 
 
-@dataclass(frozen=True)
-class Crumb:
+class Crumb(NamedTuple):
     """Where a run was: in pass `text`, the one that began as number `number`, or behind it (not `inside`)."""
 
     number: int
@@ -47,8 +45,7 @@ class Crumb:
     text: str
 
 
-@dataclass(frozen=True)
-class Death:
+class Death(NamedTuple):
     """How a supervised process ended: its code is negative where a signal ended it, as that of `subprocess`."""
 
     code: int

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from types import EllipsisType
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from types import EllipsisType, MappingProxyType
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -39,12 +39,11 @@ def head_of(value: Value | None) -> str:
     return OTHER if node is None or node.domain else node.op_type
 
 
-@dataclass(frozen=True)
-class Bound:
+class Bound(NamedTuple):
     """What the holes and names of a pattern stand for so far."""
 
-    values: Mapping[str, Value] = field(default_factory=dict)
-    nodes: Mapping[str, Node] = field(default_factory=dict)
+    values: Mapping[str, Value] = MappingProxyType({})
+    nodes: Mapping[str, Node] = MappingProxyType({})
     matched: tuple[Node, ...] = ()
     """Every node of the match, the root first."""
 
@@ -74,7 +73,7 @@ class Pattern(ABC):
         return head != ABSENT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Var(Pattern):
     """A hole for any value."""
 
@@ -87,7 +86,6 @@ class Var(Pattern):
             yield found
 
 
-@dataclass(frozen=True)
 class Const(Var):
     """A hole for a constant."""
 
@@ -101,7 +99,7 @@ class Const(Var):
         return head in (NUMBER, CONSTANT)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scalar(Pattern):
     """A constant of one element near a number: within `rel` of it, exactly equal for 0."""
 
@@ -121,7 +119,7 @@ class Scalar(Pattern):
         return head == NUMBER
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Call(Pattern):
     """An operator call. `rest` allows more inputs than are listed; `label` is how the match calls the node."""
 
@@ -192,7 +190,6 @@ class Call(Pattern):
         yield from walk(0, bound)
 
 
-@dataclass(frozen=True)
 class AnyInput(Call):
     """A call that reads, at one of its places, what the one pattern in `inputs` matches."""
 
@@ -210,7 +207,7 @@ class AnyInput(Call):
                         yield from wanted.find(value, root, bound)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AnyOf(Pattern):
     """The first alternative that matches, then the others."""
 
@@ -226,7 +223,7 @@ class AnyOf(Pattern):
             yield from option.find(value, root, bound)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Maybe(Pattern):
     """An input that may be left out."""
 
@@ -254,8 +251,7 @@ class _Op:
         return _Caller(op_types)
 
 
-@dataclass(frozen=True)
-class _Caller:
+class _Caller(NamedTuple):
     op_types: tuple[str, ...]
 
     def __call__(self, *inputs: Pattern | EllipsisType | None) -> Call:

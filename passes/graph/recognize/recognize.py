@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from onnx import TensorProto
@@ -91,7 +91,7 @@ class _Recognition:
 
             return look
 
-        rules = [replace(rule, since=1, guard=looking(one, rule.guard)) for one in self.operators for rule in one.rules]
+        rules = [rule._replace(since=1, guard=looking(one, rule.guard)) for one in self.operators for rule in one.rules]
         apply_rules(self.ctx, rules)
         return places
 
@@ -121,7 +121,7 @@ class _Recognition:
         def guard(match: Match) -> str:
             return rule.guard(match) or self.why_not(operator, match, match.opset)
 
-        return replace(rule, since=max(rule.since, operator.since), guard=guard)
+        return rule._replace(since=max(rule.since, operator.since), guard=guard)
 
     def why_not(self, operator: Operator, match: Match, opset: int) -> str:
         """Why the operator cannot be made of this type; empty if it can."""
