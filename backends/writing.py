@@ -81,7 +81,7 @@ def check_writable(path: str | os.PathLike[str], model: Model, *, in_place: bool
 
 def _write(skeleton: Skeleton, layout: Layout, target: Path, made: list[Path]) -> Saved:
     files = write_data(layout, target.parent, target.stem, made)
-    pieces = skeleton.pieces()
+    pieces = skeleton.pieces() if layout.message is None else layout.message
     _check_size(pieces, target)
     write_file(pieces.blocks(), target)
     return Saved(pieces.nbytes, sum(file.stat().st_size for file in files), (target, *files))
