@@ -73,26 +73,37 @@ class Pattern(ABC):
         return head != ABSENT
 
 
+class Hole(Pattern):
+    """What matches a value in one way at most."""
+
+    @abstractmethod
+    def fill(self, value: Value, bound: Bound) -> Bound | None:
+        """The match with the hole filled; None if the value does not fit."""
+
+    def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
+        """Fill the hole."""
+        found = None if value is None else self.fill(value, bound)
+        if found is not None:
+            yield found
+
+
 @dataclass(frozen=True, eq=False)
-class Var(Pattern):
+class Var(Hole):
     """A hole for any value."""
 
     name: str = ""
 
-    def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
-        """Fill the hole."""
-        found = None if value is None else bound.with_value(self.name, value)
-        if found is not None:
-            yield found
+    def fill(self, value: Value, bound: Bound) -> Bound | None:
+        """It fits unless the hole is filled with another."""
+        return bound.with_value(self.name, value)
 
 
 class Const(Var):
     """A hole for a constant."""
 
-    def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
-        """Fill the hole if the value is a constant."""
-        if value is not None and value.const is not None:
-            yield from super().find(value, root, bound)
+    def fill(self, value: Value, bound: Bound) -> Bound | None:
+        """It fits if it is a constant."""
+        return None if value.const is None else bound.with_value(self.name, value)
 
     def may_match(self, head: str) -> bool:
         """Whether it is a constant."""
@@ -100,19 +111,19 @@ class Const(Var):
 
 
 @dataclass(frozen=True, eq=False)
-class Scalar(Pattern):
+class Scalar(Hole):
     """A constant of one element near a number: within `rel` of it, exactly equal for 0."""
 
     number: float
     rel: float = 0.0
     name: str = ""
 
-    def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
+    def fill(self, value: Value, bound: Bound) -> Bound | None:
         """Compare the element."""
-        number = None if value is None else scalar_of(value)
-        found = None if value is None else bound.with_value(self.name, value)
-        if number is not None and found is not None and abs(number - self.number) <= self.rel * abs(self.number):
-            yield found
+        number = scalar_of(value)
+        if number is None or not abs(number - self.number) <= self.rel * abs(self.number):
+            return None
+        return bound.with_value(self.name, value)
 
     def may_match(self, head: str) -> bool:
         """Whether it is a constant of one element."""
@@ -174,20 +185,22 @@ class Call(Pattern):
                 return False
         return True
 
-    def _find_inputs(self, inputs: tuple[Value | None, ...], root: Node, bound: Bound) -> Iterator[Bound]:
-        def walk(at: int, bound: Bound) -> Iterator[Bound]:
-            if at == len(self.inputs):
-                yield bound
-                return
-            wanted = self.inputs[at]
-            if wanted is None:
-                if inputs[at] is None:
-                    yield from walk(at + 1, bound)
-                return
-            for found in wanted.find(inputs[at], root, bound):
-                yield from walk(at + 1, found)
-
-        yield from walk(0, bound)
+    def _find_inputs(
+        self, inputs: tuple[Value | None, ...], root: Node, bound: Bound, first: int = 0
+    ) -> Iterator[Bound]:
+        """Match the inputs from the `first` on, one by one."""
+        for at in range(first, len(self.inputs)):
+            wanted, value = self.inputs[at], inputs[at]
+            if wanted is None or isinstance(wanted, Hole):
+                filled = bound if wanted is None else None if value is None else wanted.fill(value, bound)
+                if filled is None:
+                    return
+                bound = filled
+                continue
+            for found in wanted.find(value, root, bound):
+                yield from self._find_inputs(inputs, root, found, at + 1)
+            return
+        yield bound
 
 
 class AnyInput(Call):
