@@ -20,7 +20,7 @@ from ..ir import ExternalTensor, Model, ProtoTensor, Tensor
 from ..ir.proto.external import external_tensor
 from .messages import Role, reference_of, walk_tensors
 from .reading import parse_file
-from .skeleton import DATA_FIELDS, Skeleton, data_of
+from .skeleton import DATA_FIELDS, Pieces, Skeleton, data_of
 
 _BLOCK = 1 << 23
 _PAGE = 4096
@@ -50,6 +50,8 @@ class Layout:
     """Source files to copy, and who refers to them."""
     packed: list[Packed] = field(default_factory=list)
     """Tensors for the new data file, by offset."""
+    message: Pieces | None = None
+    """The message as it is, where no data leave it."""
 
     def blocks(self) -> Iterator[memoryview]:
         """The content of the new data file, one tensor at a time."""
@@ -80,12 +82,14 @@ def plan(skeleton: Skeleton, model: Model, above: int, in_place: bool) -> Layout
         else:
             for tensor, proto in zip(tensors, protos, strict=True):
                 packer.add(tensor, proto)
-    all_leave = skeleton.pieces().nbytes > above
-    for held in walk_tensors(skeleton.proto):
+    message = skeleton.pieces()
+    all_leave = message.nbytes > above
+    for held in walk_tensors(skeleton.proto) if all_leave or before else ():
         weight = skeleton.weight_of(held.tensor) if held.role in _MAY_LEAVE else None
         if weight is not None and (all_leave or (before and not isinstance(weight, ProtoTensor))):
             packer.add(weight, held.tensor)
     layout.packed = packer.items
+    layout.message = None if after or packer.items else message
     return layout
 
 

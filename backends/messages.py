@@ -21,13 +21,25 @@ class Role(Enum):
     """The values or indices of a sparse tensor."""
 
 
+_Holder = TensorProto | SparseTensorProto | tuple[NodeProto, AttributeProto]
+
+
 class Held(NamedTuple):
     """A tensor in a message."""
 
     tensor: TensorProto
     role: Role
-    label: str
-    """How messages call it."""
+    holder: _Holder
+    """The initializer that it is or is a part of, or the node and its attribute."""
+
+    @property
+    def label(self) -> str:
+        """How messages call it."""
+        if isinstance(self.holder, TensorProto):
+            return f"initializer {self.holder.name!r}"
+        return (
+            _sparse_label(self.holder) if isinstance(self.holder, SparseTensorProto) else _attribute_label(*self.holder)
+        )
 
 
 def walk_graphs(model: ModelProto) -> Iterator[GraphProto | FunctionProto]:
@@ -59,7 +71,7 @@ def walk_sparse(model: ModelProto) -> Iterator[tuple[SparseTensorProto, str]]:
     for graph in walk_graphs(model):
         if isinstance(graph, GraphProto):
             for sparse in graph.sparse_initializer:
-                yield sparse, f"sparse initializer {sparse.values.name!r}"
+                yield sparse, _sparse_label(sparse)
         for node in graph.node:
             for attribute in node.attribute:
                 for sparse in _sparse_in(attribute):
@@ -71,15 +83,21 @@ def walk_tensors(model: ModelProto) -> Iterator[Held]:
     for graph in walk_graphs(model):
         if isinstance(graph, GraphProto):
             for tensor in graph.initializer:
-                yield Held(tensor, Role.INITIALIZER, f"initializer {tensor.name!r}")
+                yield Held(tensor, Role.INITIALIZER, tensor)
+            for sparse in graph.sparse_initializer:
+                yield from _parts_of(sparse, sparse)
         for node in graph.node:
             role = Role.CONSTANT if is_constant(node) else Role.ATTRIBUTE
             for attribute in node.attribute:
                 for tensor in _dense_in(attribute):
-                    yield Held(tensor, role, _attribute_label(node, attribute))
-    for sparse, label in walk_sparse(model):
-        yield Held(sparse.values, Role.SPARSE, label)
-        yield Held(sparse.indices, Role.SPARSE, label)
+                    yield Held(tensor, role, (node, attribute))
+                for sparse in _sparse_in(attribute):
+                    yield from _parts_of(sparse, (node, attribute))
+
+
+def _parts_of(sparse: SparseTensorProto, holder: _Holder) -> Iterator[Held]:
+    yield Held(sparse.values, Role.SPARSE, holder)
+    yield Held(sparse.indices, Role.SPARSE, holder)
 
 
 def is_constant(node: NodeProto) -> bool:
@@ -103,6 +121,10 @@ def _sparse_in(attribute: AttributeProto) -> Iterator[SparseTensorProto]:
     if attribute.HasField("sparse_tensor"):
         yield attribute.sparse_tensor
     yield from attribute.sparse_tensors
+
+
+def _sparse_label(sparse: SparseTensorProto) -> str:
+    return f"sparse initializer {sparse.values.name!r}"
 
 
 def _attribute_label(node: NodeProto, attribute: AttributeProto) -> str:

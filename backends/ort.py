@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import onnx
@@ -20,8 +20,7 @@ INLINE_BELOW = 1 << 26
 """Bytes of a message up to which onnxruntime gets the weights inside it; above, it would hold four copies of them."""
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """The newest versions that an executor loads."""
 
     opset: int

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
@@ -53,8 +53,7 @@ _WAY = {
 """The way to `raw_data`: kind of message, number of field, kind of what is in it."""
 
 
-@dataclass(frozen=True)
-class Pieces:
+class Pieces(NamedTuple):
     """A serialised message: bytes, and tensors whose data stand there."""
 
     parts: tuple[bytes | Tensor, ...]

@@ -42,11 +42,13 @@ def check_message(proto: ModelProto) -> None:
         )
     _check_opsets(proto.opset_import)
     _check_functions(proto)
-    for tensor, role, label in walk_tensors(proto):
-        fault = _tensor_fault(tensor, role)
+    has_sparse = False
+    for held in walk_tensors(proto):
+        fault = _tensor_fault(held.tensor, held.role)
         if fault:
-            raise UserError(f"{label} {fault}: a damaged file")
-    for sparse, label in walk_sparse(proto):
+            raise UserError(f"{held.label} {fault}: a damaged file")
+        has_sparse |= held.role is Role.SPARSE
+    for sparse, label in walk_sparse(proto) if has_sparse else ():
         fault = _sparse_fault(sparse)
         if fault:
             raise UserError(f"{label} {fault}: a damaged file")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..atomic import write_file
 from ..errors import UserError
@@ -20,8 +20,7 @@ EXTERNAL_ABOVE = PROTOBUF_LIMIT - 2**24
 """Bytes of a model file above which its weights move to a data file, unless stated otherwise."""
 
 
-@dataclass(frozen=True)
-class Saved:
+class Saved(NamedTuple):
     """What was written: bytes of the .onnx file, bytes of its data files, and all files, the .onnx file first."""
 
     bytes_onnx: int
@@ -82,7 +81,7 @@ def check_writable(path: str | os.PathLike[str], model: Model, *, in_place: bool
 
 def _write(skeleton: Skeleton, layout: Layout, target: Path, made: list[Path]) -> Saved:
     files = write_data(layout, target.parent, target.stem, made)
-    pieces = skeleton.pieces()
+    pieces = skeleton.pieces() if layout.message is None else layout.message
     _check_size(pieces, target)
     write_file(pieces.blocks(), target)
     return Saved(pieces.nbytes, sum(file.stat().st_size for file in files), (target, *files))

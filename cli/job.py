@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from .checks import check_apart, check_data_files, check_exists, check_target, output_of
 from .ir_printer import IrPrinter, printer_for
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
     from .supervise import Trail
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """What `onnxpress run` was asked for, in its own words."""
 
     source: Path
@@ -61,8 +59,7 @@ class Request:
     """Whether errors are measured."""
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """A request of which everything was checked that can be without reading the model."""
 
     request: Request

@@ -48,7 +48,7 @@ def main(args: Sequence[str] | None = None) -> int:
         _forget_stdout()
         code = _BROKEN_PIPE
     if settings.at_end is not None:
-        settings.at_end()
+        settings.at_end(code)
     return code
 
 

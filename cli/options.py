@@ -22,8 +22,8 @@ class Settings:
     """Whether a failure shows its traceback."""
     is_process: bool = False
     """Whether the call is all that the process is there for."""
-    at_end: Callable[[], None] | None = None
-    """What to call when the call came to its end, successful or not."""
+    at_end: Callable[[int], None] | None = None
+    """What to call with the exit code when the call came to its end, successful or not."""
 
 
 def debug_option(command: F) -> F:

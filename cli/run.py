@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,7 +177,7 @@ def command(
 
     job = plan(request)
     if trail is not None:
-        _spare_collections()
+        _keep_imports()
     with bars(quiet=quiet or job.prints_models) as progress:
         model, found = job.run(progress, trail)
     if not quiet or timing or statistics:
@@ -195,7 +197,7 @@ def command(
 def _supervised(request: Request, *, quiet: bool) -> Trail | None:
     """Go on in a child process, and return the trail that it leaves; the parent waits, and ends here. None where the
     call shares the process with others, or cannot be supervised."""
-    from .supervise import Trail, can_supervise, supervise
+    from .supervise import Ending, Trail, can_supervise, supervise
 
     settings = click.get_current_context().find_object(Settings)
     if settings is None or not settings.is_process or not can_supervise():
@@ -203,7 +205,8 @@ def _supervised(request: Request, *, quiet: bool) -> Trail | None:
     trail = Trail()
     death = supervise(trail)
     if death is None:
-        settings.at_end = trail.end
+        settings.at_end = Ending(trail)
+        gc.disable()
         return trail
     if death.came_to_end and death.code >= 0:
         raise click.exceptions.Exit(death.code)
@@ -212,13 +215,12 @@ def _supervised(request: Request, *, quiet: bool) -> Trail | None:
     raise click.exceptions.Exit(report_death(death, trail.read()[1], request, quiet=quiet))
 
 
-def _spare_collections() -> None:
-    """Let the garbage collector of this process leave out what imports made: it stays until the end."""
-    import gc
-    from importlib import import_module
-
+def _keep_imports() -> None:
+    """Import what every run needs, and let the garbage collector begin only then, and leave out what imports made: it
+    stays until the end."""
     import_module("..api", __package__)
     gc.freeze()
+    gc.enable()
 
 
 def _last_line(job: Job, report: Report) -> str:

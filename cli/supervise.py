@@ -5,20 +5,23 @@ the process that the user started forks before anything large is loaded, which t
 Before each pass the child leaves a crumb in a page of memory that both share: when it dies, the parent knows in which
 pass. Signals that are sent to the parent are handed on, and the child dies with it.
 
+The child ends by `os._exit`, as forked processes should: what was registered before the fork runs in the parent alone,
+and nothing takes the heap apart, which lasts longer than a small run (what is registered in the child itself runs).
+
 Only Linux has all that this takes (sigwaitinfo, PR_SET_PDEATHSIG); elsewhere, and in a process with several threads,
 which cannot be forked safely, a run is not supervised.
 """
 
 from __future__ import annotations
 
+import atexit
 import mmap
 import os
 import signal
 import struct
 import sys
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..passes.manager.instruments import Instrument
 
@@ -34,8 +37,7 @@ _DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 
 
-@dataclass(frozen=True)
-class Crumb:
+class Crumb(NamedTuple):
     """Where a run was: in pass `text`, the one that began as number `number`, or behind it (not `inside`)."""
 
     number: int
@@ -43,8 +45,7 @@ class Crumb:
     text: str
 
 
-@dataclass(frozen=True)
-class Death:
+class Death(NamedTuple):
     """How a supervised process ended: its code is negative where a signal ended it, as that of `subprocess`."""
 
     code: int
@@ -77,6 +78,26 @@ class Trail:
         ended, number, inside, length = _HEAD.unpack(self._page[: _HEAD.size])
         text = self._page[_HEAD.size : _HEAD.size + length].decode(errors="replace")
         return ended, Crumb(number, inside, text)
+
+
+class Ending:
+    """The way out of the child: made right after the fork, so that it comes behind all that registers later."""
+
+    def __init__(self, trail: Trail) -> None:
+        self._trail = trail
+        self._code: int | None = None
+        atexit.register(self._leave)
+
+    def __call__(self, code: int) -> None:
+        """Say that the run came to its end, and with which code the process is to end."""
+        self._trail.end()
+        self._code = code
+
+    def _leave(self) -> None:
+        if self._code is not None:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(self._code)
 
 
 class Crumbs(Instrument):

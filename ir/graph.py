@@ -118,9 +118,12 @@ class Graph:
     def walk_graphs(self) -> Iterator[Graph]:
         """This graph and all bodies inside it, outermost first."""
         yield self
-        for node in self.nodes:
-            if node.bodies:
+        node = self._first  # as `nodes` does: many ask, few nodes have bodies
+        while node is not None:
+            bodies = node._bodies
+            if node._graph is self and (node.bodies if bodies is None else bodies):
                 yield from node.walk_bodies()
+            node = node._next
 
     @property
     def root(self) -> Graph:

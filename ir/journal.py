@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..errors import RewriteError
 from .graph import Function, Graph
@@ -15,8 +15,7 @@ from .value import Value
 Subject = Node | Value | Graph | Model | Function
 
 
-@dataclass(frozen=True, slots=True)
-class Application:
+class Application(NamedTuple):
     """One application of a rule of a pass: its number in the journal (from 1), and the node that it starts from."""
 
     number: int
@@ -27,8 +26,7 @@ class Application:
     """The place in the journal where it begins."""
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+class Edit(NamedTuple):
     """One primitive change: what kind, of what, in which application, how to undo it, and which values it took a use
     from. What no rule claims has application None."""
 

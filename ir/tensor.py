@@ -27,12 +27,15 @@ _SMALL = 1024
 class Tensor(ABC):
     """A constant with an element type (`onnx.TensorProto.DataType`) and a shape."""
 
-    __slots__ = ("_outline", "dtype", "shape")
+    __slots__ = ("_checksum", "_outline", "_probe", "dtype", "shape")
 
     dtype: int
     shape: tuple[int, ...]
     _outline: bytes
     """What `proto.outline` once wrote of it."""
+    _probe: tuple[Any, ...]
+    _checksum: int
+    """What once told it from others by content: some of its elements, and a sum of all."""
 
     @property
     def size(self) -> int:

@@ -72,10 +72,11 @@ class Value:
     def const(self) -> Tensor | None:
         """The tensor that the value is on every run, if it is one: of an initializer that no feed can override, or of
         a Constant node that reads no attribute of a function."""
+        node = self._producer
         if self.pinned:
             return None
-        if self._producer is not None:
-            return self._producer.constant
+        if node is not None:
+            return node.constant if node.op_type == "Constant" else None
         return None if self._is_input else self._tensor
 
     @property

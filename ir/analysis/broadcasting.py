@@ -21,6 +21,8 @@ def broadcast(shapes: Sequence[Open | None]) -> Open | None:
     if len(found) < len(shapes) or not found:
         return None
     rank = max(map(len, found))
+    if all(len(shape) == 0 or shape == found[0] for shape in found):
+        return found[0]
     rows = [(1,) * (rank - len(shape)) + tuple(shape) for shape in found]
     return tuple(_joint(column) for column in zip(*rows, strict=True))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,7 @@ Dims = tuple[int, ...]
 _Read = tuple[Value | Dims | None, ...]
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """The price of one model.
 
     `nodes` counts all graphs and functions, Constant nodes left out; `parameters` and `weight_bytes` count every

@@ -52,8 +52,11 @@ def _made(terms: dict[Monomial, int]) -> Dim:
 
 def plus(a: Dim, b: Dim) -> Dim:
     """a + b."""
-    if isinstance(a, int) and isinstance(b, int):
-        return a + b
+    if isinstance(b, int):
+        if isinstance(a, int):
+            return a + b
+        if b == 0:
+            return a
     terms = _terms(a)
     for monomial, factor in _terms(b).items():
         terms[monomial] = terms.get(monomial, 0) + factor
@@ -62,8 +65,11 @@ def plus(a: Dim, b: Dim) -> Dim:
 
 def times(a: Dim, b: Dim) -> Dim:
     """a * b."""
-    if isinstance(a, int) and isinstance(b, int):
-        return a * b
+    if isinstance(a, int):
+        if isinstance(b, int):
+            return a * b
+        if a == 1:
+            return b
     terms: dict[Monomial, int] = {}
     for m, x in _terms(a).items():
         for n, y in _terms(b).items():

@@ -12,6 +12,8 @@ from .dims import Dim, Poly, common_factor_removed, is_dimension, product, times
 from .elements import Known, blank, items
 
 Equal = list[tuple[Dim, Dim]]
+FORCING = frozenset({"MatMul", "Gemm", "Conv", "Reshape"})
+"""The operators that say something of sizes beyond those of their own results."""
 
 
 def equalities(node: Node, known: Known) -> Equal:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from onnx import TensorProto
 
-from ..graph import Graph
+from ..graph import Function, Graph
 from ..model import Model
 from ..node import Node
 from ..value import Value
@@ -23,7 +23,7 @@ from .broadcasting import ImpossibleError, Open
 from .dims import Atoms, Dim, Poly, bounds
 from .element_rules import DECIDE, RULES, elements_of
 from .elements import MAX_ELEMENTS, RANGES, Elements, Shape, array, numbers
-from .equalities import equalities, positive
+from .equalities import FORCING, equalities, positive
 from .shape_rules import shapes_of
 from .shapes import Shapes
 
@@ -57,7 +57,7 @@ class Facts:
         """Sizes that are not 0 in any run that does not fail."""
         self._shapes: dict[Value, Shape | None] = {}
         self._elements: dict[Value, Elements | None] = {}
-        self._claims: set[Value] = set()
+        self._claims: set[Value | None] = set()
         for root in model.roots():
             main = root is model.graph
             for value in root.inputs:
@@ -135,31 +135,31 @@ class Facts:
                 self._node(node, scope, inferred)
 
     def _node(self, node: Node, scope: Graph, inferred: bool) -> None:
-        standard = not node.domain and (node.domain, node.op_type, node.overload) not in self.model.functions
+        function = self.model.functions.get((node.domain, node.op_type, node.overload))
+        standard = not node.domain and function is None
         found: list[Open | None] = []
         if standard and node.graph is not None:
             try:
                 found = list(shapes_of(node, self, node.graph.opset.get("", 1)))
             except ImpossibleError:
                 self.impossible.add(scope)
-        trusted = inferred and not self._rests_on_claims(node)
+        trusted = inferred and not self._rests_on_claims(node, function)
         for slot, value in enumerate(node.outputs):
             if not trusted:
                 self._claims.add(value)
             own = found[slot] if slot < len(found) else None
             self._shapes[value] = self._settled(value, own, trusted)
-        if standard and scope is self.model.graph:
+        if standard and scope is self.model.graph and node.op_type in FORCING:
             self.equal += equalities(node, self)
             self._positive.update(size for size in positive(node, self) if isinstance(size, Poly))
         if standard and node.outputs:
             self._elements[node.outputs[0]] = elements_of(node, self)
 
-    def _rests_on_claims(self, node: Node) -> bool:
-        function = self.model.functions.get((node.domain, node.op_type, node.overload))
+    def _rests_on_claims(self, node: Node, function: Function | None) -> bool:
         return (
             node.is_op(*_CLAIMING)
             or (function is not None and bool(function.body.value_infos))
-            or any(value in self._claims for value in node.inputs)
+            or not self._claims.isdisjoint(node.inputs)
         )
 
     def _settled(self, value: Value, own: Open | None, trusted: bool) -> Shape | None:
@@ -171,8 +171,11 @@ class Facts:
             return None
         if theirs is None or len(theirs) != len(own):
             theirs = (None,) * len(own)
-        sizes = map(_narrower, own, theirs)
-        return tuple(self.atoms.of(value, place) if size is None else size for place, size in enumerate(sizes))
+        sizes: list[Dim] = []
+        for place, (mine, other) in enumerate(zip(own, theirs, strict=True)):
+            narrower = other if isinstance(other, int) and not isinstance(mine, int) else mine
+            sizes.append(self.atoms.of(value, place) if narrower is None else narrower)
+        return tuple(sizes)
 
     def _if(self, node: Node, scope: Graph, inferred: bool) -> None:
         branches, condition = branches_of(node), self.numbers(node.input(0))
@@ -205,10 +208,6 @@ class Facts:
         return tuple(
             column[0] if len(set(column)) == 1 else self.atoms.of(value, place) for place, column in enumerate(columns)
         )
-
-
-def _narrower(mine: Dim | None, theirs: int | str | None) -> Dim | None:
-    return theirs if isinstance(theirs, int) and not isinstance(mine, int) else mine
 
 
 def _stored(value: Value) -> Elements | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..node import Node
 from .broadcasting import Found, ImpossibleError, Open, broadcast
-from .dims import Dim, minus, plus
+from .dims import Dim, plus
 from .elements import Known
 
 
@@ -60,7 +60,7 @@ def _windows(node: Node, sizes: Open, window: Sequence[Dim | None]) -> Open:
             result.append(None)
             continue
         reach = dilations[place] * (width - 1)
-        result.append(minus(plus(size, pads[place] + pads[place + rank]), reach))
+        result.append(plus(size, pads[place] + pads[place + rank] - reach))
     return tuple(result)
 
 

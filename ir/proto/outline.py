@@ -8,6 +8,7 @@ from bytes and not built of objects: attributes and tensors never change and kee
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from onnx import AttributeProto, FunctionProto, ModelProto, SparseTensorProto, TensorProto, TypeProto, ValueInfoProto
 
@@ -24,6 +25,8 @@ _STRIP = Stripped(1024)
 _SHORT = 128
 """Lengths below this take one byte."""
 _ATTRIBUTE, _NAME_OF_TENSOR = 5, 8
+_NAMES = 1 << 16
+"""How many names are remembered as they were written."""
 _TYPE = b"\xa0\x01"
 """The tag of an attribute's type."""
 
@@ -42,10 +45,9 @@ def outline(model: Model, pins: Mapping[str, tuple[int, ...]] | None = None) -> 
 
 
 class _Writer:
-    """Writes graphs; remembers the names and operators that it has written."""
+    """Writes graphs; remembers the operators that it has written."""
 
     def __init__(self) -> None:
-        self._names: dict[Value | None, bytes] = {None: b"\0"}
         self._heads: dict[tuple[str, str, str], bytes] = {}
 
     def graph(self, graph: Graph, pins: Mapping[str, tuple[int, ...]] | None = None) -> bytes:
@@ -62,21 +64,13 @@ class _Writer:
 
     def node(self, node: Node) -> bytes:
         """The fields of a node, but for its own name and what people wrote about it."""
-        names = self._names
-        parts: list[bytes] = []
-        for tag, values in ((b"\x0a", node._inputs), (b"\x12", node._outputs)):
-            for value in values:
-                parts += (tag, names.get(value) or self._name(value))
+        parts = [b"\x0a\0" if value is None else b"\x0a" + _counted(value._name) for value in node._inputs]
+        parts += [b"\x12" + _counted(value._name) for value in node._outputs]
         key = (node.op_type, node.domain, node.overload)
         parts.append(self._heads.get(key) or self._head(key))
         for attribute in node._attributes.values():
             parts.append(getattr(attribute, "_outline", None) or self._attribute(attribute))
         return b"".join(parts)
-
-    def _name(self, value: Value | None) -> bytes:
-        name = b"" if value is None else value._name.encode()
-        self._names[value] = written = _varint(len(name)) + name
-        return written
 
     def _head(self, key: tuple[str, str, str]) -> bytes:
         op_type, domain, overload = (word.encode() for word in key)
@@ -155,6 +149,13 @@ def _forget_impossible(type_: TypeProto) -> None:
     for dim in type_.tensor_type.shape.dim if type_.HasField("tensor_type") else ():
         if dim.HasField("dim_value") and dim.dim_value <= 0:
             dim.ClearField("dim_value")
+
+
+@lru_cache(_NAMES)
+def _counted(name: str) -> bytes:
+    """A name with its length before it: each comes again with every inference."""
+    written = name.encode()
+    return _varint(len(written)) + written
 
 
 def _framed(number: int, message: bytes) -> bytes:

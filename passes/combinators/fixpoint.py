@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...ir import Graph
-from ..manager.base import Effect, Pass
+from ..manager.base import Effect, Pass, is_idempotent
 from ..manager.context import Context
 from ..manager.options import option
 
 
 @dataclass(frozen=True)
 class Fixpoint(Pass):
-    """Run the passes inside, in turn, until a whole round changes nothing."""
+    """Run the passes inside, in turn, until none of them changes anything."""
 
     name: ClassVar[str] = "fixpoint"
     effect: ClassVar[Effect] = Effect.EXACT
@@ -23,12 +23,17 @@ class Fixpoint(Pass):
     inside: tuple[Pass, ...] = ()
 
     def run(self, graph: Graph, ctx: Context) -> None:
-        """Rounds end early when one changes nothing; what is still restless after the last one is named."""
-        restless: list[str] = []
+        """It ends where each pass has found nothing to do since the last change, the pass that made that change
+        included, if it is idempotent. What is still restless after the last round is named."""
+        settled = 0
         for _ in range(self.max):
-            restless = [step.text for step in map(ctx.run, self.inside) if step.changed]
-            if not restless:
-                return
+            restless: list[str] = []
+            for pass_ in self.inside:
+                step = ctx.run(pass_)
+                settled = settled + 1 if not step.changed else int(is_idempotent(pass_))
+                restless += [step.text] if step.changed else []
+                if settled >= len(self.inside):
+                    return
         ctx.remarks.missed(
             "model",
             f"not settled after {self.max} rounds: {', '.join(dict.fromkeys(restless))} still changed something",

@@ -12,6 +12,7 @@ from ...ir import Graph, Model, Node, Tensor, Value, clone_function, clone_node,
 from ...ir.analysis.shapes import Shapes, infer_shapes
 from ...ir.proto import constant_size
 from ..manager.context import Context
+from .moves import moved
 from .region import Bytes, Region, Sizes, closure, sources_of
 
 UNKNOWN_SIZE = "the size of its result is unknown"
@@ -47,18 +48,31 @@ def _bytes(value: Value, copy: Value, shapes: Shapes) -> Bytes | str:
 def evaluate(nodes: list[Node], values: list[Value], ctx: Context) -> tuple[dict[Value, Tensor], set[Node]]:
     """The tensors of `values`, computed by `nodes`, and the nodes that the executor failed on.
 
-    One run for all; if it fails, halves, until the nodes at fault stand alone: they get a remark, and what depends on
-    them is left out.
+    What only moves elements is done here. One run for all others; if it fails, halves, until the nodes at fault stand
+    alone: they get a remark, and what depends on them is left out.
     """
     results: dict[Value, Tensor] = {}
     faults: set[Node] = set()
-    if ctx.backend is None:
-        for node in nodes:
-            ctx.remarks.missed(node.label, "constant, but there is no executor to evaluate it")
-        return results, set(nodes)
     for group in _by_opset(closure(values, nodes)):
-        _evaluate(group, set(values), results, faults, ctx)
+        rest = [node for node in group if not _is_moved(node, results)]
+        if ctx.backend is not None:
+            _evaluate(rest, set(values), results, faults, ctx)
+            continue
+        for node in rest:
+            ctx.remarks.missed(node.label, "constant, but there is no executor to evaluate it")
+        faults.update(rest)
     return {value: results[value] for value in values if value in results}, faults
+
+
+def _is_moved(node: Node, results: dict[Value, Tensor]) -> bool:
+    """Whether a node only moves elements that are known; then its output is among the results."""
+    inputs = [None if value is None else results.get(value) or value.const for value in node.inputs]
+    if any(known is None and value is not None for known, value in zip(inputs, node.inputs, strict=True)):
+        return False
+    found = moved(node, [None if known is None else known.numpy() for known in inputs])
+    if found is not None:
+        results[node.outputs[0]] = tensor(found)
+    return found is not None
 
 
 def _evaluate(

@@ -40,15 +40,15 @@ class Fold(Pass):
     limit: Size = option(0, "bytes that the file may grow by", low=0)
 
     def run(self, graph: Graph, ctx: Context) -> None:
-        """Fold in rounds: one makes known what the next one needs."""
+        """Fold in rounds: one makes known what the next one needs, until nothing is left to evaluate."""
         counts = Counter(lifted=_lift_constants(ctx))
         rounds = _Rounds(ctx, int(self.limit))
         left: dict[Node, str] = {}
         while True:
-            simpler = _use_shapes(ctx, counts, left)
+            _use_shapes(ctx, counts, left)
             evaluated = rounds.run()
             counts["evaluated"] += evaluated
-            if not (simpler or evaluated):
+            if not evaluated:
                 break
         rounds.region.explain(rounds.sizes, ctx.remarks)
         for node, reason in left.items():
@@ -99,9 +99,8 @@ class _Rounds:
             _erase_dead(choice, ctx)
 
 
-def _use_shapes(ctx: Context, counts: Counter[str], left: dict[Node, str]) -> int:
-    """Do what symbolic shapes allow, until nothing is left to do; returns how many changes were made."""
-    total = 0
+def _use_shapes(ctx: Context, counts: Counter[str], left: dict[Node, str]) -> None:
+    """Do what symbolic shapes allow, until nothing is left to do."""
     while any(node.is_op(*_SHAPED) for graph in ctx.model.walk_graphs() for node in graph.nodes):
         mark = ctx.rewriter.mark()
         facts = find_facts(ctx.model, ctx.shapes())
@@ -117,10 +116,8 @@ def _use_shapes(ctx: Context, counts: Counter[str], left: dict[Node, str]) -> in
         if known and not ctx.is_narrowed:
             sweep(ctx.rewriter, mark)
         counts.update(simpler=simpler, known=known, inlined=inlined, lifted=lifted)
-        total += simpler + known + inlined
         if not simpler + known + inlined:
             break
-    return total
 
 
 def _holders(ctx: Context) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -15,14 +15,14 @@ from ...ir import Backend, Model, Node, Rewriter
 from ...ir.analysis.cache import Analyses
 from ...ir.analysis.shapes import Shapes, infer_shapes
 from .base import Pass
-from .bounds import LocalBound
-from .judging import Measurements
-from .layer_rows import LayerRow
 from .remarks import Remarks
 from .selection import Selection
 from .weights import AccountMark, WeightAccount
 
 if TYPE_CHECKING:
+    from .bounds import LocalBound
+    from .judging import Measurements
+    from .layer_rows import LayerRow
     from .report import Step
 
 _T = TypeVar("_T")
@@ -75,8 +75,7 @@ class Chance:
         return np.random.default_rng(self._seeds)
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """A moment of a run that it can be taken back to."""
 
     journal: int

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import LimitError
 from ...ir import Backend, Model, Rewriter
@@ -16,13 +16,14 @@ from ...ir.proto import FileMeter
 from .base import Effect, Pass, effect_of, walk_passes
 from .context import Context, Counted, Feed, Progress, Silent
 from .instruments import Instrument
-from .judging import Judge, Measurements, Metrics
-from .provenance import write_provenance
 from .remarks import Remarks
 from .report import Report, State, Step
 from .runner import Runner, VerifyEach, taken_back
 from .text import Pipeline, parse_pipeline
 from .weights import WeightAccount
+
+if TYPE_CHECKING:
+    from .judging import Judge, Measurements, Metrics
 
 IDLE_LIMIT = 1800.0
 """Seconds without a sign of life after which a pass is stopped."""
@@ -79,6 +80,8 @@ class PassManager:
         run = _Run(self, model, data, judge)
         report = run.report()
         if provenance is not None and report.changed:
+            from .provenance import write_provenance
+
             write_provenance(run.rewriter, provenance)
         return report
 
@@ -92,9 +95,7 @@ class _Run:
     def __init__(self, manager: PassManager, model: Model, data: Iterable[Feed] | None, judge: Judge | None) -> None:
         started = time.perf_counter()
         self.manager, self.model, self.judge = manager, model, judge
-        self.measurements = None if judge is None or judge.unmeasured else Measurements(judge, model)
-        if judge is not None and self.measurements is not None:
-            self.measurements.remember(judge.original())
+        self.measurements = None if judge is None or judge.unmeasured else _measurements(judge, model)
         self.rewriter = Rewriter(model)
         self.ctx = Context(
             model,
@@ -186,3 +187,12 @@ class _Run:
 
     def _state(self, error: Metrics | None, unmeasured: str) -> State:
         return State(self.meter.cost(), self.file_meter.size(), error, unmeasured)
+
+
+def _measurements(judge: Judge, model: Model) -> Measurements:
+    """Those of the original, with which a run begins."""
+    from .judging import Measurements
+
+    made = Measurements(judge, model)
+    made.remember(judge.original())
+    return made

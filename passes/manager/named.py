@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import UserError
 from .foreign import foreign_code
@@ -23,8 +22,7 @@ OWN_FILE = ".onnxpress.toml"
 PROJECT_FILE = "pyproject.toml"
 
 
-@dataclass(frozen=True)
-class NamedPipeline:
+class NamedPipeline(NamedTuple):
     """A name for a pipeline text; `source` says where it was found, for people."""
 
     name: str

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Kind(StrEnum):
@@ -16,8 +15,7 @@ class Kind(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True)
-class Remark:
+class Remark(NamedTuple):
     """One thing that a pass has to say of a node, a value or the model.
 
     `rule` groups remarks for statistics; `bytes_at_stake` is what was saved (applied) or could have been (missed).
@@ -33,7 +31,7 @@ class Remark:
 
     def as_dict(self) -> dict[str, Any]:
         """For the JSON report."""
-        return {**asdict(self), "kind": str(self.kind)}
+        return {**self._asdict(), "kind": str(self.kind)}
 
     def __str__(self) -> str:
         tail = f" ({self.bytes_at_stake} bytes)" if self.bytes_at_stake else ""

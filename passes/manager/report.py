@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...ir.analysis.cost import Cost
-from .bounds import LocalBound
-from .layer_rows import LayerRow
-from .remarks import Remark
-from .weights import WeightEntry
+if TYPE_CHECKING:
+    from ...ir.analysis.cost import Cost
+    from .bounds import LocalBound
+    from .layer_rows import LayerRow
+    from .remarks import Remark
+    from .weights import WeightEntry
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """A model at one moment: its cost, its bytes on disk, and its error against the original.
 
     `error` maps names of metrics to their worst values in the reference configuration; None where nothing was
@@ -30,7 +30,7 @@ class State:
     def as_dict(self) -> dict[str, Any]:
         """For the JSON report."""
         return {
-            **asdict(self.cost),
+            **self.cost._asdict(),
             "file_bytes": self.file_bytes,
             "error": None if self.error is None else dict(self.error),
             "unmeasured": self.unmeasured,

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ...errors import OnnxpressError, PassError, VerifyError
 from ...ir import Edit, Graph, Model, verify
@@ -17,13 +17,15 @@ from .base import Effect, Pass, effect_of, keeps_interface
 from .context import Chance, Context
 from .foreign import foreign_code
 from .instruments import Instrument
-from .judging import Metrics
 from .mistakes import words_of
 from .report import Fate, Step
 from .sweep import sweep
 from .tamper import Snapshot
 from .text import pass_text
 from .watchdog import watch
+
+if TYPE_CHECKING:
+    from .judging import Metrics
 
 VerifyEach = Literal["structure", "numbers", "off"]
 EDITS_PER_NODE = 100

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...ir import Graph, Model, Tensor
 from ...ir.dtypes import name_of
@@ -45,8 +44,7 @@ class Reason(StrEnum):
     NOT_RECOGNIZED = "not recognized"
 
 
-@dataclass(frozen=True)
-class WeightEntry:
+class WeightEntry(NamedTuple):
     """One constant of the input model.
 
     `graph` is the label of the graph that holds it, `name` its value there; `nbytes` and `final_nbytes` count data in
@@ -66,11 +64,10 @@ class WeightEntry:
 
     def as_dict(self) -> dict[str, Any]:
         """For the JSON report."""
-        return {**asdict(self), "shape": list(self.shape), "outcome": str(self.outcome), "reason": str(self.reason)}
+        return {**self._asdict(), "shape": list(self.shape), "outcome": str(self.outcome), "reason": str(self.reason)}
 
 
-@dataclass(frozen=True)
-class _Step:
+class _Step(NamedTuple):
     outcome: Outcome
     reason: Reason
     by: str
@@ -127,13 +124,13 @@ class WeightAccount:
                 final += leaf.nbytes
         told = _decisive(steps)
         if not any(leaf in alive for leaf in leaves):
-            return replace(entry, outcome=Outcome.REMOVED, reason=Reason.DEAD, final_nbytes=0)
+            return entry._replace(outcome=Outcome.REMOVED, reason=Reason.DEAD, final_nbytes=0)
         if told is None:
-            return replace(entry, final_nbytes=final)
+            return entry._replace(final_nbytes=final)
         outcome = told.outcome
         if outcome is Outcome.KEPT and any(s.outcome is Outcome.FOLDED for s in steps):
             outcome = Outcome.FOLDED
-        return replace(entry, outcome=outcome, reason=told.reason, final_nbytes=final, by=told.by, form=told.form)
+        return entry._replace(outcome=outcome, reason=told.reason, final_nbytes=final, by=told.by, form=told.form)
 
     def _follow(self, tensor: Tensor) -> tuple[list[_Step], list[Tensor]]:
         """The steps that a tensor went through, and the tensors that it ended in."""

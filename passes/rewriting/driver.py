@@ -10,7 +10,7 @@ from ...ir import Graph, Node, Value
 from ...ir.analysis.purity import Purity
 from ..manager.context import Context
 from ..manager.sweep import erase_if_dead
-from .pattern import Bound
+from .pattern import Bound, head_of
 from .rule import Builder, Match, Results, Rule, Types
 
 FUEL_PER_NODE = 10
@@ -31,13 +31,14 @@ class _Driver:
     ctx: Context
     rules: Sequence[Rule]
     applied: Counter[str] = field(default_factory=Counter)
-    declined: dict[tuple[str, Node], str] = field(default_factory=dict)
+    declined: dict[Node, dict[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.by_operator: dict[str, list[Rule]] = defaultdict(list)
         for rule in self.rules:
             for op_type in rule.pattern.op_types:
                 self.by_operator[op_type].append(rule)
+        self.fitting: dict[tuple[str, ...], list[Rule]] = {}
         nodes = sum(map(len, self.ctx.model.walk_graphs()))
         self.fuel = max(LEAST_FUEL, FUEL_PER_NODE * nodes)
         self.recent: deque[str] = deque(maxlen=_RECENT)
@@ -73,20 +74,28 @@ class _Driver:
         """Apply the first rule that fits a node."""
         if node.graph is None or node.domain or not _is_alive(node.graph):
             return
+        self.declined.pop(node, None)
         version = node.graph.opset.get("", 0)
-        for rule in self.by_operator[node.op_type]:
+        for rule in self.rules_for(node):
             if node.graph is not None and rule.since <= version <= rule.until and self.try_rule(rule, node):
                 return
 
+    def rules_for(self, node: Node) -> list[Rule]:
+        """The rules that may fit, as far as the operators of a node and of those that feed it tell: many nodes have
+        the same of both."""
+        key = (node.op_type, *map(head_of, node.inputs))
+        if key not in self.fitting:
+            self.fitting[key] = [rule for rule in self.by_operator[key[0]] if rule.pattern.may_take(key[1:])]
+        return self.fitting[key]
+
     def try_rule(self, rule: Rule, node: Node) -> bool:
-        self.declined.pop((rule.name, node), None)
         for bound in rule.pattern.find_node(node, node, Bound()):
             match = Match(bound, self.types, self.ctx)
             reason = self.reason(rule, match)
             if not reason:
                 return self.rewrite(rule, match)
             if not reason.startswith(QUIET):
-                self.declined[rule.name, node] = reason
+                self.declined.setdefault(node, {})[rule.name] = reason
         return False
 
     def reason(self, rule: Rule, match: Match) -> str:
@@ -115,7 +124,7 @@ class _Driver:
         self.applied[rule.name] += 1
         self.recent.append(rule.name)
         self.fuel -= 1
-        self.declined.pop((rule.name, root), None)
+        self.declined.pop(root, None)
         self.add(builder.made)
         self.add(node for node in around if node.graph is not None)
         self.add(node for node in readers if node.graph is not None)
@@ -135,9 +144,10 @@ class _Driver:
         remarks = self.ctx.remarks
         for name, count in sorted(self.applied.items()):
             remarks.applied("model", f"applied {count} times" if count > 1 else "applied once", rule=name)
-        for (name, node), reason in self.declined.items():
+        for node, reasons in self.declined.items():
             if node.graph is not None:
-                remarks.missed(node.label, reason, rule=name)
+                for name, reason in reasons.items():
+                    remarks.missed(node.label, reason, rule=name)
         if self.fuel <= 0:
             fighting = ", ".join(sorted(set(self.recent)))
             remarks.failed("model", f"rules undo each other without end: {fighting}", rule="fuel")

@@ -12,24 +12,38 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from types import EllipsisType
+from dataclasses import dataclass, replace
+from types import EllipsisType, MappingProxyType
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from ...ir import Node, SparseTensor, Tensor, Value
 
+_T = TypeVar("_T")
 COMMUTE = frozenset({"Add", "Mul", "And", "Or", "Xor", "Equal", "BitwiseAnd", "BitwiseOr", "BitwiseXor"})
 _SMALL = 1 << 16
 """Bytes up to which a constant is looked into by a pattern."""
+ABSENT, NUMBER, CONSTANT, OTHER = "absent", "number", "constant", "other"
 
 
-@dataclass(frozen=True)
-class Bound:
+def head_of(value: Value | None) -> str:
+    """What a first look tells of a value: the standard operator that computes it, or that it is an input left out, a
+    constant of one element or of several, or anything else."""
+    if value is None:
+        return ABSENT
+    tensor = value.const
+    if tensor is not None:
+        return NUMBER if tensor.size == 1 else CONSTANT
+    node = value.producer
+    return OTHER if node is None or node.domain else node.op_type
+
+
+class Bound(NamedTuple):
     """What the holes and names of a pattern stand for so far."""
 
-    values: Mapping[str, Value] = field(default_factory=dict)
-    nodes: Mapping[str, Node] = field(default_factory=dict)
+    values: Mapping[str, Value] = MappingProxyType({})
+    nodes: Mapping[str, Node] = MappingProxyType({})
     matched: tuple[Node, ...] = ()
     """Every node of the match, the root first."""
 
@@ -54,59 +68,69 @@ class Pattern(ABC):
     def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
         """All ways in which the pattern matches `value`, read by the match that began at `root`."""
 
-    def may_match(self, value: Value | None) -> bool:
-        """Whether `find` can find anything, as far as a look at the value alone tells: costs less than to try."""
-        return value is not None
+    def may_match(self, head: str) -> bool:
+        """Whether `find` can find anything at a value with this head."""
+        return head != ABSENT
 
 
-@dataclass(frozen=True)
-class Var(Pattern):
-    """A hole for any value."""
+class Hole(Pattern):
+    """What matches a value in one way at most."""
 
-    name: str = ""
+    @abstractmethod
+    def fill(self, value: Value, bound: Bound) -> Bound | None:
+        """The match with the hole filled; None if the value does not fit."""
 
     def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
         """Fill the hole."""
-        found = None if value is None else bound.with_value(self.name, value)
+        found = None if value is None else self.fill(value, bound)
         if found is not None:
             yield found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Var(Hole):
+    """A hole for any value."""
+
+    name: str = ""
+
+    def fill(self, value: Value, bound: Bound) -> Bound | None:
+        """It fits unless the hole is filled with another."""
+        return bound.with_value(self.name, value)
+
+
 class Const(Var):
     """A hole for a constant."""
 
-    def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
-        """Fill the hole if the value is a constant."""
-        if self.may_match(value):
-            yield from super().find(value, root, bound)
+    def fill(self, value: Value, bound: Bound) -> Bound | None:
+        """It fits if it is a constant."""
+        return None if value.const is None else bound.with_value(self.name, value)
 
-    def may_match(self, value: Value | None) -> bool:
+    def may_match(self, head: str) -> bool:
         """Whether it is a constant."""
-        return value is not None and value.const is not None
+        return head in (NUMBER, CONSTANT)
 
 
-@dataclass(frozen=True)
-class Scalar(Pattern):
+@dataclass(frozen=True, eq=False)
+class Scalar(Hole):
     """A constant of one element near a number: within `rel` of it, exactly equal for 0."""
 
     number: float
     rel: float = 0.0
     name: str = ""
 
-    def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
+    def fill(self, value: Value, bound: Bound) -> Bound | None:
         """Compare the element."""
-        number = None if value is None else scalar_of(value)
-        found = None if value is None else bound.with_value(self.name, value)
-        if number is not None and found is not None and abs(number - self.number) <= self.rel * abs(self.number):
-            yield found
+        number = scalar_of(value)
+        if number is None or not abs(number - self.number) <= self.rel * abs(self.number):
+            return None
+        return bound.with_value(self.name, value)
 
-    def may_match(self, value: Value | None) -> bool:
-        """Whether it is a constant."""
-        return value is not None and value.const is not None
+    def may_match(self, head: str) -> bool:
+        """Whether it is a constant of one element."""
+        return head == NUMBER
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Call(Pattern):
     """An operator call. `rest` allows more inputs than are listed; `label` is how the match calls the node."""
 
@@ -127,54 +151,64 @@ class Call(Pattern):
             return
         yield from self.find_node(node, root, bound)
 
-    def may_match(self, value: Value | None) -> bool:
+    def may_match(self, head: str) -> bool:
         """Whether one of the operators computes it."""
-        node = None if value is None else value.producer
-        return node is not None and node.op_type in self.op_types
+        return head in self.op_types
+
+    def may_take(self, heads: tuple[str, ...]) -> bool:
+        """Whether a node of one of the operators may match that reads values with these heads."""
+        return any(map(self._may_read, self._orders(heads, ABSENT, commute=True)))
 
     def find_node(self, node: Node, root: Node, bound: Bound) -> Iterator[Bound]:
         """Match a node, whichever output is read."""
         if node.op_type not in self.op_types or node.domain:
             return
-        inputs = list(node.inputs)
-        while inputs and inputs[-1] is None and len(inputs) > len(self.inputs):
-            inputs.pop()
-        if len(inputs) > len(self.inputs) and not self.rest:
-            return
-        inputs += [None] * (len(self.inputs) - len(inputs))
-        orders = [inputs, inputs[::-1]] if node.op_type in COMMUTE and len(inputs) == 2 else [inputs]
-        for order in orders:
-            if self._may_read(order):
-                yield from self._find_inputs(order, root, bound.with_node(self.label, node))
+        for inputs in self._orders(node.inputs, None, commute=node.op_type in COMMUTE):
+            if self._may_read(tuple(map(head_of, inputs))):
+                yield from self._find_inputs(inputs, root, bound.with_node(self.label, node))
 
-    def _may_read(self, inputs: list[Value | None]) -> bool:
-        for wanted, value in zip(self.inputs, inputs, strict=False):
-            if wanted is None:
-                if value is not None:
-                    return False
-            elif not wanted.may_match(value):
+    def _orders(self, inputs: tuple[_T, ...], absent: _T, *, commute: bool) -> Iterator[tuple[_T, ...]]:
+        """As many of a node's inputs as there are patterns, in each order to try; none if there are more of them."""
+        count, wanted = len(inputs), len(self.inputs)
+        while count > wanted and inputs[count - 1] is absent:
+            count -= 1
+        if count > wanted and not self.rest:
+            return
+        inputs = inputs[:count] + (absent,) * (wanted - count)
+        yield inputs
+        if commute and len(inputs) == 2:
+            yield inputs[::-1]
+
+    def _may_read(self, heads: tuple[str, ...]) -> bool:
+        for wanted, head in zip(self.inputs, heads, strict=False):
+            if head != ABSENT if wanted is None else not wanted.may_match(head):
                 return False
         return True
 
-    def _find_inputs(self, inputs: list[Value | None], root: Node, bound: Bound) -> Iterator[Bound]:
-        def walk(at: int, bound: Bound) -> Iterator[Bound]:
-            if at == len(self.inputs):
-                yield bound
-                return
-            wanted = self.inputs[at]
-            if wanted is None:
-                if inputs[at] is None:
-                    yield from walk(at + 1, bound)
-                return
-            for found in wanted.find(inputs[at], root, bound):
-                yield from walk(at + 1, found)
+    def _find_inputs(
+        self, inputs: tuple[Value | None, ...], root: Node, bound: Bound, first: int = 0
+    ) -> Iterator[Bound]:
+        """Match the inputs from the `first` on, one by one."""
+        for at in range(first, len(self.inputs)):
+            wanted, value = self.inputs[at], inputs[at]
+            if wanted is None or isinstance(wanted, Hole):
+                filled = bound if wanted is None else None if value is None else wanted.fill(value, bound)
+                if filled is None:
+                    return
+                bound = filled
+                continue
+            for found in wanted.find(value, root, bound):
+                yield from self._find_inputs(inputs, root, found, at + 1)
+            return
+        yield bound
 
-        yield from walk(0, bound)
 
-
-@dataclass(frozen=True)
 class AnyInput(Call):
     """A call that reads, at one of its places, what the one pattern in `inputs` matches."""
+
+    def may_take(self, heads: tuple[str, ...]) -> bool:
+        """Whether one of them may be it."""
+        return any(wanted is not None and wanted.may_match(head) for wanted in self.inputs for head in heads)
 
     def find_node(self, node: Node, root: Node, bound: Bound) -> Iterator[Bound]:
         """Match a node once for each input that fits."""
@@ -186,15 +220,15 @@ class AnyInput(Call):
                         yield from wanted.find(value, root, bound)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AnyOf(Pattern):
     """The first alternative that matches, then the others."""
 
     options: tuple[Pattern, ...]
 
-    def may_match(self, value: Value | None) -> bool:
+    def may_match(self, head: str) -> bool:
         """Whether one of them may."""
-        return any(option.may_match(value) for option in self.options)
+        return any(option.may_match(head) for option in self.options)
 
     def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
         """Try every alternative."""
@@ -202,7 +236,7 @@ class AnyOf(Pattern):
             yield from option.find(value, root, bound)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Maybe(Pattern):
     """An input that may be left out."""
 
@@ -215,9 +249,9 @@ class Maybe(Pattern):
         else:
             yield from self.inner.find(value, root, bound)
 
-    def may_match(self, value: Value | None) -> bool:
+    def may_match(self, head: str) -> bool:
         """Whether it is left out, or may be what is inside."""
-        return value is None or self.inner.may_match(value)
+        return head == ABSENT or self.inner.may_match(head)
 
 
 class _Op:
@@ -230,8 +264,7 @@ class _Op:
         return _Caller(op_types)
 
 
-@dataclass(frozen=True)
-class _Caller:
+class _Caller(NamedTuple):
     op_types: tuple[str, ...]
 
     def __call__(self, *inputs: Pattern | EllipsisType | None) -> Call:

@@ -109,6 +109,17 @@ def test_codes_and_words_of_the_child_are_those_of_the_call(tmp_path, site, scal
     assert (tmp_path / "out.onnx").is_file()
 
 
+def test_what_is_registered_in_the_child_runs_at_its_end(tmp_path, site, scales):
+    """The child leaves by `os._exit`, which runs nothing by itself."""
+    left = tmp_path / "left"
+    (site / "tidy.py").write_text(
+        "import atexit, pathlib\nimport numpy as np\n"
+        f"def feeds():\n    atexit.register(pathlib.Path({str(left)!r}).touch)\n    yield {{'x': np.ones(1)}}\n"
+    )
+    code, words = call_with(site, "run", scales, "-p", "dce", "--data", "tidy:feeds", "--quiet")
+    assert (code, left.exists()) == (2, True), words
+
+
 def test_crumbs_tell_the_innermost_pass_under_way():
     model: Model = lower(model_of("g (float[1] x) => (float[1] y) { y = Abs(x) }"))
     trail = Trail()

@@ -77,12 +77,12 @@ REST = {"scipy", "networkx", "rich", "onnxruntime", "hypothesis"}
 RESTED = ("onnx.reference", "_hashlib")
 
 
-def written_by(folder: Path, *nodes: NodeProto, weights: Sequence[TensorProto] = ()) -> Path:
+def written_by(folder: Path, *nodes: NodeProto, weights: Sequence[TensorProto] = (), opset: int = 17) -> Path:
     """A model from x to y, both float32 of shape (n, 4)."""
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in "xy")
     graph = helper.make_graph(nodes, "g", [x], [y], weights)
     path = folder / "model.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
     return path
 
 
@@ -104,6 +104,28 @@ def test_a_run_without_constants_to_evaluate_loads_no_executor(tmp_path: Path) -
         helper.make_node("Relu", ["m"], ["y"]),
     ]
     loaded, rested = run_on(written_by(tmp_path, *nodes, weights=[half]), "--no-measure")
+    assert not loaded & REST
+    assert not rested
+
+
+def test_a_run_that_moves_elements_and_recognizes_loads_no_executor(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Transpose", ["w"], ["t"]),
+        helper.make_node("MatMul", ["x", "t"], ["m"]),
+        helper.make_node("Add", ["m", "three"], ["s"]),
+        helper.make_node("Clip", ["s", "zero", "six"], ["c"]),
+        helper.make_node("Mul", ["m", "c"], ["p"]),
+        helper.make_node("Div", ["p", "six"], ["y"]),
+    ]
+    numbers = {"w": np.ones((4, 4)), "zero": 0, "three": 3, "six": 6}
+    weights = [numpy_helper.from_array(np.asarray(held, np.float32), name) for name, held in numbers.items()]
+    path = written_by(tmp_path, *nodes, weights=weights, opset=13)
+    loaded, rested = run_on(path, "--no-measure")
+    assert {node.op_type for node in onnx.load(path.with_name("out.onnx")).graph.node} == {
+        "MatMul",
+        "HardSigmoid",
+        "Mul",
+    }
     assert not loaded & REST
     assert not rested
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,8 +41,7 @@ class Channels:
         return exact(tensor).reshape(-1)
 
 
-@dataclass(frozen=True)
-class Affine:
+class Affine(NamedTuple):
     """scale x + shift, both float64 of shape (count,) or (1,); `consts` are the values that they come from."""
 
     x: Value

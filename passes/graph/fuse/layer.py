@@ -7,8 +7,8 @@ W' = W scale are products with factors that broadcast.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,7 @@ from .constants import Array, exact, is_usable, scaled
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """One layer. `out` and `into` are the axes of `view` that y's and x's channels lie along; `y` and `x` say how a
     constant beside the layer must be shaped."""
 

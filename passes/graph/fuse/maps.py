@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,8 +27,7 @@ _LARGEST = 1 << 20
 """Elements of a constant, above which a chain is left alone: such constants are no scales."""
 
 
-@dataclass(frozen=True)
-class _Map:
+class _Map(NamedTuple):
     """s x + t; `shape` is what the constants broadcast to."""
 
     x: Value

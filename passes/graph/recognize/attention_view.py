@@ -7,7 +7,7 @@ You Need, 2017. The scale s may be on the scores, on q, on k^T, or on several of
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ....ir import Graph, Node, Value
 from ....ir.analysis.shapes import Shapes
@@ -30,8 +30,7 @@ PATTERN = op.MatMul(op.Softmax(any_of(op.Add(_SCORES, var("mask")), _SCORES)).na
 _SCALES = ("q", "k", "s")
 
 
-@dataclass(frozen=True)
-class Attention:
+class Attention(NamedTuple):
     """One attention of a graph; values of four dimensions are (batch, heads, rows, head size)."""
 
     root: Node

@@ -6,28 +6,32 @@ A constant stands for a number if it is that number rounded to its own type, to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ....ir import Node, Value
-from ...rewriting.pattern import Bound, Pattern, array_of
+from ....ir import Value
+from ...rewriting.pattern import NUMBER, Bound, Hole, array_of
 
 
-@dataclass(frozen=True)
-class Rounded(Pattern):
+@dataclass(frozen=True, eq=False)
+class Rounded(Hole):
     """A constant of one element that is `number`, rounded to the type of the constant."""
 
     number: float
 
-    def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
+    def fill(self, value: Value, bound: Bound) -> Bound | None:
         """Compare the element."""
-        tensor = None if value is None else value.const
+        tensor = value.const
         array = None if tensor is None or tensor.size != 1 else array_of(tensor)
-        if array is not None and array.dtype.kind not in "OSUb" and is_rounded(array.reshape(1)[0], self.number):
-            yield bound
+        if array is None or array.dtype.kind in "OSUb":
+            return None
+        return bound if is_rounded(array.reshape(1)[0], self.number) else None
+
+    def may_match(self, head: str) -> bool:
+        """Whether it is a constant of one element."""
+        return head == NUMBER
 
 
 def is_rounded(element: Any, number: float) -> bool:

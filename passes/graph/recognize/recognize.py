@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
+
+from onnx import TensorProto
 
 from ....ir import Graph, Node
 from ...manager.base import Effect, Pass
@@ -19,7 +21,7 @@ from ...manager.options import option
 from ...rewriting.driver import QUIET, apply_rules
 from ...rewriting.rule import Guard, Match, Rule
 from ..executor import why_not_run
-from ..opset import raise_opset
+from ..opset import LOWEST, raise_opset
 from .operators import ALL, NAMES, Operator, operators
 
 
@@ -61,7 +63,7 @@ class _Recognition:
         limit = now if self.ctx.is_narrowed else max(now, self.opset or now)
         if self.ctx.is_narrowed and self.opset is not None:
             self.ctx.remarks.missed("model", "the opset is that of the whole model, and only a part may be touched")
-        places = self.look()
+        places = self.look(limit)
         for target in sorted(self.wanted(places, now, limit), reverse=True):
             if self.rewritten_at(target):
                 break
@@ -71,13 +73,15 @@ class _Recognition:
                 self.ctx.remarks.missed("model", "nothing is spelled out that is an operator of its own")
         self.explain(places, max(limit, self.ctx.model.opset.get("", 0)))
 
-    def look(self) -> dict[Node, list[Operator]]:
-        """Where operators would fit if the opset were high enough, in the order of the table."""
+    def look(self, limit: int) -> dict[Node, list[Operator]]:
+        """Where operators would fit if the opset were high enough, in the order of the table; whether the executor runs
+        them is asked of those that may be made."""
         places: dict[Node, list[Operator]] = {}
 
         def looking(operator: Operator, guard: Guard) -> Guard:
             def look(match: Match) -> str:
-                reason = guard(match) or self.why_not(operator, match, max(operator.since, match.opset))
+                opset = max(operator.since, match.opset)
+                reason = guard(match) or ("" if opset > limit else self.why_not(operator, match, opset))
                 self.declined |= bool(reason) and not reason.startswith(QUIET)
                 if not reason:
                     found = places.setdefault(match.root, [])
@@ -87,7 +91,7 @@ class _Recognition:
 
             return look
 
-        rules = [replace(rule, since=1, guard=looking(one, rule.guard)) for one in self.operators for rule in one.rules]
+        rules = [rule._replace(since=1, guard=looking(one, rule.guard)) for one in self.operators for rule in one.rules]
         apply_rules(self.ctx, rules)
         return places
 
@@ -117,7 +121,7 @@ class _Recognition:
         def guard(match: Match) -> str:
             return rule.guard(match) or self.why_not(operator, match, match.opset)
 
-        return replace(rule, since=max(rule.since, operator.since), guard=guard)
+        return rule._replace(since=max(rule.since, operator.since), guard=guard)
 
     def why_not(self, operator: Operator, match: Match, opset: int) -> str:
         """Why the operator cannot be made of this type; empty if it can."""
@@ -127,6 +131,8 @@ class _Recognition:
         dtype = match.types.dtype(x)
         if dtype is None:
             return f"the type of {x.name!r} is not known"
+        if operator.since <= LOWEST and dtype == TensorProto.FLOAT:
+            return ""  # whatever runs models runs it
         key = (operator.name, dtype, opset)
         if key not in self.probed and self.ctx.backend is not None:
             dtypes, version = [dtype] * operator.inputs, max(self.ctx.model.ir_version, 8)
