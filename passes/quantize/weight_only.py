@@ -81,7 +81,7 @@ def _decide(
 ) -> list[Decision]:
     """For every constant what is to be done with it."""
     planner = Planner(Finder(ctx.model), scaling, min_bytes, exclude, ctx.selects, nbits)
-    constants = [one for one in _constants(ctx.model) if one[1] not in taken]
+    constants = [one for one in held_constants(ctx.model) if one[1] not in taken]
     held = ctx.progress.track(constants, "weights")
     return [(one, planner.decide(*one)) for one in held]
 
@@ -95,7 +95,7 @@ def _plans(decisions: Sequence[Decision]) -> list[Plan]:
     return [decision for _, decision in decisions if isinstance(decision, Plan)]
 
 
-def _constants(model: Model) -> Iterator[Held]:
+def held_constants(model: Model) -> Iterator[Held]:
     """Every constant and default with the value that holds it."""
     for graph in model.walk_graphs():
         for value in graph.initializers:
