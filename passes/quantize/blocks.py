@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 Part = tuple[slice, ...]
 PART_SIZE = 1 << 15
@@ -29,3 +33,24 @@ def parts(shape: tuple[int, ...], limit: int = PART_SIZE) -> Iterator[Part]:
 def part_of(part: Part, shape: tuple[int, ...]) -> Part:
     """The same part of an array of `shape` that is broadcast over the first: axes of length 1 stay whole."""
     return tuple(slice(None) if length == 1 else index for index, length in zip(part, shape, strict=True))
+
+
+def sums_by_parts(
+    shape: tuple[int, ...],
+    of: Callable[[Part], np.ndarray[Any, np.dtype[Any]]],
+    summed: tuple[int, ...],
+    kept: tuple[int, ...],
+) -> NDArray[np.float64]:
+    """Numbers of at least 0, `of` a part of an array of `shape`, summed over the axes `summed`, then the largest over
+    all axes but `kept`; the result has the axes `kept` in order."""
+    others = tuple(axis for axis in range(len(shape)) if axis not in kept)
+    if not summed:
+        most = np.zeros([n if axis in kept else 1 for axis, n in enumerate(shape)])
+        for part in parts(shape):
+            here = part_of(part, most.shape)
+            most[here] = np.maximum(most[here], of(part).max(others, keepdims=True, initial=0))
+        return most.reshape([shape[axis] for axis in kept])
+    total = np.zeros([1 if axis in summed else n for axis, n in enumerate(shape)])
+    for part in parts(shape):
+        total[part_of(part, total.shape)] += of(part).sum(summed, np.float64, keepdims=True)
+    return np.asarray(total.max(others, initial=0))

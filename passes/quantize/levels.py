@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .blocks import Part, part_of, parts
+from .blocks import Part, part_of, parts, sums_by_parts
 
 Array = np.ndarray[Any, np.dtype[Any]]
 LEVELS = 127
@@ -89,17 +89,7 @@ def decode(levels: Array, steps: Array, dtype: np.dtype[Any]) -> Array:
 def absolute_errors(weight: Array, steps: Array, summed: tuple[int, ...], kept: tuple[int, ...]) -> NDArray[np.float64]:
     """|weight - decode(encode(weight))|, exactly as the runtime will have it, summed over the axes `summed`, then the
     largest over all axes but `kept`; the result has the axes `kept` in order."""
-    others = tuple(axis for axis in range(weight.ndim) if axis not in kept)
-    if not summed:
-        most = np.zeros([n if axis in kept else 1 for axis, n in enumerate(weight.shape)])
-        for part in parts(weight.shape):
-            here = part_of(part, most.shape)
-            most[here] = np.maximum(most[here], _error(weight, steps, part).max(others, keepdims=True, initial=0))
-        return most.reshape([weight.shape[axis] for axis in kept])
-    total = np.zeros([1 if axis in summed else n for axis, n in enumerate(weight.shape)])
-    for part in parts(weight.shape):
-        total[part_of(part, total.shape)] += _error(weight, steps, part).sum(summed, np.float64, keepdims=True)
-    return np.asarray(total.max(others, initial=0))
+    return sums_by_parts(weight.shape, lambda part: _error(weight, steps, part), summed, kept)
 
 
 def _nearest(weight: Array, steps: Array) -> Array:

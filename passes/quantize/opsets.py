@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from onnx import defs
 
-from ...ir import Model
+from ...ir import Graph, Model
 from ..graph.opset import raise_opset
 from ..manager.context import Context
 from ..manager.weights import Reason
@@ -14,7 +15,20 @@ from .decode import DecodeForm
 from .plan import NODE_BYTES, TENSOR_BYTES, Plan, Refusal
 
 
-def raise_for(ctx: Context, plans: Sequence[Plan]) -> str | None:
+class Wanting(Protocol):
+    """What is to be done in a graph from some opset on, and the bytes that it saves."""
+
+    @property
+    def graph(self) -> Graph: ...
+
+    @property
+    def opset(self) -> int: ...
+
+    @property
+    def saved(self) -> int: ...
+
+
+def raise_for(ctx: Context, plans: Sequence[Wanting]) -> str | None:
     """Raise the opset to what the plans need; the reason if it cannot be, or None. It must not cost more bytes than the
     plans save."""
     wanting = [plan for plan in plans if plan.opset > plan.graph.opset[""]]
@@ -38,14 +52,14 @@ def checked(model: Model, form: DecodeForm, plan: Plan, problem: str | None) -> 
     if plan.opset > now:
         hint = f"opset {plan.opset} is needed and {now} there: {problem or 'it was not raised'}"
         return Refusal(Reason.OPSET, True, hint)
-    if plan.graph.is_function and not _is_one_language(form, now, model.opset.get("", now)):
+    if plan.graph.is_function and not is_one_language(form.operators, now, model.opset.get("", now)):
         return Refusal(Reason.OPSET, True, "the function has another opset than the model: give both the same")
     return plan
 
 
-def _is_one_language(form: DecodeForm, function: int, model: int) -> bool:
+def is_one_language(operators: Sequence[str], function: int, model: int) -> bool:
     """Whether the operators are the same in both opsets, as onnx demands of those in functions."""
     return all(
         defs.get_schema(op_type, function).since_version == defs.get_schema(op_type, model).since_version
-        for op_type in ("Constant", *form.operators)
+        for op_type in ("Constant", *operators)
     )

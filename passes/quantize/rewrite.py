@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 from onnx import TensorProto
@@ -21,8 +22,18 @@ from .sites import Site
 INT8 = int(TensorProto.INT8)
 
 
-def first_readers(plans: Sequence[Plan]) -> dict[Value, Node | None]:
-    """For the value of every plan the first node of its graph that reads it or holds a body that does; None if only an
+class Placed(Protocol):
+    """A value of a graph that something is to stand for."""
+
+    @property
+    def graph(self) -> Graph: ...
+
+    @property
+    def value(self) -> Value: ...
+
+
+def first_readers(plans: Sequence[Placed]) -> dict[Value, Node | None]:
+    """For the value of each the first node of its graph that reads it or holds a body that does; None if only an
     output of the graph does."""
     graphs = dict.fromkeys(plan.graph for plan in plans)
     positions = {node: position for graph in graphs for position, node in enumerate(graph.nodes)}

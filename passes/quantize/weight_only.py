@@ -52,7 +52,7 @@ def _decide(ctx: Context, form: DecodeForm, min_bytes: int, exclude: Sequence[st
         return None if shape is None else len(shape)
 
     planner = Planner(Finder(ctx.model), Scaling(form, rank, balance), min_bytes, exclude, ctx.selects)
-    held = ctx.progress.track(list(_constants(ctx.model)), "weights")
+    held = ctx.progress.track(list(held_constants(ctx.model)), "weights")
     return [(one, planner.decide(*one)) for one in held]
 
 
@@ -60,7 +60,7 @@ def _plans(decisions: Sequence[Decision]) -> list[Plan]:
     return [decision for _, decision in decisions if isinstance(decision, Plan)]
 
 
-def _constants(model: Model) -> Iterator[Held]:
+def held_constants(model: Model) -> Iterator[Held]:
     """Every constant and default with the value that holds it."""
     for graph in model.walk_graphs():
         for value in graph.initializers:
