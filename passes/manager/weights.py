@@ -18,6 +18,7 @@ class Outcome(StrEnum):
 
     KEPT = "kept"
     QUANTIZED = "quantized"
+    NARROWED = "narrowed"
     PRUNED = "pruned"
     FACTORIZED = "factorized"
     FOLDED = "folded"
@@ -25,7 +26,8 @@ class Outcome(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why. The list is closed: `specs/passes/quantize-insert.md` explains each."""
+    """Why. The list is closed: `specs/passes/quantize-insert.md` explains each,
+    `float.md` what they mean for 16 bits."""
 
     DONE = "done"
     NO_PASS = "no pass of the pipeline acts on it"
@@ -35,7 +37,8 @@ class Reason(StrEnum):
     PINNED = "training information names it"
     NO_GAIN = "it would not get smaller"
     NON_FINITE = "it holds NaN or Inf"
-    OUT_OF_RANGE = "its scales do not fit the element type"
+    OUT_OF_RANGE = "its numbers or scales do not fit the element type"
+    INEXACT = "its numbers need more digits than the element type has"
     EXCLUDED = "an option excludes it"
     SPARSE = "it is stored sparse"
     OPSET = "the opset has no operator for it"

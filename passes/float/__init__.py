@@ -1,0 +1,1 @@
+"""Floating point in 16 bits: constants, and graphs that compute in it."""

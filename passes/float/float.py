@@ -1,0 +1,40 @@
+"""The pass `float`: options, and the choice of what does the work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from ...ir import Graph
+from ..manager.base import Effect, Pass
+from ..manager.context import Context
+from ..manager.options import option
+from ..manager.units import Size
+from .formats import FORMATS
+from .store import store
+
+
+@dataclass(frozen=True)
+class Float(Pass):
+    """Store floating-point constants in 16 bits: half the bytes, computed in float32 as before.
+
+    Every constant of float32 or float64 becomes one of 16 bits and a Cast to what it was, which onnxruntime folds once,
+    when it loads the model. What would overflow, lose most of its bits, or be no longer the number that somebody chose,
+    stays as it is.
+
+    LOSSY: for y = x W, abs(dy_j) <= sum_i abs(dW_ij) max abs(x), where dW is the difference that is really there: at
+    most 2^-11 abs(W) + 2^-25 in float16, 2^-9 abs(W) in bfloat16.
+    """
+
+    name: ClassVar[str] = "float"
+    effect: ClassVar[Effect] = Effect.LOSSY
+    scope: ClassVar[Literal["graph", "model"]] = "model"
+
+    to: Literal["float16", "bfloat16"] = option("float16", "the format of 16 bits")
+    min_bytes: Size = option(64, "leave constants that are smaller: numbers of formulas, as a rule", low=0)
+    exclude: tuple[str, ...] = option((), "leave constants if their name or a reader's matches one of these globs")
+
+    def run(self, graph: Graph, ctx: Context) -> None:
+        """Store what can be."""
+        if not store(ctx, FORMATS[self.to], self.min_bytes, self.exclude):
+            ctx.remarks.missed("model", f"no constant was stored in {self.to}")
