@@ -21,11 +21,12 @@ from onnxpress.passes.manager.registry import default_registry
 from onnxpress.passes.manager.text import parse_pipeline
 from onnxpress.specs import check_pass, feeds, models
 from onnxpress.specs.bits import differing
+from onnxpress.specs.strategies_coupled import convolutional
 from onnxpress.specs.strategies_options import passes
 
 from .graph.spelled_out import spelled_out
 
-SPECIAL = {"recognize": spelled_out()}
+SPECIAL = {"equalize": convolutional(), "recognize": spelled_out()}
 """Passes that find little in the usual models, with models of their own."""
 
 
