@@ -51,17 +51,12 @@ def out_of_range(units: Units, powers: Int64) -> Int64:
     for touch in units.touches:
         own = changed.get(touch.constant)
         if own is not None:
-            places = np.broadcast_to(units.of(touch), _shape(touch.constant))
-            bad[places[_loses(touch.constant, own)]] = True
+            places = np.broadcast_to(units.of(touch), touch.tensor.shape)
+            bad[places[losing(touch.constant, own)]] = True
     return np.flatnonzero(bad & (powers != 0))
 
 
-def _shape(constant: Value) -> tuple[int, ...]:
-    assert constant.const is not None
-    return constant.const.shape
-
-
-def _loses(constant: Value, powers: Int64) -> NDArray[np.bool_]:
+def losing(constant: Value, powers: Int64) -> NDArray[np.bool_]:
     """Which numbers of a constant come not back from being scaled."""
     assert constant.const is not None
     array = constant.const.numpy()

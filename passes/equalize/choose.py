@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...ir import Value
+from ...ir.analysis.coupling.axes import Axis
+from .expected import Expected, Reach, best
 from .scales import Role, Touch
 from .units import Units
 
@@ -40,10 +42,12 @@ class Choice:
 class Balance:
     """Ranges of the constants, in powers of two, and the factors so far."""
 
-    def __init__(self, units: Units, activations: Mapping[Touch, Float64] | None, alpha: float) -> None:
+    def __init__(self, units: Units, reach: Mapping[Axis, Reach] | None, alpha: float | None) -> None:
+        """`reach` of the activations that weights read, None to look at weights alone."""
         self.units, self.alpha = units, alpha
         self.powers = np.zeros(len(units.frozen), np.int64)
-        self._activations = activations
+        self.watches = reach is not None
+        self.reach = dict(reach or {})
         self._by_constant: dict[Value, list[Touch]] = {}
         for touch in units.once:
             if touch.role is not Role.FOLLOWS:
@@ -68,14 +72,20 @@ class Balance:
         made, read = np.full(len(self.powers), -np.inf), np.full(len(self.powers), -np.inf)
         with np.errstate(invalid="ignore"):  # NaN stays NaN
             for touch in touches:
-                if touch.role is Role.MAKES and self._activations is None:
+                if touch.role is Role.MAKES and not self.watches:
                     self._take(made, touch)
                 elif touch.role is Role.READS:
                     self._take(read, touch)
-                    if self._activations is not None and touch in self._activations:
+                    if touch.axis in self.reach:
                         numbers = self.units.numbers[touch.axis]
-                        np.maximum.at(made, numbers, self._activations[touch] - self.powers[numbers])
+                        np.maximum.at(made, numbers, self.reach[touch.axis].logs - self.powers[numbers])
         return made, read
+
+    def expected(self, touches: Sequence[Touch]) -> dict[Touch, Expected]:
+        """What the errors of the layers among the readers follow from."""
+        seen = [touch for touch in touches if touch.role is Role.READS and touch.axis in self.reach]
+        found = {touch: Expected.of(touch, self.reach[touch.axis]) for touch in seen}
+        return {touch: layer for touch, layer in found.items() if layer is not None}
 
     def _take(self, into: Float64, touch: Touch) -> None:
         logs = self._logs[touch.constant]
@@ -99,27 +109,59 @@ def _log_sizes(constant: Value, touches: Sequence[Touch]) -> Float64:
         return np.asarray(np.log2(array.max(axis=rest, keepdims=True, initial=0)))
 
 
+def offsets(made: Float64, read: Float64, alpha: float) -> Float64:
+    """log2 of the factors that balance elements, less the median; NaN where one is zero, NaN or Inf."""
+    with np.errstate(invalid="ignore"):
+        wanted = np.where(np.isfinite(made) & np.isfinite(read), alpha * made - (1 - alpha) * read, np.nan)
+    known = wanted[np.isfinite(wanted)]
+    return np.asarray(wanted - np.median(known) if known.size else wanted)
+
+
+def to_powers(off: Float64) -> Int64:
+    """The nearest powers of two, 0 for NaN."""
+    return np.where(np.abs(off) > 0.5 + SLACK, np.rint(np.nan_to_num(off)), 0).astype(np.int64)
+
+
 def choose(balance: Balance, held: Int64) -> Choice:
     """The factors; the units `held` have none."""
-    groups = balance.groups()
     free = balance.units.free
     free[held] = False
+    groups = {}
+    for group, touches in balance.groups().items():
+        mine = np.flatnonzero((balance.units.groups == group) & free)
+        alpha = _alpha(balance, touches, mine) if len(mine) else None
+        if alpha is not None:
+            groups[group] = (touches, mine, alpha)
     spread: dict[int, tuple[float, float]] = {}
     for turn in range(ROUNDS):
         changed = False
-        for group, touches in groups.items():
+        for group, (touches, mine, alpha) in groups.items():
             made, read = balance.ranges(touches)
-            with np.errstate(invalid="ignore"):
-                wanted = balance.alpha * made - (1 - balance.alpha) * read
-            mine = np.flatnonzero((balance.units.groups == group) & free & np.isfinite(made) & np.isfinite(read))
-            if len(mine) < 2:
+            off = offsets(made[mine], read[mine], alpha)
+            if np.isnan(off).all():
                 continue
-            off = wanted[mine] - np.median(wanted[mine])
-            width = float(np.ptp(off))
+            width = float(np.nanmax(off) - np.nanmin(off))
             spread[group] = (width, width) if not turn else (spread[group][0], width)
-            steps = np.where(np.abs(off) > 0.5 + SLACK, np.rint(off), 0).astype(np.int64)
+            steps = to_powers(off)
             balance.powers[mine] += steps
             changed |= bool(steps.any())
         if not changed:
             break
     return Choice(balance.powers, spread)
+
+
+def _alpha(balance: Balance, touches: Sequence[Touch], mine: Int64) -> float | None:
+    """The exponent for one group: as given, 1/2 for weights alone, else what is expected to leave the least error; None
+    if no factors save any."""
+    if balance.alpha is not None or not balance.watches:
+        return 0.5 if balance.alpha is None else balance.alpha
+    made, read = balance.ranges(touches)
+
+    def powers_for(alpha: float) -> dict[Touch, Int64]:
+        powers = np.zeros(len(balance.powers), np.int64)
+        powers[mine] = to_powers(offsets(made[mine], read[mine], alpha))
+        return {touch: powers[balance.units.numbers[touch.axis]] for touch in layers}
+
+    layers = balance.expected(touches)
+    found = best(layers, powers_for)
+    return None if found is None else found[0]

@@ -1,4 +1,4 @@
-"""The pass `equalize`: options, and what it says of its choice."""
+"""The pass `equalize`: options, and the turns of choosing and scaling."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ...errors import UserError
 from ...ir import Graph
+from ...ir.analysis.coupling.axes import Axis
 from ..calibrate.stream import samples_of
 from ..manager.base import Effect, Pass
 from ..manager.context import Context
@@ -15,10 +18,14 @@ from ..manager.options import option
 from .activations import reach_of_inputs
 from .apply import out_of_range, powers_of, rename, scale
 from .choose import Balance, Choice, choose
-from .scales import Role, Touch
+from .expected import Reach
+from .explain import explain
+from .insert import insert_factors
 from .units import Units, find_units
 
-TURNS = 4
+Int64 = NDArray[np.int64]
+PURPOSE = "equalizing activations"
+TURNS = 8
 
 
 @dataclass(frozen=True)
@@ -37,35 +44,45 @@ class Equalize(Pass):
     criterion: Literal["auto", "weights", "activations"] = option(
         "auto", "ranges of what: weights alone, or activations on sample data against weights; auto: what there is"
     )
-    alpha: float = option(0.5, "how much goes from what is read into the weights that read it", low=0, high=1)
+    alpha: float | None = option(
+        None, "how much goes into the weights that read; with data chosen by the error expected of 8 bits, else 0.5",
+        low=0, high=1,
+    )  # fmt: skip
+
+    insert: bool = option(False, "put a Mul before layers whose input takes no factor in; for activations")
+
+    def __post_init__(self) -> None:
+        """UserError for options that contradict each other."""
+        if self.insert and self.criterion == "weights":
+            raise UserError("equalize: insert=true looks at activations: criterion=weights cannot be given")
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Choose and move the factors, until nothing is left to move."""
-        watches = self.criterion == "activations" or (self.criterion == "auto" and ctx.samples is not None)
+        watches = self.insert or self.criterion == "activations"
         if watches:
-            samples_of(ctx, self._purpose)
+            samples_of(ctx, PURPOSE)
+        watches |= self.criterion == "auto" and ctx.samples is not None
+        reach: dict[Axis, Reach] | None = None
         for turn in range(TURNS):
-            if not self._once(ctx, watches, is_first=not turn):
+            units = find_units(ctx.model, ctx.shapes(), ctx.selects)
+            if watches and reach is None:
+                reach = reach_of_inputs(ctx, units, PURPOSE)
+            balance, choice, held = _settled(units, reach, self.alpha)
+            changed = powers_of(units, choice.powers)
+            if not turn:
+                explain(ctx, balance, choice, held)
+            if changed:
+                rename(ctx, units, choice.powers)
+                scale(ctx, changed)
+                for axis, each in (reach or {}).items():
+                    balance.reach[axis] = each.scaled(choice.powers[units.numbers[axis]])
+            more = insert_factors(ctx, balance) if self.insert and not changed else {}
+            if not changed and not more:
                 return
-
-    @property
-    def _purpose(self) -> str:
-        return f"equalize{{criterion={self.criterion}}}"
-
-    def _once(self, ctx: Context, watches: bool, is_first: bool) -> bool:
-        units = find_units(ctx.model, ctx.shapes(), ctx.selects)
-        reach = reach_of_inputs(ctx, units, self._purpose) if watches else None
-        balance, choice, held = _settled(units, reach, self.alpha)
-        changed = powers_of(units, choice.powers)
-        if is_first:
-            _explain(ctx, balance, choice, held)
-        if changed:
-            rename(ctx, units, choice.powers)
-            scale(ctx, changed)
-        return bool(changed)
+            reach = balance.reach | more if watches else None
 
 
-def _settled(units: Units, reach: dict[Touch, np.ndarray] | None, alpha: float) -> tuple[Balance, Choice, np.ndarray]:
+def _settled(units: Units, reach: dict[Axis, Reach] | None, alpha: float | None) -> tuple[Balance, Choice, Int64]:
     """The choice without the units whose constants would leave their range."""
     held = np.zeros(0, np.int64)
     while True:
@@ -75,33 +92,3 @@ def _settled(units: Units, reach: dict[Touch, np.ndarray] | None, alpha: float) 
         if not len(more):
             return balance, choice, held
         held = np.union1d(held, more)
-
-
-def _explain(ctx: Context, balance: Balance, choice: Choice, held: np.ndarray) -> None:
-    units, free, done = balance.units, balance.units.free, 0
-    groups = balance.groups()
-    for group, touches in groups.items():
-        mine = np.flatnonzero(units.groups == group)
-        subject = f"{_names(touches, Role.MAKES)} -> {_names(touches, Role.READS)}"
-        powers = choice.powers[mine]
-        if powers.any():
-            done += 1
-            before, after = choice.spread[group]
-            words = (
-                f"{np.count_nonzero(powers)} of {len(mine)} channels by 2^{powers.min()} to 2^{powers.max()}: "
-                f"their ranges lay within 2^{before:.1f}, and lie within 2^{after:.1f}"
-            )
-            ctx.remarks.applied(subject, words, rule="equalize")
-        elif not free[mine].any():
-            ctx.remarks.missed(subject, next(filter(None, (units.frozen[unit] for unit in mine))), rule="frozen")
-        elif np.isin(mine, held).any():
-            ctx.remarks.missed(subject, "its constants would leave the range of their type", rule="range")
-    if not groups:
-        ctx.remarks.missed("model", "no channels that constants both make and read", rule="nothing")
-    elif not done:
-        ctx.remarks.missed("model", "the ranges of all channels that can be rescaled are balanced", rule="balanced")
-
-
-def _names(touches: list[Touch], role: Role) -> str:
-    names = list(dict.fromkeys(touch.constant.name for touch in touches if touch.role is role))
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -14,7 +14,7 @@ from enum import StrEnum
 import numpy as np
 from onnx import TensorProto
 
-from ...ir import Node, SparseTensor, Value
+from ...ir import Node, SparseTensor, Tensor, Value
 from ...ir.analysis.coupling.axes import Axis, Facts, Index
 
 TYPES = (TensorProto.FLOAT, TensorProto.DOUBLE)
@@ -44,6 +44,12 @@ class Touch:
     index: Index
     power: int
     role: Role
+
+    @property
+    def tensor(self) -> Tensor:
+        """What the constant is."""
+        assert self.constant.const is not None
+        return self.constant.const
 
 
 @dataclass

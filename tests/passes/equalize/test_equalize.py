@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
@@ -11,6 +12,7 @@ import onnxpress
 from onnxpress.errors import UserError
 from onnxpress.ir import Model, emit
 from onnxpress.passes.equalize.equalize import Equalize
+from onnxpress.passes.equalize.expected import Expected, Reach
 from onnxpress.specs.check import check_pass
 from onnxpress.specs.strategies_coupled import convolutional, transformer
 
@@ -285,9 +287,77 @@ def test_alpha_moves_the_range_into_the_weights() -> None:
     assert spreads[2][0] < 1.5 < spreads[2][1]
 
 
-def test_activations_need_data() -> None:
+@pytest.mark.parametrize("options", ["criterion=activations", "insert"])
+def test_activations_need_data(options: str) -> None:
     with pytest.raises(UserError, match="--data"):
-        run(layers([node("Relu", "h")]), "criterion=activations")
+        run(layers([node("Relu", "h")]), options)
+
+
+def test_insertion_is_for_activations() -> None:
+    with pytest.raises(UserError, match="criterion=weights"):
+        run(layers([node("Relu", "h")]), "criterion=weights insert")
+
+
+def gated() -> ModelProto:
+    """What the second convolution reads takes no factor in, for a Sigmoid reads it too."""
+    proto = layers([node("Relu", "h")], {"w2": np.ones((4, CHANNELS, 3, 3))})
+    proto.graph.node.append(node("Sigmoid", "m", out="s"))
+    proto.graph.output.append(helper.make_tensor_value_info("s", 1, ["N", CHANNELS, "H", "W"]))
+    return proto
+
+
+def kinds(model: Model) -> list[str]:
+    return [each.op_type for each in model.graph.nodes]
+
+
+def test_a_mul_is_inserted_on_request() -> None:
+    proto = gated()
+    assert "Mul" not in kinds(run(proto, "criterion=activations", feeds())[0])
+    model, report = run(proto, "insert", feeds())
+    assert kinds(model).count("Mul") == 1
+    assert is_same_to_the_bit(proto, model)
+    assert any(remark.rule == "insert" and remark.kind == "applied" for remark in report.remarks)
+    np.testing.assert_array_equal(weight(model, "w1"), weight(onnxpress.load(proto), "w1"))
+
+
+def test_one_mul_serves_all_layers_that_read_a_value() -> None:
+    proto = gated()
+    proto.graph.node.append(helper.make_node("Conv", ["m", "w3"], ["y3"]))
+    proto.graph.initializer.append(numpy_helper.from_array(np.ones((4, CHANNELS, 1, 1), np.float32), "w3"))
+    proto.graph.output.append(helper.make_tensor_value_info("y3", 1, ["N", 4, "H", "W"]))
+    model, _ = run(proto, "insert", feeds())
+    assert kinds(model).count("Mul") == 1
+    assert is_same_to_the_bit(proto, model)
+
+
+def test_no_mul_where_no_error_is_saved() -> None:
+    proto = gated()
+    flat = numpy_helper.from_array(np.ones((CHANNELS, 3, 1, 1), np.float32), "w1")
+    proto.graph.initializer[0].CopyFrom(flat)
+    proto.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.zeros(CHANNELS, np.float32), "b1"))
+    _, report = run(proto, "insert", feeds())
+    assert not report.changed
+
+
+@given(st.integers(0, 10**6))
+def test_the_expected_error_is_that_of_rounding(seed: int) -> None:
+    """Measured on uniform inputs; of numbers much smaller than a step less is lost."""
+    random = np.random.default_rng(seed)
+    x = random.uniform(-1, 1, (500, 64)) * 2.0 ** random.integers(-1, 2, 64)
+    w = random.standard_normal((64, 48)) * 2.0 ** random.integers(-1, 2, (64, 1))
+    powers = random.integers(-1, 2, 64)
+    reach = Reach(1, 64)
+    reach.update(x)
+    expected = Expected(reach, np.square(w).sum(axis=1), np.abs(w), 1)
+    errors = [measured(x, w, each) for each in (np.zeros(64, np.int64), powers)]
+    assert expected.ratio(powers) == pytest.approx(errors[1] / errors[0], rel=0.2)
+
+
+def measured(x: Any, w: Any, powers: Any) -> float:
+    a, b = x / 2.0**powers, w * 2.0 ** powers[:, None]
+    step = (a.max() - a.min()) / 255
+    steps = np.abs(b).max(axis=0) / 127
+    return float(np.square((np.rint(a / step) * step) @ (np.rint(b / steps) * steps) - x @ w).mean())
 
 
 def test_a_balanced_model_is_left_alone() -> None:
