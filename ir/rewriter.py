@@ -227,9 +227,10 @@ class Rewriter(Declarations):
         swap()
         self.record("rename", a, swap, partner=b)
 
-    def rename(self, value: Value, name: str) -> None:
-        """Give a value a name that is not taken."""
+    def rename(self, value: Value, name: str, *, near: bool = False) -> None:
+        """Give a value a name that is not taken; with `near`, one near `name` if that is taken."""
         graph, before = value.graph, value.name
+        name = self._names.fresh(graph, name) if near and graph is not None else name
         if graph is None or self._names.taken(graph, name):
             raise RewriteError(f"{before!r} cannot be renamed to {name!r}: the name is taken, or the value erased")
 

@@ -22,12 +22,13 @@ from onnxpress.passes.manager.text import parse_pipeline
 from onnxpress.passes.quantize.quantize_insert import QuantizeInsert
 from onnxpress.specs import check_pass, feeds, models
 from onnxpress.specs.bits import differing
+from onnxpress.specs.strategies_coupled import convolutional
 from onnxpress.specs.strategies_options import passes
 
 from .graph.spelled_out import spelled_out
 from .quantize.options import quantizers
 
-SPECIAL = {"recognize": spelled_out()}
+SPECIAL = {"equalize": convolutional(), "recognize": spelled_out()}
 """Passes that find little in the usual models, with models of their own."""
 
 

@@ -36,7 +36,7 @@ class KnownShapes(Shapes):
             return plain
         runs = zip(plain, *(shape or () for shape in seen), strict=True)
         return tuple(
-            sizes[0] if not isinstance(dim, int) and isinstance(sizes[0], int) and len(set(sizes)) == 1 else dim
+            sizes[0] if not isinstance(dim, int) and len(set(sizes)) == 1 and isinstance(sizes[0], int) else dim
             for dim, *sizes in runs
         )
 

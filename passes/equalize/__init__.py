@@ -1,0 +1,1 @@
+"""Equalize: rescale channels between what makes them and what reads them."""
