@@ -16,7 +16,7 @@ from ...manager.context import Context
 from ...manager.weights import Outcome
 from ..channels.cut import put
 from . import bounds, shares
-from .least_squares import Float64, adjust, remove
+from .least_squares import ITERATED, Float64, adjust, remove, work_of
 from .patterns import Array, Mask, in_order
 from .plan import Plan, Target, targets
 from .problem import Problem
@@ -50,6 +50,11 @@ class _Masker:
     targets: Sequence[Target]
     biases: dict[Linear, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """Of layers whose bias was adjusted: before all, and now."""
+
+    @property
+    def is_iterated(self) -> bool:
+        """Whether second-order masks are chosen output by output: in small models."""
+        return sum(work_of(each.layer.groups, each.layer.k, each.layer.n) for each in self.targets) <= ITERATED
 
     def run(self) -> None:
         """In steps, each with an adjustment of its own; the model before all is what is aimed at."""
@@ -137,7 +142,7 @@ class _Masker:
         order = in_order(target.layer, plan.pattern)
         has_bias = bool(plan.repair and len(target.layers) == 1 and _takes_bias(target.layer))
         problem = self._problem(plan, target, fits, olds, weights, centred=has_bias)
-        found = _solve(self.ctx, plan, weights[:, order], share, _reordered(problem, order))
+        found = _solve(self.ctx, plan, weights[:, order], share, _reordered(problem, order), iterated=self.is_iterated)
         back = np.argsort(order)
         found = found[:, back]
         if problem is not None and has_bias:
@@ -208,10 +213,13 @@ def _reordered(problem: Problem | None, order: Array) -> Problem | None:
     return replace(problem, second=second, best=problem.best[:, order], size=problem.size[:, order])
 
 
-def _solve(ctx: Context, plan: Plan, weights: Float64, share: float, problem: Problem | None) -> Float64:
+def _solve(
+    ctx: Context, plan: Plan, weights: Float64, share: float, problem: Problem | None, *, iterated: bool
+) -> Float64:
     """The weights `[groups, k, n]` under the mask."""
     if problem is not None and plan.criterion == "obs":
-        parts = [remove(best, c, plan.pattern, share) for best, c in zip(problem.best, problem.second, strict=True)]
+        groups = zip(problem.best, problem.second, strict=True)
+        parts = [remove(best, c, plan.pattern, share, iterated=iterated) for best, c in groups]
         stays = np.stack([kept for _, kept in parts])
         return np.stack([found for found, _ in parts]) if plan.repair else np.where(stays, weights, 0)
     stays = _chosen(ctx, plan, weights, share, problem)
