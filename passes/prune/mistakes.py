@@ -26,6 +26,8 @@ def check_options(given: Prune) -> None:
     else:
         _check_masks(given)
     _check_error(given)
+    if given.repair == "statistics" and given.unit not in ("channel", "head"):
+        raise UserError(f"prune: repair=statistics is for channels and heads, not for unit={given.unit}")
 
 
 def _check_channels(given: Prune) -> None:

@@ -61,8 +61,10 @@ class Prune(Pass):
     block: str = option("4x4", "unit=block: inputs x outputs of a block")
     steps: int = option(1, "prune and repair in so many steps", low=1)
     align: int = option(1, "widths stay multiples of this where they are", low=1)
-    repair: Literal["auto", "refit", "off"] = option(
-        "auto", "refit what reads the units that go, by least squares on sample data; auto: if there are any"
+    repair: Literal["auto", "refit", "statistics", "off"] = option(
+        "auto",
+        "refit what reads the units that go, by least squares on sample data (auto: if there are any), or only "
+        "re-estimate BatchNormalizations",
     )
     ridge: float | None = option(
         None, f"pull of the refit, of the mean variance; {CHANNEL_RIDGE}, or {MASK_RIDGE} for weights and layers", low=0
@@ -98,6 +100,7 @@ class Prune(Pass):
         plan = channels.Plan(
             unit, self.criterion, self.allocation, self.sparsity, self.macs, self.bytes_, self.align,
             self._is_repaired(ctx), ridge, self.exclude, self.error, self.steps, self.threshold,
+            self.repair == "statistics",
         )  # fmt: skip
         check(ctx, plan)
         macs, bytes_ = self._fold(ctx)

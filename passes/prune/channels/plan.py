@@ -33,6 +33,8 @@ class Plan:
     error: float | None = None
     steps: int = 1
     threshold: float | None = None
+    statistics: bool = False
+    """Whether BatchNormalizations are given new statistics, where nothing is refitted."""
 
     @property
     def has_goal(self) -> bool:

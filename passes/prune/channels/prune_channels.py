@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -10,14 +10,15 @@ from itertools import islice
 import numpy as np
 
 from ....ir import Model, Node, Value, clone_model
-from ....ir.analysis.coupling import Axis, Group, couple
-from ....ir.analysis.linear import Linear, all_linear_layers, linear_of
+from ....ir.analysis.coupling import Group, couple
+from ....ir.analysis.linear import Linear, all_linear_layers
 from ...calibrate.stream import samples_of
 from ...manager.context import Context, Feed
 from . import select
 from .absorb import Dead, Shift, absorb
 from .bounds import Before, state, state_cuts
 from .cut import cut
+from .found import channels_in, holds, readers_of
 from .goals import in_steps, within_error
 from .levels import up_to
 from .orders import orders_of
@@ -26,6 +27,7 @@ from .repair import readers, refit
 from .scores import Order
 from .sensitivity import by_sensitivity
 from .sizes import Meter
+from .statistics import norms, reestimate
 
 
 def prune_channels(ctx: Context, plan: Plan) -> None:
@@ -76,25 +78,11 @@ def _first(ctx: Context) -> Feed | None:
 
 
 def _is_meant(ctx: Context, plan: Plan, group: Group) -> bool:
-    readers_ = [use.user for axis in group.constants for use in axis.value.uses if isinstance(use.user, Node)]
+    readers_ = readers_of(group)
     names = [axis.value.name for axis in group.constants] + [node.label for node in readers_]
     if any(fnmatchcase(name, pattern) for name in names for pattern in plan.exclude):
         return False
-    if not all(ctx.selects(node) for node in readers_):
-        return False
-    has_layer = any(linear_of(node) is not None for node in readers_)
-    return has_layer and (plan.unit == "channel" or _holds_heads(ctx, group))
-
-
-def _holds_heads(ctx: Context, group: Group) -> bool:
-    """Whether its units run along a batch axis of a product of two computed matrices."""
-    for axis in group.axes:
-        shape = ctx.shapes().shape(axis.value)
-        is_batch = axis.value.const is None and shape is not None and axis.axis < len(shape) - 2
-        for use in axis.value.uses if is_batch else ():
-            if isinstance(use.user, Node) and use.user.is_op("MatMul") and linear_of(use.user) is None:
-                return True
-    return False
+    return all(ctx.selects(node) for node in readers_) and holds(group, plan.unit, ctx.shapes())
 
 
 def _select(ctx: Context, plan: Plan, groups: Sequence[Group], orders: Sequence[Order]) -> list[select.Gone]:
@@ -155,15 +143,8 @@ def _cut_and_repair(
     ctx: Context, plan: Plan, groups: list[Group], gone: Sequence[select.Gone], shifts: Sequence[Shift]
 ) -> None:
     copies: dict[Value, Value] = {}
-    before: Model | None = None
-    pairs: list[tuple[Linear, Linear]] = []
-    if plan.repair:
-        before = clone_model(ctx.model, copies)
-        olds = {layer.node.outputs[0]: layer for layer in all_linear_layers(before)}
-        for layer in all_linear_layers(ctx.model):
-            old = olds.get(copies[layer.node.outputs[0]])
-            if old is not None:
-                pairs.append((old, layer))
+    before = clone_model(ctx.model, copies) if plan.repair or plan.statistics else None
+    pairs = list(_pairs(ctx.model, before, copies)) if before is not None else []
     constants = Before.of(ctx)
     kept = cut(ctx, groups, gone)
     state_cuts(ctx, kept)
@@ -172,28 +153,29 @@ def _cut_and_repair(
             names = ", ".join(dict.fromkeys(axis.value.name for axis in group.constants))
             ctx.remarks.applied(names, f"{int(units.sum())} of {group.count} {plan.unit}s cut", rule="cut")
     absorb(ctx, shifts, kept, constants)
-    if before is not None:
+    if before is not None and plan.repair:
         done = refit(ctx, before, readers(pairs, kept), constants, ridge=plan.ridge)
         ctx.remarks.applied("model", f"{done} layers refitted", rule="refit")
     state(ctx, constants, groups, kept)
+    if before is not None and plan.statistics:
+        done = reestimate(ctx, before, norms(ctx.model, before, copies, kept))
+        ctx.remarks.applied("model", f"{done} normalizations have new statistics", rule="statistics")
+
+
+def _pairs(model: Model, before: Model, copies: Mapping[Value, Value]) -> Iterator[tuple[Linear, Linear]]:
+    """Every layer of the copy with that of the model."""
+    olds = {layer.node.outputs[0]: layer for layer in all_linear_layers(before)}
+    for layer in all_linear_layers(model):
+        yield olds[copies[layer.node.outputs[0]]], layer
 
 
 def _explain(ctx: Context, groups: Sequence[Group]) -> None:
     """Why groups with weights of layers stay."""
     for group in groups:
-        layers_ = [
-            (axis, use.user)
-            for axis in group.constants
-            for use in axis.value.uses
-            if isinstance(use.user, Node) and linear_of(use.user) is not None
-        ]
-        if layers_ and not len(group.free) and group.count > 1 and _counts_channels(layers_):
-            names = ", ".join(dict.fromkeys(axis.value.name for axis, _ in layers_))
+        axes = channels_in(group)
+        if axes and not len(group.free) and group.count > 1:
+            names = ", ".join(dict.fromkeys(axis.value.name for axis in axes))
             ctx.remarks.missed(names, next(filter(None, group.frozen)), rule="frozen")
-
-
-def _counts_channels(layers_: Sequence[tuple[Axis, Node]]) -> bool:
-    return any(node.op_type not in ("Conv", "ConvTranspose") or axis.axis < 2 for axis, node in layers_)
 
 
 def check(ctx: Context, plan: Plan) -> None:
@@ -202,7 +184,7 @@ def check(ctx: Context, plan: Plan) -> None:
         samples_of(ctx, f"criterion={plan.criterion}")
     if plan.allocation == "sensitivity":
         samples_of(ctx, "allocation=sensitivity")
-    if plan.repair:
-        samples_of(ctx, "repair=refit")
+    if plan.repair or plan.statistics:
+        samples_of(ctx, f"repair={'refit' if plan.repair else 'statistics'}")
     if plan.error is not None:
         samples_of(ctx, "error")
