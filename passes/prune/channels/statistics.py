@@ -109,7 +109,8 @@ def _apply(ctx: Context, node: Node, seen: _Pair) -> bool:
     if not seen.counts[1]:
         return False
     eps = float(node.attr("epsilon", 1e-5))
-    scale, bias, mean, var = (_numbers(node, slot) for slot in range(1, 5))
+    mean, var = _numbers(node, MEAN), _numbers(node, VAR)
+    before = _line(node)
     (old_mean, old_var), (new_mean, new_var) = seen.moments(0), seen.moments(1)
     varies = (old_var > 0) & (new_var > 0)
     ratio = np.where(varies, new_var / np.where(varies, old_var, 1), 1.0)
@@ -118,7 +119,7 @@ def _apply(ctx: Context, node: Node, seen: _Pair) -> bool:
         return False
     for slot, array in zip((MEAN, VAR), made, strict=True):
         _set(ctx, node, slot, array)
-    ctx.bounds.extend(_bounds(node, _line(scale, bias, mean, var, eps)))
+    ctx.bounds.extend(_bounds(node, before))
     return True
 
 
@@ -139,9 +140,10 @@ def _set(ctx: Context, node: Node, slot: int, array: Float64) -> None:
     put(ctx.rewriter, value, made)
 
 
-def _line(scale: Float64, bias: Float64, mean: Float64, var: Float64, eps: float) -> tuple[Float64, Float64]:
+def _line(node: Node) -> tuple[Float64, Float64]:
     """The normalization as a x + c."""
-    slope = scale / np.sqrt(var + eps)
+    scale, bias, mean, var = (_numbers(node, slot) for slot in range(1, 5))
+    slope = scale / np.sqrt(var + float(node.attr("epsilon", 1e-5)))
     return slope, bias - mean * slope
 
 
@@ -149,7 +151,6 @@ def _bounds(node: Node, before: tuple[Float64, Float64]) -> Iterator[LocalBound]
     """abs(dy) <= abs(da) max abs(x) + abs(dc)."""
     graph, y = node.graph, node.outputs[0]
     assert graph is not None
-    after = _line(*(_numbers(node, slot) for slot in range(1, 5)), float(node.attr("epsilon", 1e-5)))
-    for form, old, new in zip(("linear", "absolute"), before, after, strict=True):
+    for form, old, new in zip(("linear", "absolute"), before, _line(node), strict=True):
         if (old != new).any():
             yield LocalBound(BY, graph.label, y.name, form, 1, np.abs(new - old))
