@@ -26,6 +26,8 @@ def check_options(given: Prune) -> None:
     else:
         _check_masks(given)
     _check_error(given)
+    if given.tables and given.unit not in ("weight", "block"):
+        raise UserError(f"prune: tables is for weights and blocks, not for unit={given.unit}")
     if given.repair == "statistics" and given.unit not in ("channel", "head"):
         raise UserError(f"prune: repair=statistics is for channels and heads, not for unit={given.unit}")
 

@@ -59,6 +59,7 @@ class Prune(Pass):
     )
     pattern: str = option("2:4", "unit=n:m: how many weights stay of how many in a row")
     block: str = option("4x4", "unit=block: inputs x outputs of a block")
+    tables: bool = option(False, "weights and blocks: of tables that Gather reads too, by magnitude")
     steps: int = option(1, "prune and repair in so many steps", low=1)
     align: int = option(1, "widths stay multiples of this where they are", low=1)
     repair: Literal["auto", "refit", "statistics", "off"] = option(
@@ -136,7 +137,7 @@ class Prune(Pass):
         def plan(share: float) -> masks.Plan:
             return masks.Plan(
                 pattern, self.criterion, self.allocation, share, self.threshold, self._is_repaired(ctx), ridge,
-                self.steps, self.exclude,
+                self.steps, self.exclude, self.tables,
             )  # fmt: skip
 
         def cut(share: float) -> None:
