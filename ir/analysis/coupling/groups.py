@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -91,10 +92,27 @@ class Group:
         return np.flatnonzero(~gone[self.units[axis]])
 
     def __str__(self) -> str:
+        """What would be cut, and what follows."""
+        values = [axis for axis in self.axes if axis.value.const is None]
         lines = [f"group of {self.count} units, {len(self.free)} free"]
-        lines += [f"  {axis!r}: {len(self.units[axis])} elements" for axis in self.axes]
-        lines += [f"  frozen: {reason}" for reason in dict.fromkeys(filter(None, self.frozen))]
+        lines += self._lines("weights", self.constants)
+        lines += self._lines("values", values)
+        if self.fixes:
+            lines.append(
+                f"  numbers: {', '.join(dict.fromkeys(f'{fix.kind} of {fix.node.label}' for fix in self.fixes))}"
+            )
+        stays = Counter(reason for reason in self.frozen if reason)
+        lines += [f"  {count} stay: {reason}" for reason, count in stays.items()]
         return "\n".join(lines)
+
+    def _lines(self, title: str, axes: list[Axis]) -> list[str]:
+        """The axes, with how many elements of each a unit has, if more than one."""
+        each = [f"{axis!r}{self._per_unit(axis)}" for axis in axes]
+        return [f"  {title}: {', '.join(each)}"] if each else []
+
+    def _per_unit(self, axis: Axis) -> str:
+        most = int(np.bincount(self.units[axis]).max(initial=0))
+        return f" ({most} a unit)" if most > 1 else ""
 
 
 def couple(model: Model, shapes: Shapes, mode: Mode = "channel") -> list[Group]:

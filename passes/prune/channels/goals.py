@@ -57,15 +57,18 @@ def within_error(ctx: Context, limit: float, cut: Callable[[float], None]) -> fl
 def relative_error(ctx: Context, a: Model, b: Model) -> float:
     """norm2(b - a) / norm2(a) of the worst output in the worst sample; infinite where a number is none, and for strings
     that differ."""
+    return max(relative_errors(ctx, a, b), default=0.0)
+
+
+def relative_errors(ctx: Context, a: Model, b: Model) -> Iterator[float]:
+    """That of the worst output in each sample."""
     if ctx.backend is None:
         raise UserError("a limit on the error needs an executor")
     first, second = (ctx.backend.prepare(model) for model in (a, b))
-    worst = 0.0
     for feed in samples_of(ctx, "error"):
         ctx.progress.ticks += 1
         one, other = (s.run({p.name: feed[p.name] for p in s.inputs if p.name in feed}) for s in (first, second))
-        worst = max([worst, *(_error(one[name], other[name]) for name in one)])
-    return worst
+        yield max((_error(one[name], other[name]) for name in one), default=0.0)
 
 
 def _error(a: Any, b: Any) -> float:

@@ -9,15 +9,20 @@ Criterion = Literal[
     "l1", "l2", "geometric-median", "bn-scale", "mean-activation", "activation-frequency", "redundancy", "wanda", "obs",
     "zero", "random",
 ]  # fmt: skip
+Allocation = Literal["layer", "global", "sensitivity", "output-first"]
+ACTIVITY = ("mean-activation", "activation-frequency")
+DATA_CRITERIA = ("wanda", "obs", "redundancy", *ACTIVITY)
+LEVELS = ("l1", "l2", "bn-scale", *ACTIVITY)
+"""Criteria that have a scale of their own, which a threshold can speak of."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for; at least one of `sparsity`, `macs`, `bytes_` and `error` is given, but for criterion=zero."""
+    """What is asked for; at least one goal is given, but for criterion=zero."""
 
     unit: Literal["channel", "head"]
     criterion: Criterion
-    allocation: Literal["layer", "global"]
+    allocation: Allocation
     sparsity: float | None
     macs: float | None
     bytes_: float | None
@@ -27,8 +32,11 @@ class Plan:
     exclude: tuple[str, ...]
     error: float | None = None
     steps: int = 1
+    threshold: float | None = None
+    statistics: bool = False
+    """Whether BatchNormalizations are given new statistics, where nothing is refitted."""
 
     @property
     def has_goal(self) -> bool:
         """Whether it is said how much goes."""
-        return any(goal is not None for goal in (self.sparsity, self.macs, self.bytes_, self.error))
+        return any(goal is not None for goal in (self.sparsity, self.macs, self.bytes_, self.error, self.threshold))

@@ -72,47 +72,62 @@ def consumers(model: Model, groups: Sequence[Group]) -> dict[int, list[tuple[Lin
     return found
 
 
-def magnitude(group: Group, made_by: Sequence[tuple[Linear, Axis]], power: int) -> Float64:
-    """The sum of |w| (or w^2) of the weights that make a unit, each layer relative to its own total."""
+Places = list[tuple[Axis, Float64]]
+"""Scores of the elements along each of some axes of a group: on the natural scale of a criterion."""
+
+
+def relative(group: Group, places: Places) -> Float64:
+    """Of each unit, the sum over the axes of its share of all scores along it."""
     losses = np.zeros(group.count)
-    for layer, axis in made_by:
-        assert layer.weight.const is not None
-        array = np.abs(layer.weight.const.numpy().astype(np.float64)) ** power
-        sums = np.moveaxis(array, axis.axis, 0).reshape(array.shape[axis.axis], -1).sum(axis=1)
-        total = float(sums.sum())
-        np.add.at(losses, group.units[axis], sums / total if total else sums)
+    for axis, found in places:
+        np.add.at(losses, group.units[axis], found / (found.sum() or 1))
     return losses
 
 
-def geometric_median(group: Group, made_by: Sequence[tuple[Linear, Axis]]) -> Float64:
-    """The sum of distances of a unit's weights to those of all others (He et al. 2019): small where it is a mean."""
-    losses = np.zeros(group.count)
+def largest(group: Group, places: Places) -> Float64:
+    """Of each unit, the largest score of its elements; infinite of those that have none."""
+    levels = np.full(group.count, -np.inf)
+    for axis, found in places:
+        np.maximum.at(levels, group.units[axis], found)
+    return np.where(np.isneginf(levels), np.inf, levels)
+
+
+def magnitude(made_by: Sequence[tuple[Linear, Axis]], power: int) -> Places:
+    """The mean of |w| (or w^2) of the weights that make an element."""
+    found = []
     for layer, axis in made_by:
-        assert layer.weight.const is not None
-        array = np.moveaxis(layer.weight.const.numpy().astype(np.float64), axis.axis, 0)
-        rows = array.reshape(array.shape[0], -1)
+        array = np.abs(_rows(layer, axis)) ** power
+        found.append((axis, array.mean(axis=1)))
+    return found
+
+
+def geometric_median(made_by: Sequence[tuple[Linear, Axis]]) -> Places:
+    """The sum of distances of the weights of an element to those of all others (He et al. 2019): small where it is a
+    mean."""
+    found = []
+    for layer, axis in made_by:
+        rows = _rows(layer, axis)
         squares = (rows**2).sum(axis=1)
-        distances = np.sqrt(np.maximum(0, squares[:, None] + squares[None] - 2 * rows @ rows.T)).sum(axis=1)
-        np.add.at(losses, group.units[axis], distances / (distances.sum() or 1))
-    return losses
+        found.append((axis, np.sqrt(np.maximum(0, squares[:, None] + squares[None] - 2 * rows @ rows.T)).sum(axis=1)))
+    return found
 
 
-def bn_scale(model: Model, group: Group) -> Float64 | None:
-    """The sum of |scale| of the BatchNormalizations that a unit goes through (Liu et al. 2017), relative to their own
-    totals; None if it goes through none."""
-    losses = np.zeros(group.count)
-    found = False
+def _rows(layer: Linear, axis: Axis) -> Float64:
+    """The weights of each element along an axis of the weight, one row each."""
+    assert layer.weight.const is not None
+    array = np.moveaxis(layer.weight.const.numpy().astype(np.float64), axis.axis, 0)
+    return array.reshape(array.shape[0], -1)
+
+
+def bn_scale(group: Group) -> Places:
+    """|scale| of the BatchNormalizations that units go through (Liu et al. 2017)."""
+    found = []
     for axis in group.constants:
-        reads = [use for use in axis.value.uses if isinstance(use.user, Node)]
-        if not any(
-            use.user.is_op("BatchNormalization") and use.slot == 1 for use in reads if isinstance(use.user, Node)
-        ):
-            continue
-        assert axis.value.const is not None
-        scale = np.abs(axis.value.const.numpy().astype(np.float64))
-        np.add.at(losses, group.units[axis], scale / (scale.sum() or 1))
-        found = True
-    return losses if found else None
+        reads = [(use.user, use.slot) for use in axis.value.uses if isinstance(use.user, Node)]
+        if any(node.is_op("BatchNormalization") and slot == 1 for node, slot in reads):
+            assert axis.value.const is not None
+            found.append((axis, np.abs(axis.value.const.numpy().astype(np.float64))))
+    return found
 
 
 class Activity:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from .scores import Order
 from .sizes import Meter
 
 Gone = NDArray[np.bool_]
+FILL = 0.95
+"""Of a group, at most, where some groups go before others."""
 
 
 def nothing(groups: Sequence[Group]) -> list[Gone]:
@@ -53,6 +55,31 @@ def by_threshold(groups: Sequence[Group], orders: Sequence[Order], share: float,
         allowed(group, order, int((own <= threshold).sum()), align)
         for group, order, own in zip(groups, orders, steps, strict=True)
     ]
+
+
+def from_the_outputs(
+    groups: Sequence[Group],
+    orders: Sequence[Order],
+    depths: Sequence[int],
+    is_enough: Callable[[Sequence[Gone]], bool],
+    align: int,
+) -> list[Gone]:
+    """Of the deepest group first, as much as can go, and so on until it is enough; of the last one no more than that
+    takes."""
+    gone = nothing(groups)
+    for number in sorted(range(len(groups)), key=lambda number: -depths[number]):
+        group, order = groups[number], orders[number]
+        low, high = 0, min(int(FILL * group.count), len(order.units))
+        gone[number] = allowed(group, order, high, align)
+        if not is_enough(gone):
+            continue
+        while high - low > 1:
+            middle = (low + high) // 2
+            gone[number] = allowed(group, order, middle, align)
+            low, high = (low, middle) if is_enough(gone) else (middle, high)
+        gone[number] = allowed(group, order, high, align)
+        break
+    return gone
 
 
 def by_cost(groups: Sequence[Group], orders: Sequence[Order], meter: Meter, keep: float, align: int) -> list[Gone]:

@@ -15,7 +15,7 @@ from ....ir import Model, Value
 from ....ir.analysis.cost import node_macs
 from ....ir.analysis.coupling import Axis, Group
 from ....ir.analysis.coupling.known import known_shapes
-from ....ir.analysis.shapes import infer_shapes
+from ....ir.analysis.shapes import Shapes, infer_shapes
 from ...manager.context import Feed
 
 Gone = NDArray[np.bool_]
@@ -84,7 +84,8 @@ def total(model: Model, kind: str, feed: Feed | None) -> float:
     return (_macs(model, feed) if kind == "macs" else _bytes(model))[1]
 
 
-def _macs(model: Model, feed: Feed | None) -> tuple[dict[Value, float], float]:
+def shapes_at(model: Model, feed: Feed | None) -> Shapes:
+    """All shapes, at the sizes of `feed`, or at usual ones."""
     pins = {}
     for value in model.graph.inputs:
         fed = None if feed is None else feed.get(value.name)
@@ -95,7 +96,11 @@ def _macs(model: Model, feed: Feed | None) -> tuple[dict[Value, float], float]:
             pins[value.name] = tuple(
                 d.dim_value if d.dim_value > 0 else OTHER_DIM if i else 1 for i, d in enumerate(dims)
             )
-    shapes = known_shapes(model, infer_shapes(model, pins))
+    return known_shapes(model, infer_shapes(model, pins))
+
+
+def _macs(model: Model, feed: Feed | None) -> tuple[dict[Value, float], float]:
+    shapes = shapes_at(model, feed)
     costs: dict[Value, float] = {}
     total = 0.0
     for graph in model.graph.walk_graphs():

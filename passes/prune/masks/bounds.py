@@ -2,7 +2,7 @@
 
 For y = x W + b: abs(dy_j) <= sum_i abs(dW_ij) max abs(x_i) + abs(db_j), dW the weights that went and the changes of
 those that stay. States of recurrent layers are bounded by their activations, so that two of them differ by at most
-twice the bound.
+twice the bound. Rows of a table move by no more than the most that one of its elements does.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 
 from ....ir.analysis.linear import Linear
 from ...manager.bounds import LocalBound
+from .layers import RECURRENT, Table
 from .patterns import Array
 
 BY = "prune"
-RECURRENT = ("LSTM", "GRU", "RNN")
 
 
 def of_weights(layer: Linear, before: Array, after: Array) -> Iterator[LocalBound]:
@@ -24,6 +24,9 @@ def of_weights(layer: Linear, before: Array, after: Array) -> Iterator[LocalBoun
     change = np.abs(after.astype(np.float64) - before.astype(np.float64))
     graph = layer.node.graph
     label, y = "" if graph is None else graph.label, layer.node.outputs[0].name
+    if isinstance(layer, Table):
+        yield LocalBound(BY, label, y, "table", 0, change.max(axis=1), layer.weight.name)
+        return
     if layer.op_type in RECURRENT:
         for state in layer.node.outputs:
             if state.name:

@@ -7,8 +7,10 @@ adjusted, the loss is that of
     w_S = (C_SS)^-1 (C w)_S,
 
 and one more weight i of S costs w_i^2 / [(C_SS)^-1]_ii (optimal brain surgeon, Hassibi and Stork 1993; by outputs,
-Frantar and Alistarh 2022). `iterate` removes weights in rounds with this saliency, exactly, output by output. `scan`
-goes through the inputs once with one inverse for all outputs (SparseGPT, Frantar and Alistarh 2023): for large layers.
+Frantar and Alistarh 2022). `iterate` removes weights in rounds with this saliency, exactly, output by output. Large
+layers share the work between their outputs: `scan` goes through the inputs once with one inverse for all (SparseGPT,
+Frantar and Alistarh 2023), and `descend` adjusts all of them at once by conjugate gradients under the mask, whose only
+large product is C times the weights (as ALPS does, Meng et al. 2024).
 """
 
 from __future__ import annotations
@@ -22,19 +24,31 @@ from .patterns import Array, Mask, Pattern
 Float64 = NDArray[np.float64]
 ROUNDS = 3
 BLOCK = 128
-_WORK = 2e11
-"""Multiplications that `iterate` may take for a layer, about; beyond that it is `scan`."""
+ITERATED = 2e11
+"""Multiplications that `iterate` may take for all layers of a model, about; beyond that it is `scan`."""
+_FACTORED = 2e9
+"""Multiplications that `adjust` may take for a layer; beyond that it is `descend`."""
+TOLERANCE = 1e-3
+"""Of `descend`: norm2 of the gradient that is left, preconditioned, as a share of that of no weights at all."""
+STEPS = 200
+"""Of `descend`, at most; the loss falls with each, so that fewer do no harm."""
 
 
-def remove(weights: Float64, second: Float64, pattern: Pattern, share: float) -> tuple[Float64, Mask]:
+def remove(
+    weights: Float64, second: Float64, pattern: Pattern, share: float, *, iterated: bool
+) -> tuple[Float64, Mask]:
     """New weights `[k, n]` and which of them stay, by second-order saliency; `second` is C `[k, k]`, ridge included.
 
     Weights that are zero are gone already and stay so."""
-    k, n = weights.shape
-    if n * float(k) ** 3 <= _WORK:
+    if iterated:
         return iterate(weights, second, pattern, share)
     found, stays = scan(weights, second, pattern, share)
-    return (adjust(weights, second, stays) if _work(stays) <= _WORK else found), stays
+    return adjust(weights, second, stays, start=found), stays
+
+
+def work_of(groups: int, k: int, n: int) -> float:
+    """What `iterate` takes for a layer, about, to compare with `ITERATED`."""
+    return groups * n * float(k) ** 3
 
 
 def iterate(weights: Float64, second: Float64, pattern: Pattern, share: float) -> tuple[Float64, Mask]:
@@ -65,8 +79,10 @@ def _inverse_diagonal(matrix: Float64) -> Float64:
     return np.asarray(np.einsum("ij,ij->j", lower, lower))
 
 
-def adjust(weights: Float64, second: Float64, stays: Mask) -> Float64:
-    """The weights that lose least of those under the mask, output by output."""
+def adjust(weights: Float64, second: Float64, stays: Mask, start: Float64 | None = None) -> Float64:
+    """The weights that lose least of those under the mask; `start` is near them, if any are known."""
+    if _work(stays) > _FACTORED:
+        return descend(weights, second, stays, np.where(stays, weights, 0.0) if start is None else start)
     target = second @ weights
     found = np.zeros(weights.shape)
     for column, kept in enumerate(stays.T):
@@ -75,6 +91,29 @@ def adjust(weights: Float64, second: Float64, stays: Mask) -> Float64:
         elif kept.any():
             factor = linalg.cho_factor(second[np.ix_(kept, kept)], lower=True, overwrite_a=True, check_finite=False)
             found[kept, column] = linalg.cho_solve(factor, target[kept, column], check_finite=False)
+    return found
+
+
+def descend(weights: Float64, second: Float64, stays: Mask, start: Float64) -> Float64:
+    """The same by conjugate gradients, preconditioned with the diagonal of C, for all outputs together."""
+    scale = 1 / np.diag(second)[:, None]
+    found = start.copy()
+    left = stays * (second @ (weights - found))
+    direction = scale * left
+    size = np.einsum("kn,kn->n", left, direction)
+    target = stays * (second @ weights)
+    enough = TOLERANCE**2 * np.einsum("kn,kn->n", target, scale * target)
+    for _ in range(STEPS):
+        open_ = size > enough
+        if not open_.any():
+            break
+        image = stays * (second @ direction)
+        step = np.where(open_, size / np.where(open_, np.einsum("kn,kn->n", direction, image), 1), 0)
+        found += step * direction
+        left -= step * image
+        ahead = scale * left
+        before, size = size, np.einsum("kn,kn->n", left, ahead)
+        direction = ahead + size / np.where(before > 0, before, 1) * direction
     return found
 
 

@@ -11,10 +11,11 @@ import numpy as np
 
 from ....errors import UserError
 from ....ir import Tensor, Value
-from ....ir.analysis.linear import Linear, all_linear_layers
+from ....ir.analysis.linear import Linear
 from ....ir.dtypes import is_float
 from ...calibrate.stream import samples_of
 from ...manager.context import Context
+from .layers import Table, maskable_layers
 from .patterns import Array, Pattern
 
 CRITERIA = ("l1", "l2", "random", "wanda", "obs")
@@ -36,6 +37,8 @@ class Plan:
     ridge: float
     steps: int
     exclude: tuple[str, ...]
+    tables: bool
+    """Whether tables that Gather reads get a mask too."""
 
     @property
     def needs_data(self) -> bool:
@@ -56,6 +59,11 @@ class Target:
         return self.layers[0]
 
     @property
+    def is_table(self) -> bool:
+        """Whether its rows are looked up: magnitudes decide there, since rows that no sample reads would go first."""
+        return isinstance(self.layer, Table)
+
+    @property
     def tensor(self) -> Tensor:
         """What the constant holds now."""
         held = self.value.const
@@ -70,7 +78,7 @@ class Target:
 def targets(ctx: Context, plan: Plan) -> list[Target]:
     """The constants that get a mask, in order; says why others do not, and UserError for one that cannot have it."""
     by_weight: dict[Value, list[Linear]] = {}
-    for layer in all_linear_layers(ctx.model):
+    for layer in maskable_layers(ctx.model, tables=plan.tables):
         by_weight.setdefault(layer.weight, []).append(layer)
     found = []
     for value, layers in by_weight.items():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ....ir import Model, Tensor, Value, clone_model, tensor
-from ....ir.analysis.linear import Linear, all_linear_layers
+from ....ir.analysis.linear import Linear
 from ...calibrate.moments import Moments
 from ...calibrate.refit import Refit
 from ...calibrate.stream import observe, observe_pairs
@@ -16,7 +16,8 @@ from ...manager.context import Context
 from ...manager.weights import Outcome
 from ..channels.cut import put
 from . import bounds, shares
-from .least_squares import Float64, adjust, remove
+from .layers import maskable_layers
+from .least_squares import ITERATED, Float64, adjust, remove, work_of
 from .patterns import Array, Mask, in_order
 from .plan import Plan, Target, targets
 from .problem import Problem
@@ -36,6 +37,10 @@ def prune_masks(ctx: Context, plan: Plan) -> None:
     held = {target: target.tensor for target in found}
     masker = _Masker(ctx, plan, found)
     masker.run()
+    for target in found if plan.needs_data else ():
+        if target.is_table:
+            words = "magnitudes decide in a table: rows that no sample reads would go first"
+            ctx.remarks.missed(target.value.name, words, rule="table")
     for target in found:
         _report(ctx, plan, target, held[target], masker.biases)
     ctx.remarks.applied(
@@ -51,6 +56,17 @@ class _Masker:
     biases: dict[Linear, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """Of layers whose bias was adjusted: before all, and now."""
 
+    @property
+    def is_iterated(self) -> bool:
+        """Whether second-order masks are chosen output by output: in small models."""
+        work = (work_of(each.layer.groups, each.layer.k, each.layer.n) for each in self.observed)
+        return sum(work) <= ITERATED
+
+    @property
+    def observed(self) -> list[Target]:
+        """Those that are looked at on sample data."""
+        return [target for target in self.targets if not target.is_table] if self.plan.needs_data else []
+
     def run(self) -> None:
         """In steps, each with an adjustment of its own; the model before all is what is aimed at."""
         before, olds = self._before()
@@ -58,12 +74,12 @@ class _Masker:
             pattern, share = self.plan.pattern.between(step / self.plan.steps, self.plan.share)
             plan = replace(self.plan, pattern=pattern, share=share)
             parts = self._shares(plan)
-            if before is None:
-                for target in self.targets:
+            for target in self.targets:
+                if before is None or target.is_table:
                     self._mask(plan, target, parts[target], None)
-                continue
-            for stage in _stages(self.targets):
-                self._stage(plan, before, olds, stage, parts)
+            if before is not None:
+                for stage in _stages(self.observed):
+                    self._stage(plan, before, olds, stage, parts)
 
     def _before(self) -> tuple[Model | None, Mapping[Linear, Linear]]:
         """A copy of the model that costs no weight, and its layers for those of the model."""
@@ -71,16 +87,18 @@ class _Masker:
             return None, {}
         copies: dict[Value, Value] = {}
         before = clone_model(self.ctx.model, copies)
-        by_output = {layer.node.outputs[0]: layer for layer in all_linear_layers(before)}
-        mine = [layer for target in self.targets for layer in target.layers]
-        return before, {layer: by_output[copies[layer.node.outputs[0]]] for layer in mine}
+        by_place = {(layer.node.outputs[0], layer.slot): layer for layer in maskable_layers(before, tables=False)}
+        mine = [layer for target in self.observed for layer in target.layers]
+        return before, {layer: by_place[copies[layer.node.outputs[0]], layer.slot] for layer in mine}
 
     def _shares(self, plan: Plan) -> Mapping[Target, float]:
         if plan.allocation == "layer" or plan.pattern.unit == "n:m":
             return dict.fromkeys(self.targets, plan.share)
         if plan.allocation == "output-first":
             return shares.from_the_outputs(self.targets, plan.share)
-        return shares.by_threshold(dict(self._scores(plan)), plan.share)
+        chosen = self.observed if plan.needs_data else self.targets
+        found = shares.by_threshold(dict(self._scores(plan)), plan.share)
+        return dict.fromkeys(self.targets, plan.share) | {target: found[target] for target in chosen}
 
     def _scores(self, plan: Plan) -> Iterator[tuple[Target, Array]]:
         """What every weight of the model costs, comparable between layers."""
@@ -88,7 +106,7 @@ class _Masker:
             for target in self.targets:
                 yield target, _plain_scores(self.ctx, plan, target.matrices())
             return
-        for stage in _stages(self.targets):
+        for stage in _stages(self.observed):
             moments = {layer: Moments(layer) for target in stage for layer in target.layers}
             by_input: dict[Value, list[Moments]] = {}
             for layer, one in moments.items():
@@ -137,7 +155,7 @@ class _Masker:
         order = in_order(target.layer, plan.pattern)
         has_bias = bool(plan.repair and len(target.layers) == 1 and _takes_bias(target.layer))
         problem = self._problem(plan, target, fits, olds, weights, centred=has_bias)
-        found = _solve(self.ctx, plan, weights[:, order], share, _reordered(problem, order))
+        found = _solve(self.ctx, plan, weights[:, order], share, _reordered(problem, order), iterated=self.is_iterated)
         back = np.argsort(order)
         found = found[:, back]
         if problem is not None and has_bias:
@@ -208,10 +226,13 @@ def _reordered(problem: Problem | None, order: Array) -> Problem | None:
     return replace(problem, second=second, best=problem.best[:, order], size=problem.size[:, order])
 
 
-def _solve(ctx: Context, plan: Plan, weights: Float64, share: float, problem: Problem | None) -> Float64:
+def _solve(
+    ctx: Context, plan: Plan, weights: Float64, share: float, problem: Problem | None, *, iterated: bool
+) -> Float64:
     """The weights `[groups, k, n]` under the mask."""
     if problem is not None and plan.criterion == "obs":
-        parts = [remove(best, c, plan.pattern, share) for best, c in zip(problem.best, problem.second, strict=True)]
+        groups = zip(problem.best, problem.second, strict=True)
+        parts = [remove(best, c, plan.pattern, share, iterated=iterated) for best, c in groups]
         stays = np.stack([kept for _, kept in parts])
         return np.stack([found for found, _ in parts]) if plan.repair else np.where(stays, weights, 0)
     stays = _chosen(ctx, plan, weights, share, problem)

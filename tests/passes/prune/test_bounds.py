@@ -18,7 +18,7 @@ def pruning(draw: Any) -> Prune:
     return Prune(
         unit=draw(st.sampled_from(("channel", "head"))),
         criterion=criterion,
-        allocation=draw(st.sampled_from(("layer", "global"))),
+        allocation=draw(st.sampled_from(("layer", "global", "sensitivity", "output-first"))),
         sparsity=draw(st.sampled_from((0.2, 0.5, 0.8))),
         steps=draw(st.sampled_from((1, 1, 3))),
         repair=draw(st.sampled_from(("off", "auto"))),

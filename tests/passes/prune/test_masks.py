@@ -201,13 +201,13 @@ def test_all_zero_weights_and_single_ones_are_no_hindrance() -> None:
         ("unit=block sparsity=0.5 block=4", "not of the form block=KxN"),
         ("unit=n:m pattern=2:5", "'w' has 16 inputs, which 5 does not divide"),
         ("unit=weight threshold=100", "would empty 'w', whose largest weight is"),
-        ("unit=channel threshold=1", "is for unit=weight"),
+        ("unit=block threshold=1", "threshold is for weights, channels and heads"),
         ("unit=weight sparsity=0.5 error=0.1", "needs a goal, and one"),
         ("unit=weight sparsity=0.5 criterion=wanda", "needs sample data"),
         ("unit=weight sparsity=0.5 criterion=obs", "needs sample data"),
         ("unit=weight sparsity=0.5 allocation=sensitivity", "needs sample data"),
-        ("unit=weight sparsity=0.5 criterion=zero", "is for channels"),
-        ("unit=channel sparsity=0.5 allocation=sensitivity", "is for weights and blocks"),
+        ("unit=weight sparsity=0.5 criterion=zero", "criterion=zero is not for unit=weight"),
+        ("unit=block sparsity=0.5 threshold=1", "needs a goal, and one"),
     ],
 )
 def test_mistakes_are_told(options: str, words: str) -> None:

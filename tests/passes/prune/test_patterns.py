@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxpress.passes.prune.masks.least_squares import BLOCK, adjust, iterate, loss, scan
+from onnxpress.passes.prune.masks.least_squares import BLOCK, TOLERANCE, adjust, descend, iterate, loss, remove, scan
 from onnxpress.passes.prune.masks.patterns import Pattern
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -63,13 +63,38 @@ def test_adjusting_is_the_best_that_the_mask_allows(seed, k, n, share):
     assert loss(found - weights, second) <= loss(np.where(stays, weights, 0) - weights, second) + 1e-9 * scale
 
 
+@given(SEEDS, st.integers(1, 40), st.integers(1, 4), SHARES)
+def test_adjusting_together_loses_as_little(seed, k, n, share):
+    """The gradient under the mask is as small as promised, and nothing is worse than where it started."""
+    weights, second = layer(seed, k, n)
+    stays = Pattern("weight").stay(np.abs(weights), share)
+    start = np.where(stays, weights, 0)
+    found = descend(weights, second, stays, start)
+    assert not found[~stays].any()
+    scale = 1 / np.diag(second)[:, None]
+    gradient, target = stays * (second @ (found - weights)), stays * (second @ weights)
+    left, whole = (np.einsum("kn,kn->n", each, scale * each) for each in (gradient, target))
+    assert (left <= (1.01 * TOLERANCE) ** 2 * whole).all()
+    assert loss(found - weights, second) <= loss(start - weights, second) * (1 + 1e-9)
+
+
+def test_large_layers_are_adjusted_as_well_as_small_ones(monkeypatch):
+    weights, second = layer(0, 96, 8)
+    lost = {}
+    for room in (0.0, np.inf):
+        monkeypatch.setattr("onnxpress.passes.prune.masks.least_squares._FACTORED", room)
+        found, _ = remove(weights, second, Pattern("weight"), 0.5, iterated=False)
+        lost[room] = loss(found - weights, second)
+    assert lost[np.inf] <= lost[0.0] <= 1.05 * lost[np.inf]
+
+
 @given(SEEDS, st.integers(2, 10).map(lambda k: 2 * k), st.integers(1, 4), st.sampled_from([0.25, 0.5, 0.75]))
 def test_second_order_keeps_pattern_and_zeros(seed, k, n, share):
     weights, second = layer(seed, k, n)
     weights[np.random.default_rng(seed).random(weights.shape) < 0.2] = 0
     for pattern in (Pattern("weight"), Pattern("n:m", 1, 2), Pattern("block", block=(2, 1))):
-        for remove in (iterate, scan):
-            found, stays = remove(weights, second, pattern, share)
+        for choose in (iterate, scan):
+            found, stays = choose(weights, second, pattern, share)
             assert not found[~stays].any()
             assert not found[weights == 0].any()
             if pattern.unit == "n:m":

@@ -1,0 +1,1 @@
+"""Layers: whole residual branches that go."""
