@@ -14,8 +14,9 @@ import numpy as np
 
 from ...ir import Model, Node, Value, clone_model
 from ...ir.analysis.linear import Linear, all_linear_layers, linear_of
+from ..calibrate.recorded import Recorded
 from ..calibrate.refit import Refit
-from ..calibrate.stream import observe_pairs
+from ..calibrate.stream import Observer, observe, observe_pairs
 from ..manager.context import Context
 from ..manager.weights import Outcome
 from .allocate import Pick
@@ -68,7 +69,7 @@ def apply(
 ) -> list[Applied]:
     """Rewrite the model; `in_one_go` without refit; a `probe` also without refinement and without saying anything."""
     order = {node: i for i, node in enumerate(n for g in ctx.model.graph.walk_graphs() for n in g.nodes)}
-    ordered = sorted(picks, key=lambda pick: order[pick.studies[0].site.readers[0].first])
+    ordered = sorted(picks, key=lambda pick: order[_first(pick)])
     if probe:
         for pick in ordered:
             _probe(ctx, pick)
@@ -113,11 +114,12 @@ def _in_order(ctx: Context, plan: Plan, picks: Sequence[Pick]) -> list[Applied]:
     by_output = {layer.node.outputs[0]: layer for layer in all_linear_layers(before)}
     olds: dict[Node, Linear | None] = {}
     for pick in picks:
-        first = pick.studies[0].site.readers[0].first
-        olds[first] = by_output.get(copies[first.outputs[0]])
+        is_seen = pick.studies[0].site.kind not in ("recurrent", "table")
+        olds[_first(pick)] = by_output.get(copies[_first(pick).outputs[0]]) if is_seen else None
     done: list[Applied] = []
+    known = Recorded(ctx, before, [old.x for old in olds.values() if old is not None], purpose="refit")
     for stage in ctx.progress.track(_stages(picks, olds), "refit"):
-        for pick, fit in _observed(ctx, before, stage, olds):
+        for pick, fit in _observed(ctx, before, known, stage, olds):
             done += _apply(ctx, plan, pick, _target(plan, pick, fit), sweeps=plan.refine)
     return done
 
@@ -127,7 +129,7 @@ def _stages(picks: Sequence[Pick], olds: dict[Node, Linear | None]) -> list[list
     found: list[list[Pick]] = []
     room = 0
     for pick in picks:
-        old = olds[pick.studies[0].site.readers[0].first]
+        old = olds[_first(pick)]
         need = 0 if old is None else Refit.nbytes_for(old, old)
         if not found or len(found[-1]) >= size or need > room:
             found.append([])
@@ -138,25 +140,38 @@ def _stages(picks: Sequence[Pick], olds: dict[Node, Linear | None]) -> list[list
 
 
 def _observed(
-    ctx: Context, before: Model, stage: Sequence[Pick], olds: dict[Node, Linear | None]
+    ctx: Context, before: Model, known: Recorded, stage: Sequence[Pick], olds: dict[Node, Linear | None]
 ) -> list[tuple[Pick, Refit | None]]:
     """The picks of a stage with the moments of before and now, where they can be had."""
     fits: list[tuple[Pick, Refit | None]] = []
-    observers: dict[tuple[Value, Value], list[Refit]] = {}
+    pairs: dict[tuple[Value, Value], list[Refit]] = {}
     for pick in stage:
-        site = pick.studies[0].site
-        first = site.readers[0].first
-        old, new = olds[first], linear_of(first)
-        usable = old is not None and new is not None and site.kind not in ("recurrent", "table")
-        if not usable or old is None or new is None or Refit.nbytes_for(old, new) > MEMORY:
+        old, new = olds[_first(pick)], linear_of(_first(pick))
+        if old is None or new is None or Refit.nbytes_for(old, new) > MEMORY:
             fits.append((pick, None))
             continue
         fit = Refit(old, new)
-        observers.setdefault((old.x, new.x), []).append(fit)
+        pairs.setdefault((old.x, new.x), []).append(fit)
         fits.append((pick, fit))
-    if observers:
-        observe_pairs(ctx, before, observers, purpose="refit")
+    recorded = {pair: found for pair, found in pairs.items() if pair[0] in known}
+    if recorded:
+        observe(ctx, _by_value(known, recorded), purpose="refit")
+    if len(recorded) < len(pairs):
+        observe_pairs(
+            ctx, before, {pair: each for pair, each in pairs.items() if pair not in recorded}, purpose="refit"
+        )
     return [(pick, fit if fit is not None and fit.count else None) for pick, fit in fits]
+
+
+def _by_value(known: Recorded, pairs: dict[tuple[Value, Value], list[Refit]]) -> dict[Value, list[Observer]]:
+    found: dict[Value, list[Observer]] = {}
+    for (old, new), fits in pairs.items():
+        found.setdefault(new, []).append(known.beside(old, fits))
+    return found
+
+
+def _first(pick: Pick) -> Node:
+    return pick.studies[0].site.readers[0].first
 
 
 def _target(plan: Plan, pick: Pick, fit: Refit | None) -> Target:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
 
+from threadpoolctl import threadpool_limits
+
 from ...ir import Value
 from ...ir.analysis.shapes import Shapes
 from ..calibrate.moments import Moments
@@ -30,6 +32,8 @@ PROBES = 2
 """Samples on which it is measured how much a layer matters."""
 REFIT_ROOM = 1.75
 """How much larger the error before refitting may be, at first, than the one that is allowed."""
+THREADED = 1 << 22
+"""Numbers of a weight from which on products are worth several threads."""
 SLOWER = 0.98
 """Of the time of a layer, what its factors may take at most where time is measured."""
 
@@ -43,8 +47,18 @@ def factorize(ctx: Context, plan: Plan) -> None:
     if not meant:
         ctx.remarks.missed("model", "no weight can be factorized")
         return
+    with threadpool_limits(limits=_blas_threads(meant), user_api="blas"):
+        _factorize(ctx, plan, meant)
+
+
+def _blas_threads(sites: Sequence[Site]) -> int | None:
+    """One where all matrices are small: threads then cost many times more than they save, above all on a busy host."""
+    return None if max(site.size for site in sites) >= THREADED else 1
+
+
+def _factorize(ctx: Context, plan: Plan, sites: Sequence[Site]) -> None:
     shapes = seen(ctx, sized(ctx.model, next(islice(ctx.feeds(), 1), None)))
-    studies = [studied(site, shapes, is_centred=plan.whiten and site.takes_bias) for site in meant]
+    studies = [studied(site, shapes, is_centred=plan.whiten and site.takes_bias) for site in sites]
     if plan.whiten:
         _observe(ctx, plan, studies)
     if plan.goal in ALLOCATED:
