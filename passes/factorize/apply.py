@@ -224,6 +224,8 @@ def _build(
     held = site.tensors
     bounds = list(local_bounds(site, change, shift, names))
     nodes = [node for reader in site.readers for node in reader.nodes]
+    if shift is not None and site.bias_place is not None:
+        nodes.append(site.bias_place[0])
     with ctx.rewriter.apply(factors.method, *nodes):
         builder = Builder(ctx.rewriter, site, factors, None if shift is None else shift.reshape(-1), hidden)
         builder.build()

@@ -47,6 +47,8 @@ class Builder:
 
     def build(self) -> None:
         """Rewrite all readings."""
+        if self._site.kind == "matmul":
+            self._move_added()
         for reader in self._site.readers:
             y = self._reading(reader)
             old = reader.last.outputs
@@ -224,15 +226,23 @@ class Builder:
         return self._held[number]
 
     def _bias(self, reader: Reader) -> Value | None:
-        node = reader.last
-        old = node.input(2)
-        if self._shift is None:
-            return old
+        """The bias of a node, moved."""
+        old = reader.last.input(2)
+        return old if self._shift is None else self._moved(old)
+
+    def _move_added(self) -> None:
+        """Move the row that is added behind a product."""
+        place = self._site.bias_place
+        if self._shift is not None and place is not None:
+            node, slot = place
+            self._rw.set_input(node, slot, self._moved(node.input(slot)))
+
+    def _moved(self, old: Value | None) -> Value:
         held = None if old is None else old.const
-        dtype = self._site.dtype
+        assert self._shift is not None
         assert old is None or held is not None
-        now = (held.numpy().astype(np.float64) if held is not None else 0.0) + self._shift
-        made = tensor(np.asarray(now).astype(dtype))
+        now = self._shift if held is None else held.numpy().astype(np.float64) + self._shift.reshape(held.shape)
+        made = tensor(now.astype(self._site.dtype))
         if held is not None:
             self.bias = (held, made)
         weight = self._site.weights[-1]

@@ -58,13 +58,17 @@ def _blas_threads(sites: Sequence[Site]) -> int | None:
 
 def _factorize(ctx: Context, plan: Plan, sites: Sequence[Site]) -> None:
     shapes = seen(ctx, sized(ctx.model, next(islice(ctx.feeds(), 1), None)))
-    studies = [studied(site, shapes, is_centred=plan.whiten and site.takes_bias) for site in sites]
+    studies = [studied(site, shapes, is_centred=plan.whiten and _takes_bias(ctx, site)) for site in sites]
     if plan.whiten:
         _observe(ctx, plan, studies)
     if plan.goal in ALLOCATED:
         _to_goal(ctx, plan, studies, shapes)
     else:
         _explicitly(ctx, plan, studies, shapes)
+
+
+def _takes_bias(ctx: Context, site: Site) -> bool:
+    return site.bias_place is not None and ctx.selects(site.bias_place[0])
 
 
 def _is_meant(ctx: Context, plan: Plan, site: Site) -> bool:
