@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...ir.analysis.linear import Linear
+from .shrinkage import Shrinkage
 
 Array = np.ndarray[Any, np.dtype[Any]]
 ROWS = 8192
@@ -35,6 +36,7 @@ class Moments:
         self.first: NDArray[np.float64] = np.zeros((layer.groups, layer.k))
         self._second: NDArray[np.float64] = np.zeros((layer.groups, layer.k, layer.k))
         self._waiting = Waiting(layer.k)
+        self._shrinkage = Shrinkage(layer.groups, layer.k)
 
     @staticmethod
     def nbytes_for(layer: Linear) -> int:
@@ -49,6 +51,7 @@ class Moments:
             kept = rows if finite.all() else rows[:, finite]
             self.count += kept.shape[1]
             self.first += kept.sum(axis=1)
+            self._shrinkage.update(kept)
             if self._waiting.add(kept):
                 self._multiply()
 
@@ -58,6 +61,7 @@ class Moments:
         self.left_out += other.left_out
         self.first += other.first
         self._second += other.second
+        self._shrinkage.merge(other._shrinkage)
 
     @property
     def second(self) -> NDArray[np.float64]:
@@ -78,6 +82,10 @@ class Moments:
     def gram(self) -> NDArray[np.float64]:
         """E[x'x], of shape [groups, k, k]; zero if nothing was seen."""
         return self.second / max(1, self.count)
+
+    def ridge(self, *, centred: bool) -> float:
+        """What to add to E[x'x], or `centred` to the covariance, as a share of the mean of its diagonal."""
+        return self._shrinkage.ridge(self.gram, self.mean * centred, max(1, self.count))
 
     def squared_error(self, change: Array) -> NDArray[np.float64]:
         """E[(x dW)^2] of every output, of shape [groups, n], for a change dW of the matrices `[groups, k, n]`."""

@@ -19,6 +19,7 @@ from scipy import linalg
 
 from ...ir.analysis.linear import Linear
 from .moments import ROWS, Waiting, blocks
+from .shrinkage import Shrinkage
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Float64 = NDArray[np.float64]
@@ -42,6 +43,7 @@ class Refit:
         self._second: Float64 = np.zeros((groups, k_new, k_new))
         self._cross: Float64 = np.zeros((groups, k_new, k_old))
         self._waiting = Waiting(k_new)
+        self._shrinkage = Shrinkage(groups, k_new)
 
     @staticmethod
     def nbytes_for(old: Linear, new: Linear) -> int:
@@ -59,6 +61,7 @@ class Refit:
             self.count += new.shape[1]
             self.first_old += old.sum(axis=1)
             self.first_new += new.sum(axis=1)
+            self._shrinkage.update(new)
             if self._waiting.add(old, new):
                 self._multiply()
 
@@ -78,6 +81,11 @@ class Refit:
         for old, new in self._waiting.taken():
             self._second += new.swapaxes(1, 2) @ new
             self._cross += new.swapaxes(1, 2) @ old
+
+    def ridge(self, *, centred: bool) -> float:
+        """What to add to E[x~'x~], or `centred` to the covariance, as a share of the mean of its diagonal."""
+        count = max(1, self.count)
+        return self._shrinkage.ridge(self.second / count, self.first_new / count * centred, count)
 
     def solve(self, matrices: Array, *, ridge: float = RIDGE, bias: bool = True) -> tuple[Float64, Float64]:
         """The new matrices `[groups, k~, n]` for the old ones `[groups, k, n]`, and what is added to the bias

@@ -180,7 +180,8 @@ def _target(plan: Plan, pick: Pick, fit: Refit | None) -> Target:
     if fit is None:
         return Target(kernels, first.gram)
     dense = np.concatenate([matrices(kernel) for kernel in kernels], axis=2)
-    wanted, _ = fit.solve(dense, ridge=plan.ridge, bias=first.is_centred)
+    ridge = fit.ridge(centred=first.is_centred) if plan.ridge is None else plan.ridge
+    wanted, _ = fit.solve(dense, ridge=ridge, bias=first.is_centred)
     if not np.isfinite(wanted).all():
         return Target(kernels, first.gram)
     second = fit.second / fit.count
@@ -188,7 +189,7 @@ def _target(plan: Plan, pick: Pick, fit: Refit | None) -> Target:
         mean = fit.first_new / fit.count
         second = second - mean[:, :, None] * mean[:, None, :]
     k = second.shape[1]
-    second = second + plan.ridge * (np.trace(second, axis1=1, axis2=2) / k)[:, None, None] * np.eye(k)
+    second = second + ridge * (np.trace(second, axis1=1, axis2=2) / k)[:, None, None] * np.eye(k)
     parts = np.split(wanted, np.cumsum([kernel.shape[1] for kernel in kernels])[:-1], axis=2)
     made = [part.swapaxes(1, 2).reshape(kernel.shape) for part, kernel in zip(parts, kernels, strict=True)]
     return Target(made, second, fit)

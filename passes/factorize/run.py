@@ -113,12 +113,12 @@ def _observe(ctx: Context, plan: Plan, studies: Sequence[Study]) -> None:
                 _learn(study, moments, plan.ridge)
 
 
-def _learn(study: Study, moments: Moments, ridge: float) -> None:
+def _learn(study: Study, moments: Moments, ridge: float | None) -> None:
     second = study.site.moments(moments.gram)
     study.mean = study.site.moments(moments.mean)
     if study.is_centred:
         second = second - study.mean[:, :, None] * study.mean[:, None, :]
-    study.gram = ridged(second, ridge)
+    study.gram = ridged(second, moments.ridge(centred=study.is_centred) if ridge is None else ridge)
 
 
 def ridged(second: Float64, ridge: float) -> Float64:
