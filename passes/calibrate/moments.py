@@ -36,7 +36,7 @@ class Moments:
         self.first: NDArray[np.float64] = np.zeros((layer.groups, layer.k))
         self._second: NDArray[np.float64] = np.zeros((layer.groups, layer.k, layer.k))
         self._waiting = Waiting(layer.k)
-        self._shrinkage = Shrinkage(layer.groups, layer.k)
+        self._shrinkage = Shrinkage(layer.groups)
 
     @staticmethod
     def nbytes_for(layer: Linear) -> int:
@@ -83,9 +83,9 @@ class Moments:
         """E[x'x], of shape [groups, k, k]; zero if nothing was seen."""
         return self.second / max(1, self.count)
 
-    def ridge(self, *, centred: bool) -> float:
-        """What to add to E[x'x], or `centred` to the covariance, as a share of the mean of its diagonal."""
-        return self._shrinkage.ridge(self.gram, self.mean * centred, max(1, self.count))
+    def ridge(self) -> float:
+        """What to add to E[x'x], as a share of the mean of its diagonal, for the noise of few rows."""
+        return self._shrinkage.ridge(self.gram, self.count)
 
     def squared_error(self, change: Array) -> NDArray[np.float64]:
         """E[(x dW)^2] of every output, of shape [groups, n], for a change dW of the matrices `[groups, k, n]`."""

@@ -43,7 +43,7 @@ class Refit:
         self._second: Float64 = np.zeros((groups, k_new, k_new))
         self._cross: Float64 = np.zeros((groups, k_new, k_old))
         self._waiting = Waiting(k_new)
-        self._shrinkage = Shrinkage(groups, k_new)
+        self._shrinkage = Shrinkage(groups)
 
     @staticmethod
     def nbytes_for(old: Linear, new: Linear) -> int:
@@ -82,10 +82,24 @@ class Refit:
             self._second += new.swapaxes(1, 2) @ new
             self._cross += new.swapaxes(1, 2) @ old
 
-    def ridge(self, *, centred: bool) -> float:
-        """What to add to E[x~'x~], or `centred` to the covariance, as a share of the mean of its diagonal."""
-        count = max(1, self.count)
-        return self._shrinkage.ridge(self.second / count, self.first_new / count * centred, count)
+    def merge(self, other: Refit) -> None:
+        """Take over what another one has seen of the same layers."""
+        self.count += other.count
+        self.left_out += other.left_out
+        self.first_old += other.first_old
+        self.first_new += other.first_new
+        self._second += other.second
+        self._cross += other.cross
+        self._shrinkage.merge(other._shrinkage)
+
+    def ridge(self) -> float:
+        """What to add to E[x~'x~], as a share of the mean of its diagonal, for the noise of few rows."""
+        return self._shrinkage.ridge(self.second / max(1, self.count), self.count)
+
+    def error(self, old: Float64, new: Float64) -> float:
+        """The sum over all rows of |x~ W~ - x W|^2 - |x W|^2, without biases, for matrices W and W~."""
+        second, cross = self.second @ new, self.cross @ old
+        return float(np.einsum("gkn,gkn->", new, second) - 2 * np.einsum("gkn,gkn->", new, cross))
 
     def solve(self, matrices: Array, *, ridge: float = RIDGE, bias: bool = True) -> tuple[Float64, Float64]:
         """The new matrices `[groups, k~, n]` for the old ones `[groups, k, n]`, and what is added to the bias

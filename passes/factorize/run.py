@@ -17,8 +17,8 @@ from ..manager.context import Context
 from . import explicit
 from .allocate import Item, Pick, by_measure, item_of, picks_at, to_goal
 from .apply import Applied, apply
-from .factors import Float64
-from .measure import Results, layer_ratio, outputs, rel_l2
+from .factors import ridged
+from .measure import Results, layer_ratio, mean_squared, outputs, rel_l2
 from .plan import ALLOCATED, Plan
 from .shared import bundles, look_together
 from .sites import Refusal, Site, find
@@ -28,7 +28,7 @@ from .work import model_macs, seen, sized
 
 MOMENTS = 1 << 30
 """Bytes of second moments that are held at a time."""
-PROBES = 2
+PROBES = 8
 """Samples on which it is measured how much a layer matters."""
 REFIT_ROOM = 1.75
 """How much larger the error before refitting may be, at first, than the one that is allowed."""
@@ -58,7 +58,7 @@ def _blas_threads(sites: Sequence[Site]) -> int | None:
 
 def _factorize(ctx: Context, plan: Plan, sites: Sequence[Site]) -> None:
     shapes = seen(ctx, sized(ctx.model, next(islice(ctx.feeds(), 1), None)))
-    studies = [studied(site, shapes, is_centred=plan.whiten and _takes_bias(ctx, site)) for site in sites]
+    studies = [studied(site, shapes, takes_bias=plan.whiten and _takes_bias(ctx, site)) for site in sites]
     if plan.whiten:
         _observe(ctx, plan, studies)
     if plan.goal in ALLOCATED:
@@ -116,18 +116,7 @@ def _observe(ctx: Context, plan: Plan, studies: Sequence[Study]) -> None:
 def _learn(study: Study, moments: Moments, ridge: float | None) -> None:
     second = study.site.moments(moments.gram)
     study.mean = study.site.moments(moments.mean)
-    if study.is_centred:
-        second = second - study.mean[:, :, None] * study.mean[:, None, :]
-    study.gram = ridged(second, moments.ridge(centred=study.is_centred) if ridge is None else ridge)
-
-
-def ridged(second: Float64, ridge: float) -> Float64:
-    """Second moments with a share of their mean added to the diagonal."""
-    found = second.copy()
-    k = found.shape[1]
-    for matrix in found:
-        matrix[range(k), range(k)] += max(ridge, 1e-10) * float(matrix.trace()) / k
-    return found
+    study.gram = ridged(second, moments.ridge() if ridge is None else ridge)
 
 
 # ---- without allocation
@@ -189,14 +178,15 @@ def _weigh(ctx: Context, plan: Plan, studies: Sequence[Study], before: Results) 
         choice = sorted(study.choices, key=lambda one: one.error)[len(study.choices) // 2]
         if choice.error > 0:
             pick = Pick((study,), choice, 0.0, 0.0)
-            study.weight = max(1e-9, min(1e3, _error_of(ctx, plan, [pick], before) ** 2 / choice.error))
+            squared = mean_squared(before, _outputs_with(ctx, plan, [pick], len(before)))
+            study.weight = max(1e-9, min(1e3, squared / choice.error))
 
 
-def _error_of(ctx: Context, plan: Plan, picks: Sequence[Pick], before: Results) -> float:
-    """The error of the outputs with some picks, which are then taken back."""
+def _outputs_with(ctx: Context, plan: Plan, picks: Sequence[Pick], samples: int) -> Results:
+    """The outputs with some picks, which are then taken back."""
     checkpoint = ctx.checkpoint()
     apply(ctx, plan, [pick for pick in picks if pick.choice is not None], probe=True)
-    found = rel_l2(before, outputs(ctx, len(before)))
+    found = outputs(ctx, samples)
     ctx.rollback(checkpoint)
     return found
 
@@ -229,7 +219,7 @@ def _to_error(ctx: Context, plan: Plan, studies: Sequence[Study], items: Sequenc
     def measure(some: Sequence[Pick]) -> float:
         key = tuple(some)
         if key not in known:
-            known[key] = _error_of(ctx, plan, some, before)
+            known[key] = rel_l2(before, _outputs_with(ctx, plan, some, len(before)))
         return known[key]
 
     error = math.inf
