@@ -1,11 +1,12 @@
-"""What factorizing is worth: cost, error, latency and task score of models at several goals.
+"""What factorizing is worth: cost, error, latency and task score of models.
 
-    python bench/factorize.py MODEL.onnx --data calib.npz [-p PIPELINE ...] [--task "python -m tasks.digits {} ..."]
+    python bench/factorize.py MODEL.onnx ... [MODEL.onnx=CALIB.npz ...] [-p PIPELINE ...] [--task COMMAND]
 
-Each pipeline (by default `simplify,factorize{error=E}` for four errors, and whitened against plain SVD at five sizes)
-is run on the model. Shown are CPU seconds, MACs and bytes against the original, rel-L2, the latency ratio (one thread,
-interleaved rounds in the deployment session), how many layers were factorized, and what the task says: `--task` is a
-command in which {} is the file, that prints a line of JSON with `value`.
+Each pipeline (by default `simplify,factorize{error=E}` for four errors) is run on each model, with the data behind its
+`=` or with generated inputs. Shown are CPU seconds, how many layers were factorized, bytes and MACs against the
+original, rel-L2, and the latency ratio (one thread, interleaved rounds in the deployment session, quartiles behind it).
+The result passes onnx's full check, or the script stops. `--task` is a command in which {} is the file, that prints a
+line of JSON with `value`: a last column. `--layers FILE` appends the table of layers of each run, as lines of JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import shlex
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -28,59 +30,96 @@ from onnxpress.backends.latency import latency_ratio
 from onnxpress.backends.ort import OrtBackend
 
 ERRORS = (0.02, 0.05, 0.1, 0.2)
-SIZES = (0.9, 0.8, 0.7, 0.6, 0.5)
-PIPELINES = [f"simplify,factorize{{error={error}}}" for error in ERRORS] + [
-    f"simplify,factorize{{bytes={size} methods=[svd] whiten={switch}}}" for size in SIZES for switch in ("on", "off")
-]
+PIPELINES = [f"simplify,factorize{{error={error}}}" for error in ERRORS]
+HEADER = ("model", "pipeline", "data", "CPU", "layers", "bytes", "MACs", "rel-L2", "latency", "score")
 
 
-def score(command: str | None, file: Path) -> str:
+@dataclass(frozen=True)
+class Result:
+    """One pipeline on one model; shares of the original."""
+
+    seconds: float
+    factorized: int
+    layers: int
+    bytes: float
+    macs: float
+    error: float | None
+    latency: str
+    score: float | None
+
+    def cells(self) -> tuple[str, ...]:
+        """As they stand in a table."""
+        error = "-" if self.error is None else f"{self.error:.3f}"
+        score = "" if self.score is None else f"{self.score:.4f}"
+        done = f"{self.factorized}/{self.layers}"
+        return f"{self.seconds:.0f} s", done, f"{self.bytes:.3f}", f"{self.macs:.3f}", error, self.latency, score
+
+
+def scored(command: str | None, file: Path) -> float | None:
     """What the task says of a file."""
     if command is None:
-        return ""
+        return None
     done = subprocess.run(
         [word.replace("{}", str(file)) for word in shlex.split(command)], capture_output=True, text=True, check=True
     )
-    return f"{json.loads(done.stdout.splitlines()[-1])['value']:.4f}"
+    return float(json.loads(done.stdout.splitlines()[-1])["value"])
 
 
-def row(source: Path, pipeline: str, data: str | None, task: str | None) -> tuple[str, ...]:
+def measured(
+    source: Path, pipeline: str, data: str | None, task: str | None, layers: Path | None = None, *, timed: bool = True
+) -> Result:
     """One pipeline on one model."""
     backend = OrtBackend()
     before, model = onnxpress.load(source), onnxpress.load(source)
     started = time.process_time()
-    report = onnxpress.PassManager(pipeline, backend=backend).run(model, data=data)
+    report = onnxpress.PassManager(pipeline, backend=backend, measure=timed).run(model, data=data or "random")
     taken = time.process_time() - started
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         onnxpress.save(model, file)
         onnx.checker.check_model(str(file), full_check=True)
-        said, size = score(task, file), file.stat().st_size
+        score, size = scored(task, file), file.stat().st_size
     feed = next(iter(islice(samples_for(before, data or "random", backend, Pins(), 0), 1)))
-    sessions = (backend.prepare(one, optimize=True) for one in (before, model))
-    latency = latency_ratio(*sessions, feed)
-    done = sum(line.cells["kept"] == "factorized" for line in report.layers)
+    latency = ""
+    if timed:
+        sessions = (backend.prepare(one, optimize=True) for one in (before, model))
+        found = latency_ratio(*sessions, feed)
+        latency = f"{found.ratio:.2f} ({found.ratio_low:.2f}-{found.ratio_high:.2f})"
+    if layers is not None:
+        with layers.open("a") as out:
+            lines = [line.as_dict() for line in report.layers]
+            out.write(json.dumps({"model": source.name, "pipeline": pipeline, "layers": lines}) + "\n")
     saved = sum(int(line.cells["saved_macs"] or 0) for line in report.layers)
+    macs = 1 - saved / max(1, _macs(before, feed))
     error = report.after.error
-    return (
-        pipeline, f"{taken:.0f} s", f"{done}/{len(report.layers)}", f"{saved / 1e6:.2f} M",
-        f"{size / source.stat().st_size:.3f}", "-" if error is None else f"{error['rel-l2']:.3f}",
-        f"{latency.ratio:.2f} ({latency.ratio_low:.2f}-{latency.ratio_high:.2f})", said,
+    return Result(
+        taken, sum(line.cells["kept"] == "factorized" for line in report.layers), len(report.layers),
+        size / source.stat().st_size, macs, None if error is None else error["rel-l2"], latency, score,
     )  # fmt: skip
+
+
+def _macs(model: onnxpress.Model, feed: object) -> float:
+    from onnxpress.passes.factorize.work import model_macs, sized
+
+    return model_macs(model, sized(model, feed))  # type: ignore[arg-type]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", type=Path)
-    parser.add_argument("--data")
+    parser.add_argument("models", nargs="+", help="MODEL.onnx or MODEL.onnx=DATA")
     parser.add_argument("--task")
+    parser.add_argument("--layers", type=Path)
     parser.add_argument("-p", "--pipeline", action="append")
     given = parser.parse_args()
-    header = ("pipeline", "CPU", "layers", "MACs saved", "bytes", "rel-L2", "latency", "score")
-    for source in given.models:
-        print(f"\n{source.name}\n| {' | '.join(header)} |\n|{' --- |' * len(header)}", flush=True)
+    header = HEADER if given.task else HEADER[:-1]
+    print(f"| {' | '.join(header)} |\n|{' --- |' * len(header)}", flush=True)
+    for model in given.models:
+        source, _, data = model.partition("=")
         for pipeline in given.pipeline or PIPELINES:
-            print(f"| {' | '.join(row(source, pipeline, given.data, given.task))} |", flush=True)
+            cells = measured(Path(source), pipeline, data or None, given.task, given.layers).cells()
+            name, shown = Path(source).stem, Path(data).name if data else "random"
+            line = [name if name != "model" else Path(source).parent.name, f"`{pipeline}`", shown, *cells]
+            print(f"| {' | '.join(line[: len(header)])} |", flush=True)
 
 
 if __name__ == "__main__":

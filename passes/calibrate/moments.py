@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...ir.analysis.linear import Linear
+from .shrinkage import Shrinkage
 
 Array = np.ndarray[Any, np.dtype[Any]]
 ROWS = 8192
@@ -33,7 +34,9 @@ class Moments:
         self.count = 0
         self.left_out = 0
         self.first: NDArray[np.float64] = np.zeros((layer.groups, layer.k))
-        self.second: NDArray[np.float64] = np.zeros((layer.groups, layer.k, layer.k))
+        self._second: NDArray[np.float64] = np.zeros((layer.groups, layer.k, layer.k))
+        self._waiting = Waiting(layer.k)
+        self._shrinkage = Shrinkage(layer.groups)
 
     @staticmethod
     def nbytes_for(layer: Linear) -> int:
@@ -45,17 +48,30 @@ class Moments:
         for rows in blocks(self.layer.rows(array), self.rows):
             finite = np.isfinite(rows).all(axis=(0, 2))
             self.left_out += int((~finite).sum())
-            kept = rows[:, finite]
+            kept = rows if finite.all() else rows[:, finite]
             self.count += kept.shape[1]
             self.first += kept.sum(axis=1)
-            self.second += kept.swapaxes(1, 2) @ kept
+            self._shrinkage.update(kept)
+            if self._waiting.add(kept):
+                self._multiply()
 
     def merge(self, other: Moments) -> None:
         """Take over what another one has seen of the same layer."""
         self.count += other.count
         self.left_out += other.left_out
         self.first += other.first
-        self.second += other.second
+        self._second += other.second
+        self._shrinkage.merge(other._shrinkage)
+
+    @property
+    def second(self) -> NDArray[np.float64]:
+        """The sum of x'x, of shape [groups, k, k]."""
+        self._multiply()
+        return self._second
+
+    def _multiply(self) -> None:
+        for (rows,) in self._waiting.taken():
+            self._second += rows.swapaxes(1, 2) @ rows
 
     @property
     def mean(self) -> NDArray[np.float64]:
@@ -67,10 +83,35 @@ class Moments:
         """E[x'x], of shape [groups, k, k]; zero if nothing was seen."""
         return self.second / max(1, self.count)
 
+    def ridge(self) -> float:
+        """What to add to E[x'x], as a share of the mean of its diagonal, for the noise of few rows."""
+        return self._shrinkage.ridge(self.gram, self.count)
+
     def squared_error(self, change: Array) -> NDArray[np.float64]:
         """E[(x dW)^2] of every output, of shape [groups, n], for a change dW of the matrices `[groups, k, n]`."""
         wide = np.asarray(change, np.float64)
         return np.asarray(np.einsum("gkn,gkn->gn", wide, self.gram @ wide))
+
+
+class Waiting:
+    """Rows that wait until there are as many as they are long: few large products instead of many small ones, for no
+    more memory than a second moment takes."""
+
+    def __init__(self, enough: int) -> None:
+        self._enough, self._count = enough, 0
+        self._parts: list[tuple[NDArray[np.float64], ...]] = []
+
+    def add(self, *rows: NDArray[np.float64]) -> bool:
+        """Take rows `[groups, r, k]` that belong together; whether there are enough now."""
+        self._parts.append(rows)
+        self._count += rows[0].shape[1]
+        return self._count >= self._enough
+
+    def taken(self) -> Iterator[list[NDArray[np.float64]]]:
+        """All that wait, joined, and no longer waiting; nothing if none do."""
+        parts, self._parts, self._count = self._parts, [], 0
+        if parts:
+            yield [each[0] if len(each) == 1 else np.concatenate(each, axis=1) for each in zip(*parts, strict=True)]
 
 
 def blocks(rows: Array, at_most: int) -> Iterator[NDArray[np.float64]]:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from ...ir.analysis.linear import Linear
-from .moments import ROWS, blocks
+from .moments import ROWS, Waiting, blocks
+from .shrinkage import Shrinkage
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Float64 = NDArray[np.float64]
@@ -39,8 +40,10 @@ class Refit:
         groups, k_old, k_new = old.groups, old.k, new.k
         self.first_old: Float64 = np.zeros((groups, k_old))
         self.first_new: Float64 = np.zeros((groups, k_new))
-        self.second: Float64 = np.zeros((groups, k_new, k_new))
-        self.cross: Float64 = np.zeros((groups, k_new, k_old))
+        self._second: Float64 = np.zeros((groups, k_new, k_new))
+        self._cross: Float64 = np.zeros((groups, k_new, k_old))
+        self._waiting = Waiting(k_new)
+        self._shrinkage = Shrinkage(groups)
 
     @staticmethod
     def nbytes_for(old: Linear, new: Linear) -> int:
@@ -53,12 +56,50 @@ class Refit:
         for old, new in pairs:
             finite = np.isfinite(old).all(axis=(0, 2)) & np.isfinite(new).all(axis=(0, 2))
             self.left_out += int((~finite).sum())
-            old, new = old[:, finite], new[:, finite]
+            if not finite.all():
+                old, new = old[:, finite], new[:, finite]
             self.count += new.shape[1]
             self.first_old += old.sum(axis=1)
             self.first_new += new.sum(axis=1)
-            self.second += new.swapaxes(1, 2) @ new
-            self.cross += new.swapaxes(1, 2) @ old
+            self._shrinkage.update(new)
+            if self._waiting.add(old, new):
+                self._multiply()
+
+    @property
+    def second(self) -> Float64:
+        """The sum of x~'x~, of shape [groups, k~, k~]."""
+        self._multiply()
+        return self._second
+
+    @property
+    def cross(self) -> Float64:
+        """The sum of x~'x, of shape [groups, k~, k]."""
+        self._multiply()
+        return self._cross
+
+    def _multiply(self) -> None:
+        for old, new in self._waiting.taken():
+            self._second += new.swapaxes(1, 2) @ new
+            self._cross += new.swapaxes(1, 2) @ old
+
+    def merge(self, other: Refit) -> None:
+        """Take over what another one has seen of the same layers."""
+        self.count += other.count
+        self.left_out += other.left_out
+        self.first_old += other.first_old
+        self.first_new += other.first_new
+        self._second += other.second
+        self._cross += other.cross
+        self._shrinkage.merge(other._shrinkage)
+
+    def ridge(self) -> float:
+        """What to add to E[x~'x~], as a share of the mean of its diagonal, for the noise of few rows."""
+        return self._shrinkage.ridge(self.second / max(1, self.count), self.count)
+
+    def error(self, old: Float64, new: Float64) -> float:
+        """The sum over all rows of |x~ W~ - x W|^2 - |x W|^2, without biases, for matrices W and W~."""
+        second, cross = self.second @ new, self.cross @ old
+        return float(np.einsum("gkn,gkn->", new, second) - 2 * np.einsum("gkn,gkn->", new, cross))
 
     def solve(self, matrices: Array, *, ridge: float = RIDGE, bias: bool = True) -> tuple[Float64, Float64]:
         """The new matrices `[groups, k~, n]` for the old ones `[groups, k, n]`, and what is added to the bias

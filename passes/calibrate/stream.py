@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from math import inf
 from operator import length_hint
 from typing import Any, Protocol
 
@@ -64,15 +65,17 @@ def observe(
     purpose: str,
     memory: int = MEMORY,
     samples: Iterable[Feed] | None = None,
+    model: Model | None = None,
 ) -> list[Value]:
-    """Run the model of `ctx` on the sample data (or on `samples`) and hand the values to their observers.
+    """Run the model of `ctx` (or `model`) on the sample data (or on `samples`), and hand values to their observers.
 
     Values inside bodies are handed over where they are computed; an array is empty where the branch is not taken, and
     then not handed over. Returns the values that cannot be observed: those of functions, and what `tapped` leaves out.
     UserError if there are no data, ExecutionError if a sample cannot be run.
     """
     feeds = samples_of(ctx, purpose) if samples is None else samples
-    copy, names = tapped(ctx.model, observers, ctx.shapes())
+    shapes = ctx.shapes() if model is None else infer_shapes(model)
+    copy, names = tapped(ctx.model if model is None else model, observers, shapes)
     stream = _Stream(ctx, [copy], {(name,): observers[value] for value, name in names.items()}, memory)
     stream.run(feeds, purpose)
     return [value for value in observers if value not in names]
@@ -113,7 +116,11 @@ class _Stream:
         """The first sample tells the sizes; the others go through the groups that fit."""
         if self._ctx.backend is None:
             raise UserError(f"{purpose} needs an executor")
-        self._walk_first(self._ctx.backend, feeds)
+        if 0 < len(self._observers) <= _FIRST:
+            if self._walk(self._ctx.backend, list(self._observers), iter(feeds), at_most=self._memory):
+                return
+        else:
+            self._walk_first(self._ctx.backend, feeds)
         groups = list(self._groups())
         others = max(0, length_hint(feeds) - 1)
         if not others:  # nobody knows how many samples there are
@@ -135,10 +142,11 @@ class _Stream:
             small = sum(self._sizes.get(names, 0) for names in group) <= self._memory // _MORE**2
             width = width * _MORE if small else _FIRST
 
-    def _walk(self, backend: Backend, keys: list[_Names], feeds: Iterator[Feed]) -> None:
+    def _walk(self, backend: Backend, keys: list[_Names], feeds: Iterator[Feed], at_most: float = inf) -> bool:
+        """Hand over values of samples; stops after the first sample, and says so, if they take more than `at_most`."""
         wanted = [list(dict.fromkeys(names)) for names in zip(*keys, strict=True)]
         sessions = [deployed(backend, model, names) for model, names in zip(self._models, wanted, strict=True)]
-        for feed in feeds:
+        for number, feed in enumerate(feeds):
             self._ctx.progress.ticks += 1  # a sign of life
             found = [_run(session, feed) for session in sessions]
             for names in keys:
@@ -147,6 +155,9 @@ class _Stream:
                 if all(array.size for array in arrays):
                     for observer in self._observers[names]:
                         observer.update(*arrays)
+            if number == 0 and sum(self._sizes[names] for names in keys) > at_most:
+                return False
+        return True
 
     def _groups(self) -> Iterator[list[_Names]]:
         """The values in as few groups as the memory allows, in order."""

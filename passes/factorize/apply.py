@@ -1,8 +1,5 @@
-"""Applying choices: all at once, or in order, each refitted to what the original gives.
-
-In order, the layer sees the input x~ that the model has after all factorizations before it. The unconstrained weights
-W* that best give the original output from x~ follow from moments (ridge regression), and the factors are those nearest
-to W* in the norm of x~: what earlier layers lost is won back as far as the rank allows.
+"""Applying choices: all at once, or in order, each refitted to what the original gives: what earlier layers lost is won
+back as far as the rank allows.
 """
 
 from __future__ import annotations
@@ -12,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...ir import Model, Node, Value, clone_model
-from ...ir.analysis.linear import Linear, all_linear_layers, linear_of
+from ...ir import Node, Value, clone_model
+from ...ir.analysis.linear import Linear, all_linear_layers
+from ..calibrate.recorded import Recorded
 from ..calibrate.refit import Refit
-from ..calibrate.stream import observe_pairs
 from ..manager.context import Context
 from ..manager.weights import Outcome
 from .allocate import Pick
@@ -26,12 +23,11 @@ from .plan import Plan
 from .refine import refined
 from .shared import scales, split, stacked
 from .study import Study, factors_of
+from .targets import MEMORY, Halves, Target, first_node, observed, target_of
 from .work import Dims
 
 STAGES = 16
 """Walks through the data at most."""
-MEMORY = 1 << 30
-"""Bytes of moments of one stage, at most."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +50,12 @@ class Applied:
     """How many sites have its first factor."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """What the factors of one pick are to be near to: kernel arrays in a norm, and means for the bias."""
-
-    kernels: list[Float64]
-    gram: Float64 | None
-    fit: Refit | None = None
-
-
 def apply(
     ctx: Context, plan: Plan, picks: Sequence[Pick], *, in_one_go: bool = False, probe: bool = False
 ) -> list[Applied]:
     """Rewrite the model; `in_one_go` without refit; a `probe` also without refinement and without saying anything."""
     order = {node: i for i, node in enumerate(n for g in ctx.model.graph.walk_graphs() for n in g.nodes)}
-    ordered = sorted(picks, key=lambda pick: order[pick.studies[0].site.readers[0].first])
+    ordered = sorted(picks, key=lambda pick: order[first_node(pick)])
     if probe:
         for pick in ordered:
             _probe(ctx, pick)
@@ -113,12 +100,13 @@ def _in_order(ctx: Context, plan: Plan, picks: Sequence[Pick]) -> list[Applied]:
     by_output = {layer.node.outputs[0]: layer for layer in all_linear_layers(before)}
     olds: dict[Node, Linear | None] = {}
     for pick in picks:
-        first = pick.studies[0].site.readers[0].first
-        olds[first] = by_output.get(copies[first.outputs[0]])
+        is_seen = pick.studies[0].site.kind not in ("recurrent", "table")
+        olds[first_node(pick)] = by_output.get(copies[first_node(pick).outputs[0]]) if is_seen else None
     done: list[Applied] = []
+    known = Recorded(ctx, before, [old.x for old in olds.values() if old is not None], purpose="refit")
     for stage in ctx.progress.track(_stages(picks, olds), "refit"):
-        for pick, fit in _observed(ctx, before, stage, olds):
-            done += _apply(ctx, plan, pick, _target(plan, pick, fit), sweeps=plan.refine)
+        for pick, halves in observed(ctx, before, known, stage, olds):
+            done += _apply(ctx, plan, pick, target_of(plan, pick, halves), sweeps=plan.refine)
     return done
 
 
@@ -127,56 +115,14 @@ def _stages(picks: Sequence[Pick], olds: dict[Node, Linear | None]) -> list[list
     found: list[list[Pick]] = []
     room = 0
     for pick in picks:
-        old = olds[pick.studies[0].site.readers[0].first]
-        need = 0 if old is None else Refit.nbytes_for(old, old)
+        old = olds[first_node(pick)]
+        need = 0 if old is None else Halves.nbytes_for(old, old)
         if not found or len(found[-1]) >= size or need > room:
             found.append([])
             room = MEMORY
         found[-1].append(pick)
         room -= need
     return found
-
-
-def _observed(
-    ctx: Context, before: Model, stage: Sequence[Pick], olds: dict[Node, Linear | None]
-) -> list[tuple[Pick, Refit | None]]:
-    """The picks of a stage with the moments of before and now, where they can be had."""
-    fits: list[tuple[Pick, Refit | None]] = []
-    observers: dict[tuple[Value, Value], list[Refit]] = {}
-    for pick in stage:
-        site = pick.studies[0].site
-        first = site.readers[0].first
-        old, new = olds[first], linear_of(first)
-        usable = old is not None and new is not None and site.kind not in ("recurrent", "table")
-        if not usable or old is None or new is None or Refit.nbytes_for(old, new) > MEMORY:
-            fits.append((pick, None))
-            continue
-        fit = Refit(old, new)
-        observers.setdefault((old.x, new.x), []).append(fit)
-        fits.append((pick, fit))
-    if observers:
-        observe_pairs(ctx, before, observers, purpose="refit")
-    return [(pick, fit if fit is not None and fit.count else None) for pick, fit in fits]
-
-
-def _target(plan: Plan, pick: Pick, fit: Refit | None) -> Target:
-    kernels = [study.kernel for study in pick.studies]
-    first = pick.studies[0]
-    if fit is None:
-        return Target(kernels, first.gram)
-    dense = np.concatenate([matrices(kernel) for kernel in kernels], axis=2)
-    wanted, _ = fit.solve(dense, ridge=plan.ridge, bias=first.is_centred)
-    if not np.isfinite(wanted).all():
-        return Target(kernels, first.gram)
-    second = fit.second / fit.count
-    if first.is_centred:
-        mean = fit.first_new / fit.count
-        second = second - mean[:, :, None] * mean[:, None, :]
-    k = second.shape[1]
-    second = second + plan.ridge * (np.trace(second, axis1=1, axis2=2) / k)[:, None, None] * np.eye(k)
-    parts = np.split(wanted, np.cumsum([kernel.shape[1] for kernel in kernels])[:-1], axis=2)
-    made = [part.swapaxes(1, 2).reshape(kernel.shape) for part, kernel in zip(parts, kernels, strict=True)]
-    return Target(made, second, fit)
 
 
 def _apply(ctx: Context, plan: Plan, pick: Pick, target: Target, *, sweeps: int) -> list[Applied]:
@@ -209,6 +155,8 @@ def _build(
     held = site.tensors
     bounds = list(local_bounds(site, change, shift, names))
     nodes = [node for reader in site.readers for node in reader.nodes]
+    if shift is not None and site.bias_place is not None:
+        nodes.append(site.bias_place[0])
     with ctx.rewriter.apply(factors.method, *nodes):
         builder = Builder(ctx.rewriter, site, factors, None if shift is None else shift.reshape(-1), hidden)
         builder.build()
@@ -224,7 +172,7 @@ def _build(
         size, macs = _without_first(study.dims, factors, size, macs)
     expected = study.relative(_squared(change, study.gram)) ** 0.5
     return builder.hidden, Applied(
-        study, factors, label, op_type, expected, _measured(study, product, fit), sigma, exact,
+        study, factors, label, op_type, expected, _measured(study, product, fit, shift), sigma, exact,
         float(np.abs(change).sum(axis=(2, 3, 4)).max()), 0.0 if shift is None else float(np.abs(shift).max()),
         size, macs, shares,
     )  # fmt: skip
@@ -243,7 +191,7 @@ def _squared(change: Float64, gram: Float64 | None) -> float:
 
 def _shift(study: Study, product: Float64, fit: Refit | None) -> Float64 | None:
     """What the bias gains: E[x] W - E[x~] W~."""
-    if not study.is_centred or study.mean is None:
+    if not study.takes_bias or study.mean is None:
         return None
     old = fit.first_old / fit.count if fit is not None else study.mean
     new = fit.first_new / fit.count if fit is not None else study.mean
@@ -251,19 +199,13 @@ def _shift(study: Study, product: Float64, fit: Refit | None) -> Float64 | None:
     return np.asarray(np.einsum("gk,gkn->gn", old, dense) - np.einsum("gk,gkn->gn", new, made))
 
 
-def _measured(study: Study, product: Float64, fit: Refit | None) -> float | None:
+def _measured(study: Study, product: Float64, fit: Refit | None, shift: Float64 | None) -> float | None:
     """The relative error of the output on the sample data, with the input that the layer has now."""
     if study.gram is None or not study.energy > 0:
         return None
-    dense, made = matrices(study.kernel), matrices(product)
     if fit is None:
-        return float(np.sqrt(study.relative(_squared(study.kernel - product, study.gram))))
-    second, cross = fit.second / fit.count, fit.cross / fit.count
-    if study.is_centred:
-        mean_old, mean_new = fit.first_old / fit.count, fit.first_new / fit.count
-        second = second - mean_new[:, :, None] * mean_new[:, None, :]
-        cross = cross - mean_new[:, :, None] * mean_old[:, None, :]
-    squared = (
-        study.energy - 2 * np.einsum("gkn,gkn->", made, cross @ dense) + np.einsum("gkn,gkn->", made, second @ made)
-    )
-    return float(np.sqrt(max(0.0, float(squared)) / study.energy))
+        squared = _squared(study.kernel - product, study.gram)
+    else:
+        squared = study.energy + fit.error(matrices(study.kernel), matrices(product)) / fit.count
+    made_up = 0.0 if shift is None else float((shift**2).sum())
+    return float(np.sqrt(max(0.0, squared - made_up) / study.energy))

@@ -47,6 +47,8 @@ class Builder:
 
     def build(self) -> None:
         """Rewrite all readings."""
+        if self._site.kind == "matmul":
+            self._move_added()
         for reader in self._site.readers:
             y = self._reading(reader)
             old = reader.last.outputs
@@ -77,9 +79,9 @@ class Builder:
         p, q = self._matrices()
         x = self._x(reader)
         if self._slot == 0:
-            thin = self._thin("MatMul", [self._hold(0, p.T, reader), x], None, reader)
+            thin = self.hidden or self._thin("MatMul", [self._hold(0, p.T, reader), x], None, reader)
             return self._insert("MatMul", [self._hold(1, q.T, reader), thin], None, reader)
-        thin = self._thin("MatMul", [x, self._hold(0, p, reader)], None, reader)
+        thin = self.hidden or self._thin("MatMul", [x, self._hold(0, p, reader)], None, reader)
         return self._insert("MatMul", [thin, self._hold(1, q, reader)], None, reader)
 
     def _gemm(self, reader: Reader) -> Value:
@@ -89,15 +91,11 @@ class Builder:
         x, bias = self._x(reader), last.input(2)
         turned = reader.first.is_op("Gemm") and reader.first.attr("transA" if self._slot else "transB", 0)
         if self._slot == 0:
-            first = [self._hold(0, p.T, reader), x]
-            thin = (
-                self._thin("Gemm", first, {"transB": 1}, reader)
-                if turned
-                else self._thin("MatMul", first, None, reader)
-            )
+            op, settings = ("Gemm", {"transB": 1}) if turned else ("MatMul", None)
+            thin = self.hidden or self._thin(op, [self._hold(0, p.T, reader), x], settings, reader)
             return self._insert("Gemm", [self._hold(1, q.T, reader), thin, *([bias] if bias else [])], kept, reader)
-        first = [x, self._hold(0, p, reader)]
-        thin = self._thin("Gemm", first, {"transA": 1}, reader) if turned else self._thin("MatMul", first, None, reader)
+        op, settings = ("Gemm", {"transA": 1}) if turned else ("MatMul", None)
+        thin = self.hidden or self._thin(op, [x, self._hold(0, p, reader)], settings, reader)
         bias = self._bias(reader)
         return self._insert("Gemm", [thin, self._hold(1, q, reader), *([bias] if bias else [])], kept, reader)
 
@@ -203,8 +201,6 @@ class Builder:
         return x
 
     def _thin(self, op: str, inputs: list[Value], attributes: Mapping[str, Any] | None, reader: Reader) -> Value:
-        if self.hidden is not None:
-            return self.hidden
         made = self._insert(op, inputs, attributes, reader)
         self.hidden = made if len(self._site.readers) == 1 else None
         return made
@@ -224,15 +220,23 @@ class Builder:
         return self._held[number]
 
     def _bias(self, reader: Reader) -> Value | None:
-        node = reader.last
-        old = node.input(2)
-        if self._shift is None:
-            return old
+        """The bias of a node, moved."""
+        old = reader.last.input(2)
+        return old if self._shift is None else self._moved(old)
+
+    def _move_added(self) -> None:
+        """Move the row that is added behind a product."""
+        place = self._site.bias_place
+        if self._shift is not None and place is not None:
+            node, slot = place
+            self._rw.set_input(node, slot, self._moved(node.input(slot)))
+
+    def _moved(self, old: Value | None) -> Value:
         held = None if old is None else old.const
-        dtype = self._site.dtype
+        assert self._shift is not None
         assert old is None or held is not None
-        now = (held.numpy().astype(np.float64) if held is not None else 0.0) + self._shift
-        made = tensor(np.asarray(now).astype(dtype))
+        now = self._shift if held is None else held.numpy().astype(np.float64) + self._shift.reshape(held.shape)
+        made = tensor(now.astype(self._site.dtype))
         if held is not None:
             self.bias = (held, made)
         weight = self._site.weights[-1]

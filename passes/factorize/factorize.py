@@ -48,7 +48,7 @@ class Factorize(Pass):
     refit: Switch = option("auto", "refit each layer to the outputs of the original; auto: where errors are weighed")
     refine: int = option(3, "sweeps of alternating least squares at the end", low=0)
     shared: bool = option(True, "matrices that read the same input may share their first factor")
-    ridge: float = option(1e-4, "added to second moments, of their mean", low=0)
+    ridge: float | None = option(None, "added to second moments, of their mean; by default by their noise", low=0)
     latency: Literal["auto", "measure", "any"] = option(
         "auto", "measure: keep only what runs faster here; auto: by an estimate where macs or error is the goal"
     )

@@ -64,6 +64,13 @@ def weighted(gram: Float64 | None, dense: Float64) -> Float64:
     return dense if gram is None else gram @ dense
 
 
+def ridged(second: Float64, ridge: float) -> Float64:
+    """Second moments with a share of their mean added to the diagonal."""
+    k = second.shape[1]
+    mean = np.trace(second, axis1=1, axis2=2) / k
+    return np.asarray(second + max(ridge, 1e-10) * mean[:, None, None] * np.eye(k))
+
+
 def squared_error(kernel: Float64, approximation: Float64, gram: Float64 | None) -> float:
     """trace(dT' C dT)."""
     change = matrices(kernel - approximation)

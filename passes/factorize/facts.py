@@ -19,8 +19,6 @@ from .sites import Reader, Site
 BY = "factorize"
 EXACT_UP_TO = 2048
 """Smaller side of a matrix up to which its spectral norm is computed; above, a bound on it."""
-BOUNDED = ("LSTM", "RNN")
-"""Recurrent operators whose states lie between -1 and 1 whatever they start from."""
 
 
 def spectral_norm(change: Float64) -> tuple[float, bool]:
@@ -46,8 +44,8 @@ def local_bounds(
     for reader, (graph, y) in zip(site.readers, names, strict=True):
         yield from _bounds(site, reader, graph, y, change)
         if shift is not None and np.any(shift):
-            axis = 1 if site.kind in ("conv", "transposed", "gemm") else -1
-            yield LocalBound(BY, graph, y, "absolute", axis, np.abs(shift).reshape(-1), site.label)
+            axis = -1 if site.kind == "matmul" else 1
+            yield LocalBound(BY, graph, moved_name(site) or y, "absolute", axis, np.abs(shift).reshape(-1), site.label)
 
 
 def _bounds(site: Site, reader: Reader, graph: str, y: str, change: Float64) -> Iterator[LocalBound]:
@@ -58,10 +56,9 @@ def _bounds(site: Site, reader: Reader, graph: str, y: str, change: Float64) -> 
             errors = np.abs(change[0, :, :, 0, 0]).max(axis=0)
             yield LocalBound(BY, graph, y, "table", 0, errors, site.label)
         case "recurrent":
-            if node.op_type in BOUNDED and not node.attributes.keys() & {"activations", "clip"}:
-                for value in node.outputs[:2]:
-                    if value.name:
-                        yield LocalBound(BY, graph, value.name, "absolute", 0, np.full(1, 2.0), site.label)
+            for value in node.outputs if "activations" not in node.attributes else ():
+                if value.name:
+                    yield LocalBound(BY, graph, value.name, "state", 0, np.full(1, 2.0), site.label)
         case "transposed":
             layer = linear_of(node) or site.layer
             taps = int(np.prod(layer.kernel)) if layer is not None else 1
@@ -77,6 +74,12 @@ def _bounds(site: Site, reader: Reader, graph: str, y: str, change: Float64) -> 
             else:
                 found, axis = sums, 1
             yield LocalBound(BY, graph, y, "linear", axis, found, site.label)
+
+
+def moved_name(site: Site) -> str:
+    """The name of the sum of a product and a row, if that is what a bias would be added to."""
+    place = site.bias_place if site.kind == "matmul" else None
+    return "" if place is None else place[0].outputs[0].name
 
 
 def output_names(site: Site) -> list[tuple[str, str]]:

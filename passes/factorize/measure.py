@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -42,9 +42,19 @@ def outputs(ctx: Context, at_most: int = FEEDS) -> Results:
 
 def rel_l2(before: Results, after: Results) -> float:
     """The worst over outputs and samples; of outputs that are not float the share of unequal elements."""
-    return max(
-        (_error(old[name], new[name]) for old, new in zip(before, after, strict=True) for name in old), default=0.0
-    )
+    return max(_errors(before, after), default=0.0)
+
+
+def mean_squared(before: Results, after: Results) -> float:
+    """The mean over outputs and samples of the squared errors."""
+    squares = [error**2 for error in _errors(before, after)]
+    return float(np.mean(squares)) if squares else 0.0
+
+
+def _errors(before: Results, after: Results) -> Iterator[float]:
+    for old, new in zip(before, after, strict=True):
+        for name in old:
+            yield _error(old[name], new[name])
 
 
 def _error(old: Any, new: Any) -> float:

@@ -25,7 +25,8 @@ class Plan:
     refit: bool
     refine: int
     shared: bool
-    ridge: float
+    ridge: float | None
+    """None: by Ledoit and Wolf."""
     latency: Literal["auto", "measure", "any"]
     exclude: tuple[str, ...]
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
 
+from threadpoolctl import threadpool_limits
+
 from ...ir import Value
 from ...ir.analysis.shapes import Shapes
 from ..calibrate.moments import Moments
@@ -15,8 +17,8 @@ from ..manager.context import Context
 from . import explicit
 from .allocate import Item, Pick, by_measure, item_of, picks_at, to_goal
 from .apply import Applied, apply
-from .factors import Float64
-from .measure import Results, layer_ratio, outputs, rel_l2
+from .factors import ridged
+from .measure import Results, layer_ratio, mean_squared, outputs, rel_l2
 from .plan import ALLOCATED, Plan
 from .shared import bundles, look_together
 from .sites import Refusal, Site, find
@@ -26,10 +28,12 @@ from .work import model_macs, seen, sized
 
 MOMENTS = 1 << 30
 """Bytes of second moments that are held at a time."""
-PROBES = 2
+PROBES = 8
 """Samples on which it is measured how much a layer matters."""
 REFIT_ROOM = 1.75
 """How much larger the error before refitting may be, at first, than the one that is allowed."""
+THREADED = 1 << 22
+"""Numbers of a weight from which on products are worth several threads."""
 SLOWER = 0.98
 """Of the time of a layer, what its factors may take at most where time is measured."""
 
@@ -43,14 +47,28 @@ def factorize(ctx: Context, plan: Plan) -> None:
     if not meant:
         ctx.remarks.missed("model", "no weight can be factorized")
         return
+    with threadpool_limits(limits=_blas_threads(meant), user_api="blas"):
+        _factorize(ctx, plan, meant)
+
+
+def _blas_threads(sites: Sequence[Site]) -> int | None:
+    """One where all matrices are small: threads then cost many times more than they save, above all on a busy host."""
+    return None if max(site.size for site in sites) >= THREADED else 1
+
+
+def _factorize(ctx: Context, plan: Plan, sites: Sequence[Site]) -> None:
     shapes = seen(ctx, sized(ctx.model, next(islice(ctx.feeds(), 1), None)))
-    studies = [studied(site, shapes, is_centred=plan.whiten and site.takes_bias) for site in meant]
+    studies = [studied(site, shapes, takes_bias=plan.whiten and _takes_bias(ctx, site)) for site in sites]
     if plan.whiten:
         _observe(ctx, plan, studies)
     if plan.goal in ALLOCATED:
         _to_goal(ctx, plan, studies, shapes)
     else:
         _explicitly(ctx, plan, studies, shapes)
+
+
+def _takes_bias(ctx: Context, site: Site) -> bool:
+    return site.bias_place is not None and ctx.selects(site.bias_place[0])
 
 
 def _is_meant(ctx: Context, plan: Plan, site: Site) -> bool:
@@ -95,21 +113,10 @@ def _observe(ctx: Context, plan: Plan, studies: Sequence[Study]) -> None:
                 _learn(study, moments, plan.ridge)
 
 
-def _learn(study: Study, moments: Moments, ridge: float) -> None:
+def _learn(study: Study, moments: Moments, ridge: float | None) -> None:
     second = study.site.moments(moments.gram)
     study.mean = study.site.moments(moments.mean)
-    if study.is_centred:
-        second = second - study.mean[:, :, None] * study.mean[:, None, :]
-    study.gram = ridged(second, ridge)
-
-
-def ridged(second: Float64, ridge: float) -> Float64:
-    """Second moments with a share of their mean added to the diagonal."""
-    found = second.copy()
-    k = found.shape[1]
-    for matrix in found:
-        matrix[range(k), range(k)] += max(ridge, 1e-10) * float(matrix.trace()) / k
-    return found
+    study.gram = ridged(second, moments.ridge() if ridge is None else ridge)
 
 
 # ---- without allocation
@@ -171,14 +178,15 @@ def _weigh(ctx: Context, plan: Plan, studies: Sequence[Study], before: Results) 
         choice = sorted(study.choices, key=lambda one: one.error)[len(study.choices) // 2]
         if choice.error > 0:
             pick = Pick((study,), choice, 0.0, 0.0)
-            study.weight = max(1e-9, min(1e3, _error_of(ctx, plan, [pick], before) ** 2 / choice.error))
+            squared = mean_squared(before, _outputs_with(ctx, plan, [pick], len(before)))
+            study.weight = max(1e-9, min(1e3, squared / choice.error))
 
 
-def _error_of(ctx: Context, plan: Plan, picks: Sequence[Pick], before: Results) -> float:
-    """The error of the outputs with some picks, which are then taken back."""
+def _outputs_with(ctx: Context, plan: Plan, picks: Sequence[Pick], samples: int) -> Results:
+    """The outputs with some picks, which are then taken back."""
     checkpoint = ctx.checkpoint()
     apply(ctx, plan, [pick for pick in picks if pick.choice is not None], probe=True)
-    found = rel_l2(before, outputs(ctx, len(before)))
+    found = outputs(ctx, samples)
     ctx.rollback(checkpoint)
     return found
 
@@ -211,7 +219,7 @@ def _to_error(ctx: Context, plan: Plan, studies: Sequence[Study], items: Sequenc
     def measure(some: Sequence[Pick]) -> float:
         key = tuple(some)
         if key not in known:
-            known[key] = _error_of(ctx, plan, some, before)
+            known[key] = rel_l2(before, _outputs_with(ctx, plan, some, len(before)))
         return known[key]
 
     error = math.inf

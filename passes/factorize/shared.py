@@ -33,7 +33,7 @@ def _key(study: Study) -> object:
         return site.node
     names = ("transA",) if site.kind == "gemm" else ("auto_pad", "dilations", "pads", "strides")
     settings = tuple(str(site.node.attr(name)) for name in names)
-    return layer.x, site.node.graph, site.kind, site.dtype, layer.kernel, settings, study.is_centred
+    return layer.x, site.node.graph, site.kind, site.dtype, layer.kernel, settings, study.takes_bias
 
 
 def scales(studies: Sequence[Study]) -> list[float]:

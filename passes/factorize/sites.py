@@ -93,18 +93,21 @@ class Site:
         return len(self.weights) > 1
 
     @property
-    def takes_bias(self) -> bool:
-        """Whether a constant can be added to the outputs of its one reading."""
+    def bias_place(self) -> tuple[Node, int] | None:
+        """Node and slot where a constant is, or can be, added to the outputs of the one reading; None if nowhere."""
         node = self.node
-        bias = node.input(2)
+        bias = node.input(2) if self.kind in ("conv", "gemm") else None
         if len(self.readers) > 1 or (bias is not None and bias.const is None):
-            return False
+            return None
         if self.kind == "conv":
-            return True
-        if self.kind != "gemm" or self.layer is None or self.layer.slot == 0:
-            return False
+            return node, 2
+        if self.layer is None or self.layer.slot == 0:
+            return None
+        if self.kind == "matmul":
+            return _added(node)
         scales = {node.attr("alpha", 1.0), node.attr("beta", 1.0)}
-        return scales == {1.0} and bias is not None and bias.const is not None and len(bias.const.shape) == 1
+        is_row = bias is not None and bias.const is not None and len(bias.const.shape) == 1
+        return (node, 2) if self.kind == "gemm" and scales == {1.0} and is_row else None
 
     def kernel(self) -> Float64:
         """The kernel array [g, n, c, a, b]."""
@@ -128,6 +131,22 @@ class Site:
     def moments(self, second: NDArray[np.float64]) -> Float64:
         """Of the moments that its layer observes, those that its matrices meet."""
         return second[:1] if self.kind == "recurrent" else second
+
+
+def _added(product: Node) -> tuple[Node, int] | None:
+    """Of a product x W the Add that alone reads it and adds a row to it, and where the row is."""
+    y = product.outputs[0]
+    weight, uses = product.input(1), y.uses
+    if len(uses) != 1 or weight is None or weight.const is None:
+        return None
+    add = uses[0].user
+    if not isinstance(add, Node) or not add.is_op("Add") or add.graph is not product.graph:
+        return None
+    slot = 1 - uses[0].slot
+    row = add.input(slot)
+    n = weight.const.shape[-1]
+    is_row = row is not None and row.const is not None and row.const.shape[-1:] == (n,) == (row.const.size,)
+    return (add, slot) if is_row else None
 
 
 @dataclass(frozen=True)

@@ -47,13 +47,12 @@ class Choice:
 
 @dataclass(eq=False)
 class Study:
-    """One site. `gram` [g, k, k] is that of centred inputs where the bias takes up the means."""
+    """One site. `takes_bias`: what is added behind it takes up the mean of its error."""
 
     site: Site
     dims: Dims
-    is_centred: bool = False
+    takes_bias: bool = False
     gram: Float64 | None = None
-    second: Float64 | None = None
     mean: Float64 | None = None
     weight: float = 1.0
     """What one unit of relative squared error here adds to that of the model's outputs."""
@@ -161,11 +160,11 @@ def factors_of(
     return found if gram is None else with_best_last(found, kernel, gram)
 
 
-def studied(site: Site, shapes: Shapes, *, is_centred: bool) -> Study:
+def studied(site: Site, shapes: Shapes, *, takes_bias: bool) -> Study:
     """A study without data."""
     kernel = site.kernel()
     g, n, c, a, b = kernel.shape
-    study = Study(site, measured(site, (g, n, c, a, b), shapes), is_centred)
+    study = Study(site, measured(site, (g, n, c, a, b), shapes), takes_bias)
     study.forget()
     return study
 

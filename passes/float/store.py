@@ -14,9 +14,9 @@ from ...ir.dtypes import name_of
 from ..manager.context import Context
 from ..manager.weights import ACCOUNTED_FROM, Outcome, Reason
 from ..quantize.blocks import sums_by_parts
-from ..quantize.decode import Place
 from ..quantize.error_bounds import Change, bounds_of
 from ..quantize.opsets import is_one_language, raise_for
+from ..quantize.place import Place
 from ..quantize.plan import Refusal
 from ..quantize.rewrite import first_readers
 from ..quantize.sites import Finder, Site
@@ -81,7 +81,7 @@ def _rewrite(ctx: Context, format: Format, plan: Plan, first: Node | None) -> No
         decoded = Place(plan.graph, first, origin).insert(rw, "Cast", [narrow], {"to": wide})
     rows: dict[Site, Value] = {}
     for site in plan.rows:
-        place = Place.of(site.node)
+        place = Place.of(site.node, {})
         gathered = place.insert(rw, "Gather", [narrow, site.node.input(1)], site.node.attributes)
         rows[site] = place.insert(rw, "Cast", [gathered], {"to": wide})
         rw.take_over(site.node.outputs[0], rows[site])

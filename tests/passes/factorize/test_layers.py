@@ -146,6 +146,31 @@ def test_input_matrices_of_recurrent_layers(op: str, gates: int, directions: int
     close(proto, made, np.random.default_rng(0).standard_normal((3, 2, 40)).astype(np.float32))
 
 
+@pytest.mark.parametrize(("op", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_states_move_by_no_more_than_two_can_differ(op: str, gates: int) -> None:
+    random = np.random.default_rng(0)
+    arrays = {
+        "w": 3 * random.standard_normal((1, gates * 8, 40)),
+        "r": random.standard_normal((1, gates * 8, 8)),
+        "h0": 5 * random.standard_normal((1, 2, 8)),
+    }
+    node = helper.make_node(op, ["x", "w", "r", "", "", "h0"], ["y", "h"], hidden_size=8)
+    proto = model([node], {name: array.astype(np.float32) for name, array in arrays.items()}, [3, 2, 40], 4)
+    made, report = factorized(proto, "rank=1")
+    assert {(bound.value, bound.form) for bound in report.bounds} == {("y", "state"), ("h", "state")}
+    x = random.standard_normal((3, 2, 40)).astype(np.float32)
+    change = np.abs(run(emit(made), x) - run(proto, x)).max()
+    assert 0.5 < change <= 2 * max(1.0, np.abs(arrays["h0"]).max())
+    del node.attribute[:]
+    node.attribute.extend(
+        helper.make_node(
+            op, [], [], hidden_size=8, activations=["Relu"] * {"LSTM": 3, "GRU": 2, "RNN": 1}[op]
+        ).attribute
+    )
+    _, report = factorized(model([node], arrays, [3, 2, 40], 4), "rank=1")
+    assert not report.bounds
+
+
 def test_tables() -> None:
     node = helper.make_node("Gather", ["w", "i"], ["z"])
     cast = helper.make_node("Cast", ["x"], ["i"], to=7)
