@@ -55,13 +55,13 @@ def decide_dynamic(ctx: Context, settings: Settings) -> Decided | None:
     emitter = DynamicEmitter(ctx, aim.weight_levels)
     shapes = _shapes(ctx, units.found)
     known = [unit for unit in units.found if unit.inputs[0][1] in shapes]
-    costs: Costs = Free() if settings.latency == "off" else DynamicCosts(EstimatedCosts(aim, shapes))
+    costs: Costs = Free() if settings.latency == "off" or not aim.costs else DynamicCosts(EstimatedCosts(aim, shapes))
     if ctx.samples is None or ctx.backend is None:
         ctx.remarks.missed("model", "without sample data the error of the outputs is not looked at", rule="error")
         choice = Choice(chosen(known, costs), float("nan"), {})
     else:
         choice = choose(ctx, known, costs, Trials(ctx, emitter, SAMPLES), settings.error)
-    Ledger(ctx, known, choice, costs, settings.error).decisions(units.declined, shapes)
+    Ledger(ctx, known, choice, costs, settings.error, aim).decisions(units.declined, shapes)
     if not choice.units:
         ctx.rewriter.rollback(mark)
         return None

@@ -33,26 +33,32 @@ BIAS_LEVELS = 2.0**30
 
 @dataclass(frozen=True)
 class Coded:
-    """A weight in levels with one scale per index of `axis`; its bias in steps of s_x times those scales."""
+    """A weight in levels with one scale per index of `axis`, or one for all; its bias in steps of s_x times them."""
 
     levels: NDArray[np.int8]
     scales: NDArray[np.float32]
-    axis: int
+    axis: int | None
     bias: NDArray[np.int32] | None = None
 
     def decoded(self) -> Array:
         """What the executor multiplies with."""
-        scales = self.scales.reshape([-1 if axis == self.axis else 1 for axis in range(self.levels.ndim)])
-        return np.asarray(self.levels.astype(np.float32) * scales)
+        return np.asarray(self.levels.astype(np.float32) * along(self.scales, self.axis, self.levels.ndim))
 
 
-def coded(weight: Array, axis: int, levels: int, bias: Array | None = None, x: float = 1.0) -> Coded:
+def along(scales: Array, axis: int | None, rank: int) -> Array:
+    """Scales so that they broadcast over an array of `rank` axes: along `axis`, or one for all."""
+    return scales.reshape([-1 if other == axis else 1 for other in range(rank)])
+
+
+def coded(weight: Array, axis: int | None, levels: int, bias: Array | None = None, x: float = 1.0) -> Coded:
     """Symmetric levels of a weight, and of a bias whose steps are the weight's times `x`."""
-    scales = steps(weight, (axis,), np.dtype(np.float32)).array.reshape(-1) * np.float32(127 / levels)
+    axes = () if axis is None else (axis,)
+    found = steps(weight, axes, np.dtype(np.float32)).array * np.float32(127 / levels)
+    scales = found.reshape(() if axis is None else -1)
     if bias is not None:
-        scales = np.maximum(scales, np.abs(bias.astype(np.float64)) / (x * BIAS_LEVELS)).astype(np.float32)
-    shape = [-1 if other == axis else 1 for other in range(weight.ndim)]
-    made = np.clip(np.rint(weight / scales.reshape(shape)), -levels, levels).astype(np.int8)
+        least = np.abs(bias.astype(np.float64)) / (x * BIAS_LEVELS)
+        scales = np.maximum(scales, least.max(initial=0) if axis is None else least).astype(np.float32)
+    made = np.clip(np.rint(weight / along(scales, axis, weight.ndim)), -levels, levels).astype(np.int8)
     if bias is None:
         return Coded(made, scales, axis)
     numbers = np.rint(bias / (scales * np.float32(x)).astype(np.float64)).astype(np.int32)
@@ -168,7 +174,9 @@ class Emitter:
         self.ctx.weights.became(old, [one for one in made if one is not None], Outcome.QUANTIZED, form="qdq")
         if found.bias is not None:
             scales = found.scales * np.float32(self.of[unit.inputs[0][1]].scale)
-            rw.set_input(node, unit.bias, self._decoded(node, found.bias, scales, None, 0))
+            rw.set_input(
+                node, unit.bias, self._decoded(node, found.bias, scales, None, None if scales.ndim == 0 else 0)
+            )
 
     def coded(self, unit: Unit) -> Coded:
         """The weight of a unit in levels, and its bias where the target has it in integers."""
@@ -181,7 +189,11 @@ class Emitter:
             numbers = None if bias is None or bias.const is None else bias.const.numpy().reshape(-1)
             scale = self.of[unit.inputs[0][1]].scale
             self.weights[key] = coded(
-                weight.const.numpy(), channel_axis(unit.node), self.profile.weight_levels, numbers, scale
+                weight.const.numpy(),
+                channel_axis(unit.node) if unit.rule.channels else None,
+                self.profile.weight_levels,
+                numbers,
+                scale,
             )
         return self.weights[key]
 

@@ -18,11 +18,12 @@ from ...calibrate.ranges import Array
 from ...calibrate.stream import observe
 from ...manager.context import Context
 from ...manager.layer_rows import Cell, LayerRow
-from ..targets.profile import Role
+from ..targets.profile import Profile, Role
 from .affine import Affine
 from .choose import Choice
-from .cut import Costs
+from .cut import Costs, Free
 from .estimated import work
+from .measured import MeasuredCosts
 from .units import Unit
 
 BY = "quantize-insert"
@@ -78,6 +79,7 @@ class Ledger:
     choice: Choice
     costs: Costs
     limit: float
+    profile: Profile
 
     def activations(self, found: Mapping[Value, Coding]) -> None:
         """A row for every activation that is quantized."""
@@ -108,19 +110,21 @@ class Ledger:
 
     def _times(self, unit: Unit) -> str:
         in_float, in_integers = self.costs.unit(unit)
+        if isinstance(self.costs, Free):
+            return f"{unit.node.op_type} runs in integers; its time is not looked at"
         return f"{unit.node.op_type} runs in integers: {in_integers:.3g} us for {in_float:.3g} us, {self._source()}"
 
     def _why(self, unit: Unit) -> str:
         in_float, in_integers = self.costs.unit(unit)
         error = self.choice.sensitivity.get(unit)
-        if in_integers >= in_float:
+        if in_integers >= in_float and not isinstance(self.costs, Free):
             return f"{unit.node.op_type} is not faster in integers: {in_integers:.3g} us for {in_float:.3g} us"
         if error is not None and error > self.limit / 10:
             return f"{unit.node.op_type} alone would cost the outputs {error:.2g} of rel-L2"
         return f"{unit.node.op_type} would not pay for what is quantized and decoded around it"
 
     def _source(self) -> str:
-        return "measured" if type(self.costs).__name__ == "MeasuredCosts" else "estimated"
+        return "measured" if isinstance(self.costs, MeasuredCosts) else "estimated"
 
     def _share(self, shapes: Mapping[Value, tuple[int, ...]]) -> None:
         """How much of the work runs in integers."""
@@ -134,5 +138,7 @@ class Ledger:
         integers = sum(mine.get(unit.node, 0.0) for unit in self.choice.units)
         share = integers / total if total else 0.0
         what = f"{share:.0%} of the MACs run in integers, in {len(self.choice.units)} of {len(self.units)} units"
+        if not self.profile.runs_here:
+            what = f"{what}; not measured: {self.profile.title} does not run here"
         say = self.ctx.remarks.applied if self.choice.units else self.ctx.remarks.missed
         say("model", f"{what}; rel-L2 {self.choice.error:.2g} on the samples", rule="share")

@@ -91,6 +91,8 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
     if not opened(ctx, PER_CHANNEL):
         return None
     aim = profile(settings.target)
+    if settings.latency == "measure" and not aim.runs_here:
+        raise UserError(f"latency=measure: {aim.title} does not run here: say latency=profile or off")
     units = Units(ctx.model, aim, ctx.shapes(), lambda unit: left_out(ctx, settings, unit))
     values = list(values_of(units.found))
     ranges = _ranges(ctx, settings, aim, values)
@@ -99,7 +101,7 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
     emitter = Emitter(ctx, aim, parameters(known, ranges, aim))
     costs = _costs(ctx, settings, emitter, shapes)
     choice = choose(ctx, known, costs, Trials(ctx, emitter, SAMPLES), settings.error)
-    ledger = Ledger(ctx, known, choice, costs, settings.error)
+    ledger = Ledger(ctx, known, choice, costs, settings.error, aim)
     ledger.decisions(units.declined, shapes)
     if not choice.units:
         ctx.rewriter.rollback(mark)
@@ -170,7 +172,7 @@ def _ranges(ctx: Context, settings: Settings, aim: Profile, values: Sequence[Val
 
 
 def _costs(ctx: Context, settings: Settings, emitter: Emitter, shapes: Mapping[Value, Shape]) -> Costs:
-    if settings.latency == "off":
+    if settings.latency == "off" or not emitter.profile.costs:
         return Free()
     if settings.latency == "profile":
         return EstimatedCosts(emitter.profile, shapes)
@@ -192,10 +194,13 @@ class ShapeSeen:
 
 
 def seen(ctx: Context, values: Sequence[Value]) -> dict[Value, Shape]:
-    """The shapes of values in the first sample."""
+    """The shapes of values in the first sample that computes them: branches may come later."""
     shapes = {value: ShapeSeen() for value in values}
     first = list(islice(ctx.feeds(), 1))
     observe(ctx, {value: [one] for value, one in shapes.items()}, purpose="shapes", samples=first)
+    rest = {value: [one] for value, one in shapes.items() if one.shape is None}
+    if rest:
+        observe(ctx, rest, purpose="shapes")
     return {value: one.shape for value, one in shapes.items() if one.shape is not None}
 
 
@@ -203,15 +208,18 @@ def parameters(units: Sequence[Unit], ranges: Mapping[Value, Range], aim: Profil
     """The parameters of the activations of units; what a mover makes has those of what it reads."""
     dtype = TYPES[aim.activation_type]
     movers = {value: unit.inputs[0][1] for unit in units if unit.is_mover for value in unit.outputs}
+    fixed = {value: unit.rule for unit in units if unit.rule.scale for value in unit.outputs}
     of: dict[Value, Affine] = {}
 
     def find(value: Value) -> Affine:
         if value not in of:
             if value in movers:
                 of[value] = find(movers[value])
+            elif value in fixed:
+                of[value] = Affine(fixed[value].scale, fixed[value].zero, dtype)
             elif value.const is not None:
                 numbers = value.const.numpy()
-                of[value] = affine(Range(float(numbers.min()), float(numbers.max())), dtype, symmetric=False)
+                of[value] = affine(Range(float(numbers.min()), float(numbers.max())), dtype, symmetric=aim.is_symmetric)
             else:
                 of[value] = affine(ranges[value], dtype, symmetric=aim.is_symmetric)
         return of[value]

@@ -184,6 +184,9 @@ def _unsound(unit: Unit) -> str:
     constants = [value.const for value in unit.node.inputs if value is not None and value.const is not None]
     if any(is_float(one.dtype) and not (one.size and np.isfinite(one.numpy()).all()) for one in constants):
         return "a constant is empty, or holds NaN or Inf"
+    weight = unit.node.input(unit.weight) if unit.weight >= 0 else None
+    if weight is not None and weight.const is not None and min(weight.const.shape) < unit.rule.least:
+        return f"a product with fewer than {unit.rule.least} terms or outputs stays in float"
     if unit.weight < 0 and unit.node.is_op("Mul", "MatMul"):
         if any(keeps_name(value) for value in unit.activations) and len(unit.activations) > 1:
             return "it multiplies an input or output of the model with an activation"

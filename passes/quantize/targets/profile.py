@@ -37,6 +37,12 @@ class OperatorRule:
     output: str = "quantized"
     least: int = 0
     """Products with fewer terms or outputs than this stay in float."""
+    channels: bool = True
+    """Whether the weight of a product has a scale for every output channel, else one for all."""
+    scale: float = 0.0
+    """The scale of the output if the target lays it down, else 0."""
+    zero: int = 0
+    """The zero point that goes with it."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,6 @@ class Profile:
     """Whether zero points of activations are zero."""
     weight_levels: int
     """The largest absolute level of a weight."""
-    has_channel_scales: bool
     bias_type: str
     """`int32` for a bias behind DequantizeLinear, `float` for a plain one."""
     rules: Mapping[str, OperatorRule]
@@ -102,7 +107,6 @@ def profile(name: str) -> Profile:
         activation_type=data["activations"]["type"],
         is_symmetric=data["activations"]["symmetric"],
         weight_levels=data["weights"]["levels"],
-        has_channel_scales=data["weights"]["channels"],
         bias_type=data["bias"]["type"],
         rules=rules,
         absorbed=tuple(data["absorbed"]["operators"]),
