@@ -110,5 +110,5 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Statistics | None]]:
             return facts, unpack(file)
     except _DAMAGE as error:
         raise UserError(
-            f"cache {path}: no calibration cache of this version of onnxpress; name another file or remove it"
+            f"cache {path}: this is no calibration cache of this version of onnxpress; name another file or remove it"
         ) from error

@@ -106,7 +106,7 @@ def test_what_is_no_cache_is_neither_used_nor_overwritten(tmp_path: Path, kind: 
     run(path, Feeds(2))
     _damaged(path, kind)
     before = None if path.is_dir() else path.read_bytes()
-    with pytest.raises(UserError, match=r"cache.npz: no calibration cache of this version of onnxpress"):
+    with pytest.raises(UserError, match=r"cache.npz: this is no calibration cache of this version of onnxpress"):
         run(path, Feeds(2))
     assert path.is_dir() or path.read_bytes() == before
 

@@ -137,6 +137,19 @@ def test_zeros_and_nothing(method: Method) -> None:
     assert statistics.range(method) == Range(0, 0)
 
 
+@pytest.mark.parametrize("constant", [3.0, -0.7, 1e-45, -3e38])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_constant_has_the_range_to_zero(method: Method, constant: float) -> None:
+    statistics = Statistics()
+    array = np.full((2, 50), constant, np.float32)
+    statistics.update(array)
+    found = statistics.range(method)
+    assert found is not None
+    number = float(array[0, 0])
+    np.testing.assert_allclose(number / 2, (found.low + found.high) / 2, rtol=1e-2)
+    assert min(-found.low, found.high) == 0
+
+
 class Bar:
     """Progress that notes how long the bars were, and how far each came."""
 
