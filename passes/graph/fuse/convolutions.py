@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from ....ir import DerivedTensor, Node, Tensor
+from ....ir import DerivedTensor, Node, Tensor, tensor
 from ...manager.weights import Outcome
 from ...rewriting.driver import QUIET
 from ...rewriting.pattern import op, var
@@ -22,6 +22,9 @@ from .constants import Array, fault, overflows, rounded
 from .layer import Layer, layer_of
 from .plan import Plan, Planned, rule_parts, size_of, swapped, swapped_bytes
 from .room import Room
+
+_HELD = 1 << 20
+"""Bytes up to which a product is kept; a larger one is computed again when it is asked for."""
 
 
 def convolution_rules(room: Room) -> Iterator[Rule]:
@@ -69,12 +72,14 @@ def _composed(first: Layer, second: Layer, node: Node, shape: tuple[int, ...]) -
     assert before is not None
     assert after is not None
     bias = np.broadcast_to(second.applied_to(before) + after, (shape[0],))
-    if reason := fault(np.abs(weight.numpy()), np.ones(1), dtype, second.weight_label):
+    array = weight.numpy()
+    if reason := fault(np.abs(array), np.ones(1), dtype, second.weight_label):
         return reason
     if overflows(bias, dtype):
         return f"the bias of {second.node.label} would overflow"
     has_bias = first.bias is not None or second.bias is not None
-    return _Composed(first, second, node, weight, rounded(bias, dtype) if has_bias else None)
+    held = weight if array.nbytes > _HELD else tensor(array)
+    return _Composed(first, second, node, held, rounded(bias, dtype) if has_bias else None)
 
 
 @dataclass(frozen=True)
