@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, get_args
 
 from ...errors import UserError
@@ -26,6 +27,7 @@ def check_options(given: Prune) -> None:
     else:
         _check_masks(given)
     _check_error(given)
+    _check_of_other_units(given)
     if given.tables and given.unit not in ("weight", "block"):
         raise UserError(f"prune: tables is for weights and blocks, not for unit={given.unit}")
     if given.repair == "statistics" and given.unit not in ("channel", "head"):
@@ -52,8 +54,20 @@ def _check_layers(given: Prune) -> None:
         raise UserError("prune: threshold is for weights, channels and heads")
     if all(goal is None for goal in (given.sparsity, given.macs, given.bytes_, given.error)):
         raise UserError("prune needs a goal: sparsity, macs, bytes or error")
-    if given.steps > 1 or given.align > 1 or given.allocation != "layer":
-        raise UserError("prune: unit=layer takes no steps, align or allocation: branches go one by one")
+    if given.steps > 1 or given.allocation != "layer":
+        raise UserError("prune: unit=layer takes no steps or allocation: branches go one by one")
+
+
+def _check_of_other_units(given: Prune) -> None:
+    """Options that mean nothing for the unit."""
+    defaults = {spec.name: spec.default for spec in fields(given)}
+    for name, units in (("pattern", ("n:m",)), ("block", ("block",)), ("align", ("channel", "head"))):
+        if getattr(given, name) != defaults[name] and given.unit not in units:
+            raise UserError(f"prune: {name} is for unit={' and '.join(units)}, not for unit={given.unit}")
+    if given.unit == "n:m" and given.allocation != "layer":
+        raise UserError(
+            "prune: with unit=n:m the pattern says how much goes of every layer: no allocation can be given"
+        )
 
 
 def _check_error(given: Prune) -> None:

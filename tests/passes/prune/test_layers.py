@@ -216,7 +216,7 @@ def test_the_same_input_and_seed_give_the_same_bytes() -> None:
         ("error=0.5", "needs sample data"),
         ("error=0.5 macs=0.5", "no other goal"),
         ("sparsity=0.5 steps=2", "takes no steps"),
-        ("sparsity=0.5 align=2", "takes no steps"),
+        ("sparsity=0.5 align=2", "align is for unit=channel and head"),
         ("sparsity=0.5 allocation=global", "takes no steps"),
         ("threshold=0.5", "threshold is for"),
         ("sparsity=1", "must be below 1"),
