@@ -116,15 +116,30 @@ def to_goal(items: Sequence[Item], fixed: float, goal: float) -> list[Pick]:
     return [pick for picks in now for pick in picks]
 
 
-def by_measure(items: Sequence[Item], goal: float, measure: Callable[[Sequence[Pick]], float]) -> list[Pick]:
-    """The cheapest picks, along the multipliers, whose measured error is at most `goal`; nothing changes if none."""
-    steps = multipliers(items)
-    low, high = -1, len(steps)
-    while high - low > 1:
-        middle = (low + high) // 2
-        picks = picks_at(items, steps[middle])
-        if all(pick.choice is None for pick in picks) or measure(picks) <= goal:
-            low = middle
-        else:
-            high = middle
-    return picks_at(items, steps[low]) if low >= 0 else []
+class Search:
+    """The picks along the multipliers, and their errors as measured, which more or less grow with the multiplier."""
+
+    def __init__(self, items: Sequence[Item], measure: Callable[[Sequence[Pick]], float]) -> None:
+        self._items, self._measure = items, measure
+        self._steps = multipliers(items)
+        self._known: dict[int, float] = {}
+
+    def cheapest(self, goal: float) -> list[Pick]:
+        """The cheapest picks whose measured error is at most `goal`; nothing changes if there are none."""
+        low = max((step for step, error in self._known.items() if error <= goal), default=-1)
+        over = (step for step, error in self._known.items() if error > goal and step > low)
+        high = min(over, default=len(self._steps))
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._error(middle) <= goal:
+                low = middle
+            else:
+                high = middle
+        return picks_at(self._items, self._steps[low] if low >= 0 else 0.0)
+
+    def _error(self, step: int) -> float:
+        if step not in self._known:
+            picks = picks_at(self._items, self._steps[step])
+            is_changed = any(pick.choice is not None for pick in picks)
+            self._known[step] = self._measure(picks) if is_changed else 0.0
+        return self._known[step]
