@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
 
@@ -12,7 +12,7 @@ from ...ir import Value
 from ...ir.analysis.shapes import Shapes
 from ..calibrate.moments import Moments
 from ..calibrate.stream import observe
-from ..manager.context import Context
+from ..manager.context import Context, Feed
 from . import explicit
 from .allocate import Item, Pick, item_of, to_goal
 from .apply import apply
@@ -30,7 +30,9 @@ from .work import model_macs, seen, sized
 MOMENTS = 1 << 30
 """Bytes of second moments that are held at a time."""
 PROBES = 8
-"""Samples on which it is measured how much a layer matters."""
+"""Samples, the first, on which it is measured how much a layer matters."""
+APART = 4
+"""The probes are kept out of the moments, which fit those too well, if there are so many times more samples."""
 THREADED = 1 << 22
 """Numbers of a weight from which on products are worth several threads."""
 SLOWER = 0.98
@@ -106,10 +108,26 @@ def _observe(ctx: Context, plan: Plan, studies: Sequence[Study]) -> None:
             mine = observers.setdefault(study.site.x, [])
             if moments not in mine:
                 mine.append(moments)
-        left_out = observe(ctx, observers, purpose="whiten")
+        left_out = observe(ctx, observers, purpose="whiten", samples=_unprobed(ctx))
         for study, moments in batch:
             if study.site.x not in left_out and moments.count:
                 _learn(study, moments, plan.ridge)
+
+
+def _unprobed(ctx: Context) -> Iterable[Feed]:
+    """The samples but for the probes, if there are enough."""
+    is_much = sum(1 for _ in islice(ctx.feeds(), APART * PROBES)) == APART * PROBES
+    return _Behind(ctx, PROBES if is_much else 0)
+
+
+class _Behind:
+    """The samples behind some, each time anew."""
+
+    def __init__(self, ctx: Context, count: int) -> None:
+        self._ctx, self._count = ctx, count
+
+    def __iter__(self) -> Iterator[Feed]:
+        return islice(self._ctx.feeds(), self._count, None)
 
 
 def _learn(study: Study, moments: Moments, ridge: float | None) -> None:
