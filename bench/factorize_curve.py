@@ -1,10 +1,11 @@
 """Task score against bytes: truncated SVD as it is, and in the norm of the activations.
 
     python bench/factorize_curve.py MODEL.onnx --data CALIB.npz --task COMMAND [--plot FILE.png] [--sizes 0.9 0.8 ...]
+                                     [--also "exclude=[*embeddings*]"]
 
 At each size all of `factorize{bytes=SIZE latency=any methods=[svd]}` is the same but the norm: `plain` is
 `whiten=off`, `whitened` weighs errors by the second moments of the inputs, `refitted` also fits each layer to what the
-layers before it left. Prints a table; `--plot` draws it (needs matplotlib: the extra `report`).
+layers before it left; `--also` are further options of all. Prints a table; `--plot` draws it (needs matplotlib: the extra `report`).
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--sizes", type=float, nargs="+", default=SIZES)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--also", default="")
     given = parser.parse_args()
     original = scored(given.task, given.model)
     assert original is not None
@@ -53,7 +55,7 @@ def main() -> None:
     for size in given.sizes:
         line = [f"bytes={size}"]
         for kind in given.kinds:
-            pipeline = f"simplify,factorize{{bytes={size} latency=any methods=[svd] {KINDS[kind]}}}"
+            pipeline = f"simplify,factorize{{bytes={size} latency=any methods=[svd] {KINDS[kind]} {given.also}}}"
             found = measured(given.model, pipeline, given.data, given.task, timed=False)
             assert found.score is not None
             curves[kind].append((found.bytes, found.score))

@@ -2,14 +2,15 @@
 
 For a multiplier m every site takes the choice that minimises error + m cost: those of the lower convex hull of its
 choices, in order of how much error a saved unit costs. A goal for the cost is met by the least multiplier; the last
-step is then taken site by site. Sites that read one input may also share their first factor: together they take
-what is less, the sum of their own best or the best that is shared.
+step is then taken site by site, and what one large step saved too much is given back where it saves most error. Sites
+that read one input may also share their first factor: together they take what is less, the sum of their own best or the
+best that is shared.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .study import Choice, Study
@@ -41,6 +42,16 @@ class Item:
         together = min(self.shared, key=lambda pick: pick.error + multiplier * pick.cost)
         value = sum(pick.error + multiplier * pick.cost for pick in apart)
         return [together] if together.error + multiplier * together.cost < value else apart
+
+    def near(self, now: Sequence[Pick]) -> Iterator[list[Pick]]:
+        """What the sites may become instead: one of them something else, or all together."""
+        if len(now) == len(self.own):
+            for place, picks in enumerate(self.own):
+                for pick in picks:
+                    yield [*now[:place], pick, *now[place + 1 :]]
+        elif len(self.own) > 1:
+            yield [picks[0] for picks in self.own]
+        yield from ([pick] for pick in self.shared)
 
 
 def item_of(
@@ -113,18 +124,51 @@ def to_goal(items: Sequence[Item], fixed: float, goal: float) -> list[Pick]:
         if cost([pick for picks in now for pick in picks]) <= goal:
             break
         now[i] = after[i]
+    _use_up(items, now, goal - cost([pick for picks in now for pick in picks]))
     return [pick for picks in now for pick in picks]
 
 
-def by_measure(items: Sequence[Item], goal: float, measure: Callable[[Sequence[Pick]], float]) -> list[Pick]:
-    """The cheapest picks, along the multipliers, whose measured error is at most `goal`; nothing changes if none."""
-    steps = multipliers(items)
-    low, high = -1, len(steps)
-    while high - low > 1:
-        middle = (low + high) // 2
-        picks = picks_at(items, steps[middle])
-        if all(pick.choice is None for pick in picks) or measure(picks) <= goal:
-            low = middle
-        else:
-            high = middle
-    return picks_at(items, steps[low]) if low >= 0 else []
+def _use_up(items: Sequence[Item], now: list[list[Pick]], room: float) -> None:
+    """Change picks, the one that saves most error first, as long as what they cost fits into the room."""
+    while True:
+        found: tuple[float, int, list[Pick]] | None = None
+        for i, item in enumerate(items):
+            cost, error = sum(pick.cost for pick in now[i]), sum(pick.error for pick in now[i])
+            for other in item.near(now[i]):
+                saved = error - sum(pick.error for pick in other)
+                if saved > (0.0 if found is None else found[0]) and sum(pick.cost for pick in other) - cost <= room:
+                    found = saved, i, other
+        if found is None:
+            return
+        _, i, other = found
+        room -= sum(pick.cost for pick in other) - sum(pick.cost for pick in now[i])
+        now[i] = other
+
+
+class Search:
+    """The picks along the multipliers, and their errors as measured, which more or less grow with the multiplier."""
+
+    def __init__(self, items: Sequence[Item], measure: Callable[[Sequence[Pick]], float]) -> None:
+        self._items, self._measure = items, measure
+        self._steps = multipliers(items)
+        self._known: dict[int, float] = {}
+
+    def cheapest(self, goal: float) -> list[Pick]:
+        """The cheapest picks whose measured error is at most `goal`; nothing changes if there are none."""
+        low = max((step for step, error in self._known.items() if error <= goal), default=-1)
+        over = (step for step, error in self._known.items() if error > goal and step > low)
+        high = min(over, default=len(self._steps))
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._error(middle) <= goal:
+                low = middle
+            else:
+                high = middle
+        return picks_at(self._items, self._steps[low] if low >= 0 else 0.0)
+
+    def _error(self, step: int) -> float:
+        if step not in self._known:
+            picks = picks_at(self._items, self._steps[step])
+            is_changed = any(pick.choice is not None for pick in picks)
+            self._known[step] = self._measure(picks) if is_changed else 0.0
+        return self._known[step]

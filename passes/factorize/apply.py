@@ -100,7 +100,8 @@ def _in_order(ctx: Context, plan: Plan, picks: Sequence[Pick]) -> list[Applied]:
     by_output = {layer.node.outputs[0]: layer for layer in all_linear_layers(before)}
     olds: dict[Node, Linear | None] = {}
     for pick in picks:
-        is_seen = pick.studies[0].site.kind not in ("recurrent", "table")
+        site = pick.studies[0].site
+        is_seen = site.kind not in ("recurrent", "table") and site.chain is None
         olds[first_node(pick)] = by_output.get(copies[first_node(pick).outputs[0]]) if is_seen else None
     done: list[Applied] = []
     known = Recorded(ctx, before, [old.x for old in olds.values() if old is not None], purpose="refit")

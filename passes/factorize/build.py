@@ -55,9 +55,8 @@ class Builder:
             if self._site.kind == "recurrent":
                 continue
             self._rw.take_over(old[0], y)
-            self._rw.erase(reader.last)
-            if reader.first is not reader.last:
-                self._rw.erase(reader.first)
+            for node in reversed(reader.nodes):
+                self._rw.erase(node)
 
     def _reading(self, reader: Reader) -> Value:
         match self._site.kind:
@@ -124,7 +123,7 @@ class Builder:
     # ---- convolutions
 
     def _conv(self, reader: Reader) -> Value:
-        one = reader.first
+        one = reader.first if self._site.chain is None else self._site.chain.layer.node
         kernel = self._site.layer.kernel if self._site.layer is not None else ()
         rank, g = len(kernel), self._factors.arrays[0].shape[0]
         flat, head, tail = (1,) * rank, (kernel[0], *(1,) * (rank - 1)), (1, *kernel[1:])

@@ -21,7 +21,7 @@ def choose(study: Study, plan: Plan) -> Choice | str:
         return "no method applies"
     method, ranks = min(known, key=lambda each: numbers(study.dims.shape, *each))
     limit = plan.share * study.dense_numbers
-    if study.site.is_pair:
+    if study.site.is_product:
         limit = min(limit, study.site.size - 1)
     if numbers(study.dims.shape, method, ranks) > limit:
         what = " ".join(map(str, ranks))

@@ -89,7 +89,7 @@ def layer_ratio(ctx: Context, site: Site, factors: Factors, shapes: Shapes) -> f
 
 def _alone(site: Site, shape: tuple[int, ...], opset: int, ir_version: int) -> Any:
     """A model of one layer."""
-    if site.is_pair or site.layer is None:
+    if site.is_product or site.layer is None:
         return None
     node = site.node
     dtype = site.tensors[0].dtype

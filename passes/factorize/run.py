@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
 
@@ -13,25 +12,27 @@ from ...ir import Value
 from ...ir.analysis.shapes import Shapes
 from ..calibrate.moments import Moments
 from ..calibrate.stream import observe
-from ..manager.context import Context
+from ..manager.context import Context, Feed
 from . import explicit
-from .allocate import Item, Pick, by_measure, item_of, picks_at, to_goal
-from .apply import Applied, apply
+from .allocate import Item, Pick, item_of, to_goal
+from .apply import apply
+from .carry import carry_out, outputs_with
 from .factors import ridged
-from .measure import Results, layer_ratio, mean_squared, outputs, rel_l2
+from .measure import Results, layer_ratio, mean_squared, outputs
 from .plan import ALLOCATED, Plan
 from .shared import bundles, look_together
 from .sites import Refusal, Site, find
 from .study import Choice, Study, look, studied
 from .table import refused, told
+from .to_error import to_error
 from .work import model_macs, seen, sized
 
 MOMENTS = 1 << 30
 """Bytes of second moments that are held at a time."""
 PROBES = 8
-"""Samples on which it is measured how much a layer matters."""
-REFIT_ROOM = 1.75
-"""How much larger the error before refitting may be, at first, than the one that is allowed."""
+"""Samples, the first, on which it is measured how much a layer matters."""
+APART = 4
+"""The probes are kept out of the moments, which fit those too well, if there are so many times more samples."""
 THREADED = 1 << 22
 """Numbers of a weight from which on products are worth several threads."""
 SLOWER = 0.98
@@ -107,10 +108,26 @@ def _observe(ctx: Context, plan: Plan, studies: Sequence[Study]) -> None:
             mine = observers.setdefault(study.site.x, [])
             if moments not in mine:
                 mine.append(moments)
-        left_out = observe(ctx, observers, purpose="whiten")
+        left_out = observe(ctx, observers, purpose="whiten", samples=_unprobed(ctx))
         for study, moments in batch:
             if study.site.x not in left_out and moments.count:
                 _learn(study, moments, plan.ridge)
+
+
+def _unprobed(ctx: Context) -> Iterable[Feed]:
+    """The samples but for the probes, if there are enough."""
+    is_much = sum(1 for _ in islice(ctx.feeds(), APART * PROBES)) == APART * PROBES
+    return _Behind(ctx, PROBES if is_much else 0)
+
+
+class _Behind:
+    """The samples behind some, each time anew."""
+
+    def __init__(self, ctx: Context, count: int) -> None:
+        self._ctx, self._count = ctx, count
+
+    def __iter__(self) -> Iterator[Feed]:
+        return islice(self._ctx.feeds(), self._count, None)
 
 
 def _learn(study: Study, moments: Moments, ridge: float | None) -> None:
@@ -156,14 +173,14 @@ def _to_goal(ctx: Context, plan: Plan, studies: Sequence[Study], shapes: Shapes)
         _weigh(ctx, plan, studies, before[:PROBES])
     items, fixed = _items(ctx, plan, studies, shapes)
     if plan.goal == "error":
-        _to_error(ctx, plan, studies, items, before)
+        to_error(ctx, plan, studies, items, before)
         return
     picks = to_goal(items, fixed, plan.number)
     share = fixed + sum(pick.cost for pick in picks)
     if share > plan.number:
         what = f"{share:.3f} of the {plan.goal} stay, not {plan.number}: no more can be factorized"
         ctx.remarks.missed("model", what, rule="goal")
-    _carry_out(ctx, plan, studies, picks)
+    carry_out(ctx, plan, studies, picks)
 
 
 def _keep_fast(ctx: Context, plan: Plan, study: Study, shapes: Shapes) -> None:
@@ -178,17 +195,8 @@ def _weigh(ctx: Context, plan: Plan, studies: Sequence[Study], before: Results) 
         choice = sorted(study.choices, key=lambda one: one.error)[len(study.choices) // 2]
         if choice.error > 0:
             pick = Pick((study,), choice, 0.0, 0.0)
-            squared = mean_squared(before, _outputs_with(ctx, plan, [pick], len(before)))
+            squared = mean_squared(before, outputs_with(ctx, plan, [pick], len(before)))
             study.weight = max(1e-9, min(1e3, squared / choice.error))
-
-
-def _outputs_with(ctx: Context, plan: Plan, picks: Sequence[Pick], samples: int) -> Results:
-    """The outputs with some picks, which are then taken back."""
-    checkpoint = ctx.checkpoint()
-    apply(ctx, plan, [pick for pick in picks if pick.choice is not None], probe=True)
-    found = outputs(ctx, samples)
-    ctx.rollback(checkpoint)
-    return found
 
 
 def _items(ctx: Context, plan: Plan, studies: Sequence[Study], shapes: Shapes) -> tuple[list[Item], float]:
@@ -211,51 +219,3 @@ def _items(ctx: Context, plan: Plan, studies: Sequence[Study], shapes: Shapes) -
         for study in some:
             study.forget()
     return items, 1.0 - sum(cost([study], None) for study in studies) if plan.goal != "error" else 0.0
-
-
-def _to_error(ctx: Context, plan: Plan, studies: Sequence[Study], items: Sequence[Item], before: Results) -> None:
-    known: dict[tuple[Pick, ...], float] = {}
-
-    def measure(some: Sequence[Pick]) -> float:
-        key = tuple(some)
-        if key not in known:
-            known[key] = rel_l2(before, _outputs_with(ctx, plan, some, len(before)))
-        return known[key]
-
-    error = math.inf
-    checkpoint = ctx.checkpoint()
-    for room, in_one_go in (*(((REFIT_ROOM, False), (1.0, False)) if plan.refit else ()), (1.0, True)):
-        ctx.rollback(checkpoint)
-        picks = by_measure(items, room * plan.number, measure) or picks_at(items, 0.0)
-        _carry_out(ctx, plan, studies, picks, in_one_go=in_one_go)
-        error = rel_l2(before, outputs(ctx))
-        if error <= plan.number:
-            break
-    else:
-        ctx.rollback(checkpoint)
-        _carry_out(ctx, plan, studies, [])
-        error = 0.0
-    ctx.remarks.applied("model", f"rel-L2 of the outputs {error:.3g}, of {plan.number:g} allowed", rule="goal")
-
-
-def _carry_out(
-    ctx: Context, plan: Plan, studies: Sequence[Study], picks: Sequence[Pick], *, in_one_go: bool = False
-) -> None:
-    chosen = [pick for pick in picks if pick.choice is not None]
-    done: list[Applied] = apply(ctx, plan, chosen, in_one_go=in_one_go)
-    taken = {id(study) for pick in chosen for study in pick.studies}
-    for study in studies:
-        if id(study) not in taken:
-            refused(ctx, study, _why(plan, study))
-    told(ctx, plan, done)
-
-
-def _why(plan: Plan, study: Study) -> str:
-    if study.site.kind == "table" and plan.goal != "bytes":
-        return "a table has no MACs to save: a goal for bytes factorizes it"
-    if not study.choices:
-        return f"nothing costs at most {plan.share:.0%} of it" + (" and is faster by the estimate" * plan.is_timed)
-    least = min(study.choices, key=lambda one: one.error)
-    ranks = " ".join(map(str, least.ranks))
-    own = least.error**0.5
-    return f"the goal is met without: its own error would be {own:.2g} at best ({least.method}, rank {ranks})"

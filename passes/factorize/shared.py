@@ -27,7 +27,7 @@ def bundles(studies: Sequence[Study]) -> list[tuple[Study, ...]]:
 def _key(study: Study) -> object:
     site = study.site
     layer = site.layer
-    if layer is None or site.is_pair or len(site.readers) > 1 or layer.groups > 1:
+    if layer is None or site.is_product or len(site.readers) > 1 or layer.groups > 1:
         return site.node
     if site.kind not in ("matmul", "gemm", "conv") or (site.kind != "conv" and layer.slot != 1):
         return site.node

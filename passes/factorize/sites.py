@@ -1,7 +1,8 @@
 """Sites: the weights that can be factorized, with all nodes that read each, and why the others cannot.
 
-A site is one effective weight: that of one layer, or the product of two that follow each other with nothing between (a
-pair of factors, or a thin table and what widens its rows), which is factorized anew instead of nested.
+A site is one effective weight: that of one layer, or the product of several that follow each other with nothing between
+(a pair of factors, a thin table and what widens its rows, a chain of convolutions), which is factorized anew instead of
+nested.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from onnx import TensorProto
 
 from ...ir import Graph, Node, SparseTensor, Tensor, Value
 from ...ir.analysis.linear import Linear, linear_of
+from .chains import Chain, chain_of, is_pointwise
 from .factors import Float64
 
 Kind = Literal["matmul", "gemm", "conv", "transposed", "recurrent", "table"]
@@ -33,15 +35,19 @@ FLOATS = {int(TensorProto.FLOAT16), int(TensorProto.FLOAT), int(TensorProto.DOUB
 
 @dataclass(frozen=True)
 class Reader:
-    """The nodes of one reading: `first` meets the rows, `last` gives the output; they may be one node."""
+    """The nodes of one reading, in order: one, a pair, or a chain."""
 
-    first: Node
-    last: Node
+    nodes: tuple[Node, ...]
 
     @property
-    def nodes(self) -> tuple[Node, ...]:
-        """Both, or the one."""
-        return (self.first,) if self.first is self.last else (self.first, self.last)
+    def first(self) -> Node:
+        """That which meets the rows."""
+        return self.nodes[0]
+
+    @property
+    def last(self) -> Node:
+        """That which gives the output."""
+        return self.nodes[-1]
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class Site:
     readers: tuple[Reader, ...]
     layer: Linear | None
     weights: tuple[Value, ...]
+    chain: Chain | None = None
 
     @property
     def label(self) -> str:
@@ -88,8 +95,8 @@ class Site:
         return sum(tensor.size for tensor in self.tensors)
 
     @property
-    def is_pair(self) -> bool:
-        """Whether two weights make up this one."""
+    def is_product(self) -> bool:
+        """Whether several weights make up this one."""
         return len(self.weights) > 1
 
     @property
@@ -111,14 +118,16 @@ class Site:
 
     def kernel(self) -> Float64:
         """The kernel array [g, n, c, a, b]."""
+        if self.chain is not None:
+            return self.chain.kernel()
         arrays = [tensor.numpy().astype(np.float64) for tensor in self.tensors]
         if self.layer is None:
-            table = arrays[0] @ arrays[1] if self.is_pair else arrays[0]
+            table = arrays[0] @ arrays[1] if self.is_product else arrays[0]
             return np.ascontiguousarray(table.T)[None, :, :, None, None]
         found = self.layer.matrices(arrays[0])
         if self.kind == "recurrent":
             found = found.transpose(1, 0, 2).reshape(1, found.shape[1], -1)
-        if self.is_pair:
+        if self.is_product:
             second = linear_of(self.node)
             assert second is not None
             found = found @ second.matrices(arrays[1])
@@ -167,16 +176,17 @@ def find(graphs: Iterator[Graph]) -> tuple[list[Site], list[Refusal]]:
             if found is not None:
                 values, *rest = found
                 readings.setdefault(values, []).append(tuple(rest))  # type: ignore[arg-type]
-    inside = {value for values in readings if len(values) > 1 for value in values}
+    products = [set(values) for values in readings if len(values) > 1]
     sites: list[Site] = []
     refusals: list[Refusal] = []
     for values, each in readings.items():
-        if len(values) == 1 and values[0] in inside:
+        if any(set(values) < product for product in products):
             continue
         kinds = {
             (kind, None if layer is None else (layer.slot, layer.groups, _layout(layer))) for kind, _, layer in each
         }
-        site = Site(each[0][0], tuple(reader for _, reader, _ in each), each[0][2], values)
+        chain = chain_of(each[0][1].last) if len(values) > 1 else None
+        site = Site(each[0][0], tuple(reader for _, reader, _ in each), each[0][2], values, chain)
         reason = _unfit(site) if len(kinds) == 1 else "it is read in different ways"
         if reason:
             refusals.append(Refusal(values[-1], site.node, reason))
@@ -195,16 +205,19 @@ def _reading(node: Node) -> tuple[tuple[Value, ...], Kind, Reader, Linear | None
     layer = linear_of(node)
     if layer is None:
         return None
+    chain = chain_of(node)
+    if chain is not None:
+        return chain.weights, "conv", Reader(chain.nodes), chain.layer
     before = layer.x.producer
     first = None if before is None or before.graph is not node.graph else linear_of(before)
     if before is not None and _only_feeds(before, node):
         if first is not None and _is_pair(first, layer):
-            return (first.weight, layer.weight), KINDS[layer.op_type], Reader(before, node), first
+            return (first.weight, layer.weight), KINDS[layer.op_type], Reader((before, node)), first
         if _is_table(before) and layer.op_type == "MatMul" and layer.slot == 1:
             held = before.input(0)
             assert held is not None
-            return (held, layer.weight), "table", Reader(before, node), None
-    return (layer.weight,), KINDS[layer.op_type], Reader(node, node), layer
+            return (held, layer.weight), "table", Reader((before, node)), None
+    return (layer.weight,), KINDS[layer.op_type], Reader((node,)), layer
 
 
 def _only_feeds(before: Node, node: Node) -> bool:
@@ -217,7 +230,7 @@ def _table(node: Node) -> tuple[tuple[Value, ...], Kind, Reader, Linear | None] 
         return None
     held = node.input(0)
     assert held is not None
-    return (held,), "table", Reader(node, node), None
+    return (held,), "table", Reader((node,)), None
 
 
 def _is_table(node: Node) -> bool:
@@ -237,14 +250,8 @@ def _is_pair(first: Linear, second: Linear) -> bool:
         case "MatMul", "Gemm":
             return first.slot == second.slot == 1 and not second.node.attr("transA", 0)
         case "Conv", "Conv":
-            return _is_pointwise(second) and first.groups == second.groups and first.n == second.k
+            return is_pointwise(second) and first.groups == second.groups and first.n == second.k
     return False
-
-
-def _is_pointwise(layer: Linear) -> bool:
-    node = layer.node
-    moved = [*node.attr("pads", ()), *(stride - 1 for stride in node.attr("strides", ()))]
-    return all(size == 1 for size in layer.kernel) and not any(moved)
 
 
 def _unfit(site: Site) -> str:
@@ -253,7 +260,7 @@ def _unfit(site: Site) -> str:
         reason = _unfit_value(value, site)
         if reason:
             return reason
-    if site.layer is not None and site.kind == "conv" and _is_factor(site):
+    if site.layer is not None and site.kind == "conv" and site.chain is None and _is_factor(site):
         return "it is a factor of a convolution already"
     return ""
 

@@ -176,7 +176,7 @@ def applies(study: Study, method: str) -> bool:
         return True
     if method == "nmf":
         return study.site.kind != "recurrent" and bool((study.kernel >= 0).all())
-    if study.site.kind != "conv" or study.site.is_pair:
+    if study.site.kind != "conv" or (study.site.is_product and study.site.chain is None):
         return False
     match method:
         case "spatial" | "cp":
@@ -234,7 +234,8 @@ def look(study: Study, methods: Sequence[str], share: float, *, timed: bool) -> 
             is_table = study.site.kind == "table"
             if size >= limit + PER_NODE_BYTES or size >= study.bytes:
                 continue
-            if not is_table and macs > share * study.macs * (1 + 1e-9) and not study.site.is_pair:
+            most = study.macs * (1 if study.site.is_product else share * (1 + 1e-9))
+            if not is_table and macs > most:
                 continue
             if timed and time >= study.time:
                 continue

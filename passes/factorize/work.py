@@ -163,7 +163,7 @@ def measured(site: Site, shape: tuple[int, int, int, int, int], shapes: Shapes) 
     macs = leaving * g * n * c * a * b if site.kind not in ("table", "transposed") else 0.0
     if site.kind == "transposed":
         macs = entering * g * n * c
-    if site.is_pair:
+    if site.is_product:
         macs = sum(node_macs(node, shapes) or 0 for reader in site.readers for node in reader.nodes)
     return Dims(shape, entering, between, leaving, float(macs))
 
