@@ -10,8 +10,8 @@ from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.options import option
 from ..manager.units import Size
-from .formats import FORMATS
 from .compute import compute
+from .formats import FORMATS
 from .store import store
 
 
