@@ -3,13 +3,13 @@
 A node does if its operator has such a type, and unless
 
 - it reads a constant that would lose more than its last digits (`plan.harm`): a mask of -3.4e38, an epsilon of 1e-12;
-- it reads what was cast from 32-bit or 64-bit integers (sizes, positions, indices): they are exact in float32 up to
-  2^24, in float16 up to 2^11;
+- it computes with what was cast from 32-bit or 64-bit integers alone (sizes, positions, indices): they are exact in
+  float32 up to 2^24, in float16 up to 2^11;
 - it reads or computes a value that was seen outside the range (`observe`), or that no sample reached;
 - it rounds nothing (moves, selects, compares) and what it reads is not all of 16 bits: there it would only lose.
 
 What a mask, an epsilon or a count goes into by addition, multiplication and the like is as delicate, and stays in
-float32 too, up to the first operator that is none of these: Softmax, Div, MatMul.
+float32 too, up to and with the first operator that is none of these: Softmax, Div, MatMul.
 
 Loop and Scan keep float32 at their borders, since a state that is carried along adds up its errors; their bodies
 compute in 16 bits. An output of an If does if all branches give it so.
@@ -38,8 +38,10 @@ ROUNDING_NOTHING = MOVING | {
 """Operators whose results are numbers that they read, up to signs."""
 PASSING = MOVING | {"Add", "Sub", "Mul", "Neg", "Abs", "Where", "Max", "Min", "Clip", "Sqrt", "Pow", "Floor", "Ceil"}
 """Operators whose results are as delicate as what they read."""
+COUNTING = PASSING | {"Div", "Mod", "Reciprocal", "Round"}
+"""Operators that make counts of counts."""
 
-COUNTS = (TensorProto.INT32, TensorProto.INT64, TensorProto.UINT32, TensorProto.UINT64)
+INTEGERS = (TensorProto.INT32, TensorProto.INT64, TensorProto.UINT32, TensorProto.UINT64)
 
 
 @dataclass
@@ -93,6 +95,8 @@ class _Chooser:
     harms: Mapping[Value, str]
     choice: Choice = field(default_factory=Choice)
     delicate: set[Value] = field(default_factory=set)
+    counts: set[Value] = field(default_factory=set)
+    """Of what is delicate, what was made of integers alone."""
 
     def __post_init__(self) -> None:
         self.dtype = self.ctx.shapes().dtype
@@ -101,12 +105,20 @@ class _Chooser:
         """Decide for the nodes of a graph in order: what they read is decided."""
         for node in graph.nodes:
             if node.is_op("If", "Loop", "Scan"):
-                for body in node.bodies:
-                    self.walk(body)
+                self.bodies(node)
             if node.is_op("If"):
                 self.join(node)
             elif node.constant is None:
                 self.decide(node, graph.opset.get("", 0))
+
+    def bodies(self, node: Node) -> None:
+        """What is delicate goes into bodies and out of them."""
+        for body in node.bodies:
+            if any(value in self.delicate for value in node.inputs):
+                self.delicate.update(body.inputs)
+            self.walk(body)
+            if any(value in self.delicate for value in body.outputs):
+                self.delicate.update(node.outputs)
 
     def join(self, node: Node) -> None:
         """An output of an If has 16 bits if all branches compute it so, or hold it as a constant."""
@@ -123,33 +135,39 @@ class _Chooser:
         return value.const is not None and value.const.dtype == FLOAT and value not in self.harms
 
     def decide(self, node: Node, opset: int) -> None:
+        reason = self.is_delicate(node)
         slots = slots_of(node, opset, self.format, self.dtype)
         if isinstance(slots, str):
             if any(self.dtype(value) == FLOAT for value in node.outputs if value.name):
                 self.choice.refused.append((node, slots))
             return
         self.choice.slots[node] = slots
-        if node.is_op("Cast", "CastLike", "Range") and self.counts(node):
-            self.delicate.add(node.outputs[0])
         outputs = [node.outputs[slot] for slot in slots.outputs]
         if not outputs:
             return
-        reason = self.is_delicate(node, slots) or self.is_out_of_range(node, slots) or self.is_excluded(node)
+        reason = reason or self.is_out_of_range(node, slots) or self.is_excluded(node)
         if reason:
             self.choice.refused.append((node, reason))
         elif self.gains(node, slots):
             self.choice.halves[node] = slots
             self.choice.narrow.update(outputs)
 
-    def counts(self, node: Node) -> bool:
-        """Whether it makes floats of integers that may be sizes or positions."""
-        read = node.input(0)
-        dtype = None if read is None else self.dtype(read)
-        return self.dtype(node.outputs[0]) == FLOAT and (node.is_op("Range") or dtype in COUNTS)
+    def is_count(self, node: Node, reads: Sequence[Value]) -> bool:
+        """Whether it makes floats of integers that may be sizes or positions, or of such floats alone."""
+        if node.is_op("Cast", "CastLike"):
+            return self.dtype(node.outputs[0]) == FLOAT and self.dtype(reads[0]) in INTEGERS
+        computed = [value for value in reads if value.const is None and self.dtype(value) == FLOAT]
+        return node.is_op("Range") or (
+            bool(computed) and node.is_op(*COUNTING) and all(value in self.counts for value in computed)
+        )
 
-    def is_delicate(self, node: Node, slots: Slots) -> str:
-        """Why float32 has to go on after it, too; empty if it need not."""
+    def is_delicate(self, node: Node) -> str:
+        """Why it must not compute in 16 bits, nor what follows, unless it ends that; empty if it may."""
         reads = [value for value in node.inputs if value is not None]
+        if self.is_count(node, reads):
+            self.counts.update(node.outputs)
+            self.delicate.update(node.outputs)
+            return "it counts something"
         delicate = next((value for value in reads if value in self.delicate), None)
         harmed = next((value for value in reads if value in self.harms), None)
         if delicate is not None:
@@ -174,7 +192,8 @@ class _Chooser:
             return "the pass may not act there"
         if any(value is not None and value.pinned for value in (*node.inputs, *node.outputs)):
             return "training information names what it reads or computes"
-        names = [node.label, *(value.name for value in node.outputs)]
+        constants = [value.name for value in node.inputs if value is not None and value.const is not None]
+        names = [node.label, *(value.name for value in node.outputs), *constants]
         pattern = next((p for p in self.exclude if any(fnmatchcase(name, p) for name in names)), None)
         return "" if pattern is None else f"exclude has {pattern!r}"
 

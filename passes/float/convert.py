@@ -36,13 +36,16 @@ def convert(ctx: Context, format: Format, choice: Choice) -> str:
 
 
 def _refusal(ctx: Context) -> str:
-    """Why the executor does not take the model; empty if it does, or if there is none."""
+    """Why the executor does not take the model, in one of its configurations; empty if it does, or if there is none."""
     if ctx.backend is None:
         return ""
     try:
         ctx.backend.prepare(ctx.model)
+        ctx.backend.prepare(ctx.model, optimize=True)
     except ExecutionError as error:
         return str(error).splitlines()[0]
+    except ValueError:  # it has one configuration and refuses to be asked for another
+        return ""
     return ""
 
 

@@ -75,8 +75,10 @@ class Observed:
             harms = [self.harm(body.outputs[node.outputs.index(value)]) for body in node.bodies]
             reached = [one for one in harms if one != UNREACHED]
             return next(filter(None, reached), "") if reached else UNREACHED
-        read = node.input(0)
-        return self.harm(read) if node.is_op(*MOVING) and len(node.inputs) < 3 and read else "cannot be observed"
+        if not node.is_op(*MOVING):
+            return "cannot be observed"
+        reads = node.inputs if node.is_op("Concat") else node.inputs[:1]
+        return next((problem for read in reads if read is not None and (problem := self.harm(read))), "")
 
 
 def observed(ctx: Context, format: Format) -> Observed:
