@@ -97,7 +97,7 @@ def run(*command: str, **more: Any) -> subprocess.CompletedProcess[str]:
 
 def task(case: Case, args: argparse.Namespace, *more: str) -> dict[str, Any]:
     command = ["-m", f"tasks.{case.task}", *more, "--variant", case.variant]
-    done = run(*command, cwd=args.tasks, env={**os.environ, "ZOO": str(args.zoo)})
+    done = run(*command, cwd=args.tasks, env={**os.environ, "ZOO": str(args.zoo[0])})
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
@@ -170,7 +170,7 @@ def show(name: str, case: Case, source: Path, made: Path, feed: Path, share: str
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--zoo", type=Path, required=True)
+    parser.add_argument("--zoo", type=Path, nargs="+", required=True, help="folders, the downloaded models first")
     parser.add_argument("--tasks", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=list(CASES))
     parser.add_argument("--pipeline", default=PIPELINE)
@@ -180,9 +180,7 @@ def main() -> int:
     fine = True
     for name in args.only:
         case = CASES[name]
-        source = next(
-            p for p in (args.zoo / case.file, args.zoo / "trained" / case.file, *args.zoo.glob(case.file)) if p.exists()
-        )
+        source = next(folder / case.file for folder in args.zoo if (folder / case.file).exists())
         before = task(case, args)["value"] if case.task else float("nan")
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)

@@ -10,20 +10,26 @@ from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.options import option
 from ..manager.units import Size
+from .compute import compute
 from .formats import FORMATS
 from .store import store
 
 
 @dataclass(frozen=True)
 class Float(Pass):
-    """Store floating-point constants in 16 bits: half the bytes, computed in float32 as before.
+    """Store floating-point constants in 16 bits, half the bytes, and compute in float32 as before or in 16 bits, too.
 
     Every constant of float32 or float64 becomes one of 16 bits and a Cast to what it was, which onnxruntime folds once,
     when it loads the model. What would overflow, lose most of its bits, or be no longer the number that somebody chose,
     stays as it is.
 
+    With `compute` the nodes themselves take and give 16 bits, for devices that compute in them, with Casts where the
+    types meet; the interface stays. What has no such type, or was seen out of range on the sample data, masks,
+    epsilons and counts stay in float32.
+
     LOSSY: for y = x W, abs(dy_j) <= sum_i abs(dW_ij) max abs(x), where dW is the difference that is really there: at
-    most 2^-11 abs(W) + 2^-25 in float16, 2^-9 abs(W) in bfloat16.
+    most 2^-11 abs(W) + 2^-25 in float16, 2^-9 abs(W) in bfloat16. What computes in 16 bits rounds as they do, by
+    gamma(k) of u = 2^-11 or 2^-9, as long as nothing overflows.
     """
 
     name: ClassVar[str] = "float"
@@ -31,10 +37,12 @@ class Float(Pass):
     scope: ClassVar[Literal["graph", "model"]] = "model"
 
     to: Literal["float16", "bfloat16"] = option("float16", "the format of 16 bits")
+    compute: bool = option(False, "let the nodes compute in 16 bits, where --data shows that values fit")
     min_bytes: Size = option(64, "leave constants that are smaller: numbers of formulas, as a rule", low=0)
     exclude: tuple[str, ...] = option((), "leave constants if their name or a reader's matches one of these globs")
 
     def run(self, graph: Graph, ctx: Context) -> None:
-        """Store what can be."""
-        if not store(ctx, FORMATS[self.to], self.min_bytes, self.exclude):
+        """Compute in 16 bits if it is asked for, and store what is still wide."""
+        done = compute(ctx, FORMATS[self.to], self.exclude) if self.compute else 0
+        if not store(ctx, FORMATS[self.to], self.min_bytes, self.exclude) and not done:
             ctx.remarks.missed("model", f"no constant was stored in {self.to}")

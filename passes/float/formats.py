@@ -8,13 +8,15 @@ float16 and 2^-8 / 2 in bfloat16; one that float16 has fewer bits for, by at mos
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto
 
 from ...ir.dtypes import numpy_dtype
-from ..quantize.blocks import parts
+from ..quantize.blocks import parts, sums_by_parts
+from ..quantize.error_bounds import Errors
 
 Array = np.ndarray[Any, np.dtype[Any]]
 COARSE = 2.0**-8
@@ -50,6 +52,10 @@ class Format:
         if not np.isfinite(moved).all():
             moved[(numbers == there) | (np.isnan(numbers) & np.isnan(there))] = 0
         return moved
+
+    def error_sums(self, numbers: Array) -> Errors:
+        """The errors of numbers, summed along axes."""
+        return partial(sums_by_parts, numbers.shape, lambda part: self.errors(numbers[part]))
 
 
 FORMATS = {

@@ -97,7 +97,7 @@ class Planner:
             return Refusal(Reason.NO_GAIN)
         toll = Toll(self.format)
         toll.update(tensor.numpy())
-        return harm(toll, readers) or Plan(graph, value, tensor, readers, toll, rows, self.format.opset, saved)
+        return harm(toll, value, readers) or Plan(graph, value, tensor, readers, toll, rows, self.format.opset, saved)
 
     def _saved(self, graph: Graph, value: Value, tensor: Tensor, rows: Sequence[Site]) -> int:
         """The file gets smaller by at least so many bytes."""
@@ -117,8 +117,23 @@ def _cast_size(name: str) -> int:
     return int(node.ByteSize()) + 3
 
 
-def harm(toll: Toll, readers: Readers) -> Refusal | None:
-    """Why a constant must not be rounded; None if it may be.
+SCALES_AND_SHIFTS: dict[str, tuple[int, ...]] = {
+    "Conv": (2,),
+    "ConvTranspose": (2,),
+    "Gemm": (2,),
+    "LSTM": (3,),
+    "GRU": (3,),
+    "RNN": (3,),
+    "LayerNormalization": (1, 2),
+    "BatchNormalization": (1, 2, 3),
+    "InstanceNormalization": (1, 2),
+    "GroupNormalization": (1, 2),
+}
+"""Inputs of layers that are no weights, and that nobody divides by."""
+
+
+def harm(toll: Toll, value: Value, readers: Readers) -> Refusal | None:
+    """Why the constant `value` must not be rounded; None if it may be.
 
     Where layers alone read it, single numbers may become 0: that is an error like any other. Anybody else may divide
     by them, or use them to count.
@@ -130,17 +145,20 @@ def harm(toll: Toll, readers: Readers) -> Refusal | None:
     if toll.is_coarse:
         hint = f"its numbers are too small: {toll.vanished} of {count} would be 0 in {toll.format.name}"
         return Refusal(Reason.OUT_OF_RANGE, hint=hint)
-    if readers.sites and not readers.others and not readers.computed:
-        is_table = any(site.role.form is Form.TABLE for site in readers.sites)
-        return _inexact(toll) if is_table else None
-    if toll.vanished:
+    others = [user for user in readers.others if not _is_scale_or_shift(user, value)]
+    if toll.vanished and (others or readers.computed):
         hint = f"{toll.vanished} of {count} numbers would be 0 in {toll.format.name}, and somebody may divide by them"
         return Refusal(Reason.OUT_OF_RANGE, hint=hint)
-    return _inexact(toll)
-
-
-def _inexact(toll: Toll) -> Refusal | None:
-    if toll.is_chosen and toll.changed:
+    is_weight = not readers.others and not any(site.role.form is Form.TABLE for site in readers.sites)
+    if toll.is_chosen and toll.changed and not is_weight:
         hint = f"{toll.changed} of {toll.count} numbers are no longer what they count in {toll.format.name}"
         return Refusal(Reason.INEXACT, hint=hint)
     return None
+
+
+def _is_scale_or_shift(user: Node | Graph, value: Value) -> bool:
+    """Whether a layer reads the constant, and none of its inputs that it may divide by is the constant."""
+    if isinstance(user, Graph) or user.domain:
+        return False
+    slots = [slot for slot, read in enumerate(user.inputs) if read is value]
+    return bool(slots) and all(slot in SCALES_AND_SHIFTS.get(user.op_type, ()) for slot in slots)

@@ -7,13 +7,11 @@ before they are cast, so that a table stays narrow in memory too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from ...ir import DerivedTensor, Node, Value
 from ...ir.dtypes import name_of
 from ..manager.context import Context
 from ..manager.weights import ACCOUNTED_FROM, Outcome, Reason
-from ..quantize.blocks import sums_by_parts
 from ..quantize.error_bounds import Change, bounds_of
 from ..quantize.opsets import is_one_language, raise_for
 from ..quantize.place import Place
@@ -89,9 +87,8 @@ def _rewrite(ctx: Context, format: Format, plan: Plan, first: Node | None) -> No
     if decoded is not None:
         rw.take_over(value, decoded)
     ctx.weights.became(plan.tensor, [made], Outcome.NARROWED, form=format.name)
-    numbers = plan.tensor.numpy()
-    errors = partial(sums_by_parts, numbers.shape, lambda part: format.errors(numbers[part]))
-    ctx.bounds.extend(bounds_of(Change(BY, value.name, plan.readers, numbers.ndim, 0, errors), decoded, rows))
+    errors, rank = format.error_sums(plan.tensor.numpy()), len(plan.tensor.shape)
+    ctx.bounds.extend(bounds_of(Change(BY, value.name, plan.readers, rank, 0, errors), decoded, rows))
     ctx.remarks.applied(name, _what(plan, format, readers), rule="store", bytes_at_stake=plan.saved)
 
 

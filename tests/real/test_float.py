@@ -17,7 +17,7 @@ from onnxpress.passes.manager.weights import Outcome, Reason
 
 from .test_compressed import feeds_of, session
 
-PIPELINES = ["float", "float{to=bfloat16}"]
+PIPELINES = ["float", "float{to=bfloat16}", "float{compute}"]
 LISTED_FROM = 1000
 
 
