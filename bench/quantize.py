@@ -128,8 +128,9 @@ def one_feed(case: Case, source: Path, data: str, folder: Path) -> Path:
 def compress(case: Case, source: Path, data: str, pipeline: str, out: Path) -> str:
     """Run onnxpress; the share of MACs in integers, as it reports."""
     tool = str(Path(sys.executable).parent / "onnxpress")
+    shown = ("--no-measure", "--remarks", "applied")
     done = subprocess.run(
-        [tool, "run", str(source), "-p", pipeline, "--data", data, *case.pins, "--no-measure", "-o", str(out)],
+        [tool, "run", str(source), "-p", pipeline, "--data", data, *case.pins, *shown, "-o", str(out)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:

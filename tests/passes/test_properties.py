@@ -26,7 +26,7 @@ from onnxpress.specs.strategies_coupled import convolutional
 from onnxpress.specs.strategies_options import passes
 
 from .graph.spelled_out import spelled_out
-from .quantize.options import quantizers
+from .quantize.options import integer_quantizers, quantizers
 
 SPECIAL = {"equalize": convolutional(), "recognize": spelled_out()}
 """Passes that find little in the usual models, with models of their own."""
@@ -39,9 +39,14 @@ def with_one_goal(one: Factorize) -> Factorize:
     return replace(one, **dict.fromkeys(goals[1:]), vbmf=one.vbmf and not goals, latency=latency)
 
 
+def repeatable(one: QuantizeInsert) -> QuantizeInsert:
+    """Without clocks, and without a file that keeps what other models left in it."""
+    return replace(one, latency="profile" if one.latency == "measure" else one.latency, cache="")
+
+
 OPTIONS = {
     "factorize": passes(Factorize).map(with_one_goal),
-    "quantize-insert": st.one_of(passes(QuantizeInsert), quantizers()),
+    "quantize-insert": st.one_of(passes(QuantizeInsert).map(repeatable), quantizers(), integer_quantizers()),
 }
 """Of passes with options that exclude each other."""
 SLOW = {"onnxsim"}

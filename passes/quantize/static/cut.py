@@ -69,7 +69,21 @@ def chosen(units: Sequence[Unit], costs: Costs, penalty: Callable[[Unit], float]
         if producer is not None and not producer.leaves_float:
             _decoded(network, value, producer, readers.get(value, ()), costs.decode(value), _others(value, readers))
     _, (integers, _) = nx.minimum_cut(network, INTEGERS, FLOAT)
-    return [unit for unit in units if unit in integers]
+    return _sharing_alike([unit for unit in units if unit in integers])
+
+
+def _sharing_alike(units: list[Unit]) -> list[Unit]:
+    """Without those whose weight others read in float: it would be in the file twice."""
+    readers = {(unit.node, unit.weight) for unit in units}
+    apart = {unit for unit in units if unit.weight >= 0 and not _is_shared_among(unit, readers)}
+    return _sharing_alike([unit for unit in units if unit not in apart]) if apart else units
+
+
+def _is_shared_among(unit: Unit, readers: set[tuple[Node, int]]) -> bool:
+    weight = unit.node.inputs[unit.weight]
+    return weight is not None and all(
+        isinstance(use.user, Node) and (use.user, use.slot) in readers for use in weight.uses
+    )
 
 
 def _quantized(network: Network, value: Value, producer: Unit | None, readers: Iterable[Unit], cost: float) -> None:

@@ -22,6 +22,7 @@ from ...calibrate.ranges import Array
 from ...manager.context import Context
 from ...manager.weights import Outcome
 from ..levels import steps
+from ..place import Place, Shared
 from ..targets.profile import Profile
 from .affine import Affine
 from .promises import Promises
@@ -90,7 +91,7 @@ class Emitter:
     def emit(self, units: Sequence[Unit]) -> None:
         """Let these units run in integers."""
         made = made_by(units)
-        self._constants: dict[Value, Value] = {}
+        self._shared: Shared = {}
         reads: dict[Value, list[tuple[Node, int]]] = {}
         for unit in units:
             for slot, value in unit.inputs:
@@ -151,15 +152,10 @@ class Emitter:
 
     def _constant(self, value: Value, node: Node) -> Value:
         """A constant operand, quantized like an activation."""
-        if value not in self._constants:
-            assert value.const is not None
-            assert value.graph is not None
-            affine = self.of[value]
-            levels = affine.levels(value.const.numpy())
-            self._constants[value] = self._decoded(
-                node, levels, np.float32(affine.scale), np.asarray(affine.zero, affine.dtype), None
-            )
-        return self._constants[value]
+        assert value.const is not None
+        affine = self.of[value]
+        levels, zero = affine.levels(value.const.numpy()), np.asarray(affine.zero, affine.dtype)
+        return self._decoded(node, value, levels, np.float32(affine.scale), zero, None)
 
     def _product(self, unit: Unit) -> None:
         node, rw, found = unit.node, self.ctx.rewriter, self.coded(unit)
@@ -168,14 +164,15 @@ class Emitter:
         assert weight.const is not None
         old = weight.const
         zeros = np.zeros(found.scales.shape, np.int8)
-        decoded = self._decoded(node, found.levels, found.scales, zeros, found.axis)
+        decoded = self._decoded(node, weight, found.levels, found.scales, zeros, found.axis)
         rw.set_input(node, unit.weight, decoded)
         made = [value.const for value in decoded.producer.inputs if value is not None] if decoded.producer else []
         self.ctx.weights.became(old, [one for one in made if one is not None], Outcome.QUANTIZED, form="qdq")
-        if found.bias is not None:
+        bias = node.input(unit.bias) if unit.bias >= 0 else None
+        if found.bias is not None and bias is not None:
             scales = found.scales * np.float32(self.of[unit.inputs[0][1]].scale)
             rw.set_input(
-                node, unit.bias, self._decoded(node, found.bias, scales, None, None if scales.ndim == 0 else 0)
+                node, unit.bias, self._decoded(node, bias, found.bias, scales, None, None if scales.ndim == 0 else 0)
             )
 
     def coded(self, unit: Unit) -> Coded:
@@ -197,18 +194,15 @@ class Emitter:
             )
         return self.weights[key]
 
-    def _decoded(self, node: Node, levels: Array, scales: Any, zeros: Any, axis: int | None) -> Value:
-        """DequantizeLinear of a constant in front of `node`."""
-        graph, rw = node.graph, self.ctx.rewriter
-        assert graph is not None
-        held = [
-            rw.constant(graph, tensor(levels), "q", before=node),
-            rw.constant(graph, tensor(scales), "s", before=node),
-        ]
-        if zeros is not None:
-            held.append(rw.constant(graph, tensor(zeros), "z", before=node))
+    def _decoded(self, node: Node, old: Value, levels: Array, scales: Any, zeros: Any, axis: int | None) -> Value:
+        """DequantizeLinear in front of `node`, of constants that stand where `old` does: once for all that ask."""
+        assert old.graph is not None
+        home = Place(old.graph, node if old.graph is node.graph else None, (), self._shared)
+        parts = [("q", levels), ("s", scales), *([] if zeros is None else [("z", zeros)])]
+        held = [home.constant(self.ctx.rewriter, tensor(array), hint) for hint, array in parts]
         attributes = None if axis is None else {"axis": axis}
-        return rw.insert("DequantizeLinear", held, attributes, before=node, outputs=["w"], origin=[node]).outputs[0]
+        made = self.ctx.rewriter.insert("DequantizeLinear", held, attributes, before=node, outputs=["w"], origin=[node])
+        return made.outputs[0]
 
 
 def made_by(units: Sequence[Unit]) -> dict[Value, Unit]:

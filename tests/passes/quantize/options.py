@@ -6,6 +6,7 @@ from onnxpress.passes.quantize.alphabet import AFFINE, SYMMETRIC
 from onnxpress.passes.quantize.nbits import TYPES
 from onnxpress.passes.quantize.quantize_insert import QuantizeInsert
 from onnxpress.passes.quantize.recipe import BOOK_BITS
+from onnxpress.passes.quantize.targets.profile import names
 
 GRANULARITIES = st.sampled_from(["auto", "tensor", "channel", "block"])
 BLOCKS = st.integers(2, 40)
@@ -31,3 +32,12 @@ def quantizers() -> st.SearchStrategy[QuantizeInsert]:
         block=st.sampled_from([16, 32, 64]), levels=st.sampled_from(["linear", "pow2"]), **common,
     )  # fmt: skip
     return st.one_of(integers, floats, books, nbits)
+
+
+def integer_quantizers() -> st.SearchStrategy[QuantizeInsert]:
+    """Activations too, of all units that a target knows, whatever the outputs lose, or within the usual error."""
+    return st.builds(
+        QuantizeInsert, mode=st.sampled_from(["static", "static", "dynamic"]), latency=st.just("off"),
+        error=st.sampled_from([0.05, 1e3]), target=st.sampled_from(names()), rounding=st.just("nearest"),
+        calibration=st.sampled_from(["minmax", "percentile", "mse"]), min_bytes=st.sampled_from([0, 1000]),
+    )  # fmt: skip
