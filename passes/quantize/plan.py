@@ -11,7 +11,7 @@ import numpy as np
 from ...ir import Graph, Node, SparseTensor, Tensor, Value
 from ...ir.dtypes import is_float, name_of, numpy_dtype
 from ..manager.weights import Reason
-from .levels import Grid, fit
+from .levels import Array, Grid, fit
 from .nbits import NBits, inputs_axis
 from .recipe import Recipe
 from .scales import Choice, Scaling
@@ -168,7 +168,8 @@ class Planner:
         form = self.scaling.form
         nodes = whole * form.node_count(grid, storage, tensor.dtype, rows=False)
         nodes += rows * form.node_count(grid, storage, tensor.dtype, rows=True)
-        beside = [*grid.stored, *([storage.zeros(grid)] if zeros else []), *form.constants(grid, storage)]
+        beside: list[Array | Tensor] = [*grid.stored, *form.constants(grid, storage)]
+        beside += [form.zeros(grid, storage)] if zeros else []
         frames = (1 + len(beside)) * (CONSTANT_BYTES if graph.is_function else TENSOR_BYTES)
         return storage.nbytes(tensor.size) + sum(one.nbytes for one in beside) + frames + nodes * NODE_BYTES
 

@@ -94,7 +94,7 @@ def _tensors(form: DecodeForm, plan: Plan) -> dict[str, Tensor]:
     for one in grid.stored[1:]:
         made["b"] = form.scales(one, _long_axes(one))
     if plan.zeros:
-        made["z"] = form.scales(plan.storage.zeros(grid), grid.axes)
+        made["z"] = form.zeros(grid, plan.storage)
     return made
 
 
