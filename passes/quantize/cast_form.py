@@ -17,7 +17,7 @@ from .alphabet import Alphabet
 from .decode import BFLOAT16, DOUBLE, FLOAT, Axes, DecodeForm, Stored, cast, gathered
 from .levels import Array, Block, Grid
 from .place import Place, Shared
-from .storage import Storage, storage_of
+from .storage import Storage, packed, storage_of
 
 
 class CastForm(DecodeForm):
@@ -53,18 +53,27 @@ class CastForm(DecodeForm):
         """Axes of length 1 in front are left out: they broadcast."""
         return tensor(array.reshape(array.shape[min(axes, default=array.ndim) :]))
 
+    def zeros(self, grid: Grid, storage: Storage) -> Tensor:
+        """Packed like the codes, if they are many."""
+        if storage.packs_zeros(grid):
+            return tensor(packed(storage.zeros(grid), 8 // storage.per_byte))
+        return super().zeros(grid, storage)
+
     def writes_zeros(self, grid: Grid, storage: Storage, is_gemm: bool) -> bool:
         return grid.zeros is not None
 
     def constants(self, grid: Grid, storage: Storage) -> list[Array]:
         shift = [np.array(storage.shift)] if storage.shift and grid.zeros is None else []
+        if storage.packs_zeros(grid):
+            shift.append(np.array(grid.array.shape))
         return [*storage.constants(grid), *shift, *([] if grid.block is None else [_blocks(grid, grid.block)])]
 
     def node_count(self, grid: Grid, storage: Storage, dtype: int, *, rows: bool) -> int:
         sets = 1 + (grid.zeros is not None)
         shifts = grid.zeros is not None or bool(storage.shift)
         spread = 0 if grid.block is None else sets
-        return storage.node_count() + len(grid.stored) + 2 * shifts + spread + rows * (1 + sets) + (bits_of(dtype) < 32)
+        made = storage.node_count() + len(grid.stored) + 2 * shifts + 3 * storage.packs_zeros(grid) + spread
+        return made + rows * (1 + sets) + (bits_of(dtype) < 32)
 
     def whole(self, rw: Rewriter, stored: Stored, place: Place) -> Value:
         return _product(rw, stored, stored.codes, stored.scales, stored.zeros, place)
@@ -85,6 +94,8 @@ def _product(rw: Rewriter, stored: Stored, codes: Value, scales: Value, zeros: V
     arithmetic = DOUBLE if stored.dtype == DOUBLE else FLOAT
     made = storage.numbers(rw, codes, grid, place, arithmetic)
     if zeros is not None:
+        if storage.packs_zeros(grid):
+            zeros = storage.unpacked(rw, zeros, grid.array.shape, place, is_centred=False)
         shift = place.insert(rw, "Cast", [zeros], {"to": arithmetic})
         made = place.insert(rw, "Sub", [made, _spread(rw, stored, shift, place)])
     elif storage.shift:

@@ -78,6 +78,10 @@ class DecodeForm(ABC):
     def scales(self, array: Array, axes: Axes) -> Tensor:
         """The tensor of scales (or zero points) along `axes`, from an array of the weight's rank."""
 
+    def zeros(self, grid: Grid, storage: Storage) -> Tensor:
+        """The tensor of zero points."""
+        return self.scales(storage.zeros(grid), grid.axes)
+
     @abstractmethod
     def writes_zeros(self, grid: Grid, storage: Storage, is_gemm: bool) -> bool:
         """Whether zero points are written; `is_gemm` says that a Gemm is among the readers."""

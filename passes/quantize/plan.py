@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -11,8 +11,9 @@ import numpy as np
 from ...ir import Graph, Node, SparseTensor, Tensor, Value
 from ...ir.dtypes import is_float, name_of, numpy_dtype
 from ..manager.weights import Reason
-from .levels import Grid, fit
+from .levels import Array, Grid, fit
 from .nbits import NBits, inputs_axis
+from .recipe import Recipe
 from .scales import Choice, Scaling
 from .sites import Finder, Readers, Site
 from .storage import Storage
@@ -23,6 +24,8 @@ TENSOR_BYTES = 96
 """More than a tensor takes in a file beside its data."""
 CONSTANT_BYTES = TENSOR_BYTES + 64
 """The same for one in a Constant node, as functions have them."""
+WIDE = Recipe()
+"""What is taken where fewer bits would not pay: int8 takes less beside the codes."""
 
 
 @dataclass(frozen=True)
@@ -108,33 +111,45 @@ class Planner:
         return None
 
     def _plan(self, graph: Graph, value: Value, tensor: Tensor, readers: Readers) -> Plan | Refusal:
-        form = self.scaling.form
+        """What was asked for, or else what comes next to it and makes the weight smaller, with a note that says why."""
         if tensor.size == 0 or "" not in graph.opset:
             return Refusal(Reason.NO_GAIN if "" in graph.opset else Reason.OPSET)
-        note = ""
+        held, notes = (graph, value, tensor, readers), []
         if self.nbits is not None:
             inputs = inputs_axis(graph, value, tensor.dtype, readers)
-            if isinstance(inputs, int):
-                return self._multiplied(self.nbits, graph, value, tensor, readers, inputs)
-            note = f"not in MatMulNBits: {inputs}"
-        expected = form.storage(self.scaling.recipe.alphabet, graph.opset[""])
-        grid = self.scaling.best(tensor.numpy(), tensor.dtype, readers.sites, expected)
+            made = self._multiplied(self.nbits, inputs, *held) if isinstance(inputs, int) else None
+            if made is not None and not _gains_nothing(made):
+                return made
+            notes.append(f"not in MatMulNBits: {inputs if isinstance(inputs, str) else Reason.NO_GAIN}")
+        found = self._decoded(self.scaling, *held)
+        if _gains_nothing(found) and self.scaling.recipe.alphabet.bits < WIDE.alphabet.bits:
+            notes.append(f"not in {self.scaling.recipe.alphabet.name}: {Reason.NO_GAIN}")
+            found = self._decoded(replace(self.scaling, recipe=WIDE), *held)
+        return replace(found, note="; ".join(notes)) if isinstance(found, Plan) else found
+
+    def _decoded(
+        self, scaling: Scaling, graph: Graph, value: Value, tensor: Tensor, readers: Readers
+    ) -> Plan | Refusal:
+        """A plan with nodes that decode the weight."""
+        form = scaling.form
+        expected = form.storage(scaling.recipe.alphabet, graph.opset[""])
+        grid = scaling.best(tensor.numpy(), tensor.dtype, readers.sites, expected)
         storage = form.storage(grid.alphabet, graph.opset[""])
         refusal = _unfit(grid, tensor)
         if refusal is not None:
             return refusal
         choice = Choice(grid.axes, grid.block)
-        rows = tuple(site for site in readers.sites if site.is_table and self.scaling.reads_rows(choice, site, storage))
+        rows = tuple(site for site in readers.sites if site.is_table and scaling.reads_rows(choice, site, storage))
         whole = len(rows) < len(value.uses)
         zeros = form.writes_zeros(grid, storage, any(site.node.is_op("Gemm") for site in readers.sites))
         saved = tensor.nbytes - self._cost(graph, tensor, grid, storage, len(rows), whole, zeros)
         if saved <= 0:
             return Refusal(Reason.NO_GAIN)
         opset = form.opset(grid, storage, tensor.dtype)
-        return Plan(graph, value, tensor, readers, grid, storage, rows, whole, zeros, opset, saved, note=note)
+        return Plan(graph, value, tensor, readers, grid, storage, rows, whole, zeros, opset, saved)
 
     def _multiplied(
-        self, nbits: NBits, graph: Graph, value: Value, tensor: Tensor, readers: Readers, inputs: int
+        self, nbits: NBits, inputs: int, graph: Graph, value: Value, tensor: Tensor, readers: Readers
     ) -> Plan | Refusal:
         """A plan with MatMulNBits."""
         grid = nbits.grid(tensor.numpy(), inputs)
@@ -153,9 +168,14 @@ class Planner:
         form = self.scaling.form
         nodes = whole * form.node_count(grid, storage, tensor.dtype, rows=False)
         nodes += rows * form.node_count(grid, storage, tensor.dtype, rows=True)
-        beside = [*grid.stored, *([storage.zeros(grid)] if zeros else []), *form.constants(grid, storage)]
+        beside: list[Array | Tensor] = [*grid.stored, *form.constants(grid, storage)]
+        beside += [form.zeros(grid, storage)] if zeros else []
         frames = (1 + len(beside)) * (CONSTANT_BYTES if graph.is_function else TENSOR_BYTES)
         return storage.nbytes(tensor.size) + sum(one.nbytes for one in beside) + frames + nodes * NODE_BYTES
+
+
+def _gains_nothing(decision: Plan | Refusal) -> bool:
+    return isinstance(decision, Refusal) and decision.reason is Reason.NO_GAIN
 
 
 def _unfit(grid: Grid, tensor: Tensor) -> Refusal | None:

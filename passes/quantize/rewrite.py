@@ -41,13 +41,13 @@ def _node_in(graph: Graph, user: Node | Graph) -> Node | None:
 def carry_out(ctx: Context, form: DecodeForm, plan: Plan, first: Node | None, shared: Shared) -> None:
     """Quantize one weight; `first` is its first reader, before which it is decoded. Weights share the constants in
     `shared`."""
+    subject, what = f"{plan.graph.label}/{plan.value.name}", _what(plan)  # names change hands below
     if plan.nbits is None:
         made, name, cost = _decode(ctx, form, plan, first, shared), form.name, form.cost
     else:
         made, name, cost = _multiply(ctx, plan.nbits, plan), "nbits", "decoded while it is multiplied"
     ctx.weights.became(plan.tensor, made, Outcome.QUANTIZED, form=name)
-    what = "; ".join(filter(None, (_what(plan), cost, plan.note)))
-    ctx.remarks.applied(f"{plan.graph.label}/{plan.value.name}", what, rule=name, bytes_at_stake=plan.saved)
+    ctx.remarks.applied(subject, "; ".join(filter(None, (what, cost, plan.note))), rule=name, bytes_at_stake=plan.saved)
 
 
 def _multiply(ctx: Context, nbits: NBits, plan: Plan) -> list[Tensor]:
@@ -94,7 +94,7 @@ def _tensors(form: DecodeForm, plan: Plan) -> dict[str, Tensor]:
     for one in grid.stored[1:]:
         made["b"] = form.scales(one, _long_axes(one))
     if plan.zeros:
-        made["z"] = form.scales(plan.storage.zeros(grid), grid.axes)
+        made["z"] = form.zeros(grid, plan.storage)
     return made
 
 

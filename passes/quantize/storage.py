@@ -32,6 +32,8 @@ NARROW = {
 """Element types that came with an opset of their own: for Cast and for DequantizeLinear alike."""
 INDICES = {2: int(TensorProto.UINT2), 4: int(TensorProto.UINT4), 8: UINT8}
 """The types of indices into a book, by their bits."""
+MANY = 1024
+"""Zero points from which on it pays to pack them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,11 +102,16 @@ class Storage:
         made = np.full(grid.array.shape, _middle(self.alphabet)) if grid.zeros is None else grid.zeros
         return made.astype(self.alphabet.held if self.per_byte > 1 else numpy_dtype(self.dtype))
 
+    def packs_zeros(self, grid: Grid) -> bool:
+        """Whether zero points are packed as codes are: where there are many, and they fill whole bytes."""
+        packs = self.per_byte > 1 and grid.zeros is not None
+        return packs and grid.array.size >= MANY and grid.array.size % self.per_byte == 0
+
     def numbers(self, rw: Rewriter, codes: Value, grid: Grid, place: Place, arithmetic: int) -> Value:
         """What codes stand for, in the type `arithmetic`; zero points are still to be subtracted, if the grid has some
         or the alphabet's middle code is not 0 and codes are written one by one."""
         if self.per_byte > 1:
-            codes = self._unpacked(rw, codes, grid, place)
+            codes = self.unpacked(rw, codes, grid.shape, place, is_centred=grid.zeros is None)
         if self.book is None:
             return place.insert(rw, "Cast", [codes], {"to": arithmetic})
         index = place.insert(rw, "Cast", [codes], {"to": INT32})
@@ -116,9 +123,10 @@ class Storage:
         """The code that stands for zero in what `numbers` gives where there are no zero points."""
         return 0 if self.per_byte > 1 or self.book is not None else _middle(self.alphabet)
 
-    def _unpacked(self, rw: Rewriter, codes: Value, grid: Grid, place: Place) -> Value:
-        size = prod(grid.shape)
-        table = place.constant(rw, tensor(self._unpacking(grid.zeros is None)), "unpack")
+    def unpacked(self, rw: Rewriter, codes: Value, shape: tuple[int, ...], place: Place, *, is_centred: bool) -> Value:
+        """Codes of `shape`, one in each element; less the middle code if `is_centred`."""
+        size = prod(shape)
+        table = place.constant(rw, tensor(self._unpacking(is_centred)), "unpack")
         index = place.insert(rw, "Cast", [codes], {"to": INT32})
         made = place.insert(rw, "Gather", [table, index])
         if size % self.per_byte:
@@ -126,7 +134,7 @@ class Storage:
             made = place.insert(
                 rw, "Slice", [made, _numbers(rw, place, [0], "start"), _numbers(rw, place, [size], "end")]
             )
-        return place.insert(rw, "Reshape", [made, _numbers(rw, place, grid.shape, "shape")])
+        return place.insert(rw, "Reshape", [made, _numbers(rw, place, shape, "shape")])
 
     def _unpacking(self, is_centred: bool) -> Array:
         """For every byte the codes in it, as int8 of shape (256, per_byte); less the middle code if `is_centred`."""

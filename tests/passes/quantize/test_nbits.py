@@ -30,7 +30,7 @@ TRANSPOSED = ("behind Transpose", "Gemm of a transposed weight", "Gemm with a bi
 @st.composite
 def cases(draw):
     """A layer: K inputs, N outputs, an operator, and options."""
-    inner, outer = draw(st.integers(1, 90)), draw(st.integers(1, 40))
+    inner, outer = draw(st.integers(1, 90)), draw(st.integers(8, 40))
     op, batch = draw(st.sampled_from(list(OPS))), draw(st.integers(1, 9))
     bits, block = draw(st.sampled_from([2, 4, 8])), draw(st.sampled_from([16, 32, 64]))
     return inner, outer, op, batch, bits, block, draw(st.booleans()), draw(st.integers(0, 99))
@@ -49,9 +49,9 @@ def test_it_agrees_with_the_float_product_of_what_is_decoded(case, model):
     lowered = lower(proto)
     options = {"type": f"int{bits}", "format": "nbits", "block": block, "symmetric": symmetric, "min_bytes": 0}
     report = PassManager([QuantizeInsert(**options)], backend=OrtBackend()).run(lowered)
-    assume(report.changed)  # tiny weights do not get smaller
-    after = emit(lowered)
-    assert {node.op_type for node in after.graph.node} <= {"MatMulNBits", "Add"}
+    operators = {node.op_type for node in emit(lowered).graph.node}
+    assume("MatMulNBits" in operators)  # tiny weights do not get smaller by it
+    assert operators <= {"MatMulNBits", "Add"}
     axis = int(op in TRANSPOSED)
     grid = NBits.of(Recipe(f"int{bits}", "block", block, symmetric), 0).grid(weight, axis)
     decoded = decode(encode(weight, grid), grid, weight.dtype)
@@ -82,6 +82,15 @@ def test_what_is_written(model, quantize):
     assert "decoded while it is multiplied" in report.remarks[-1].reason
 
 
+def test_what_does_not_get_smaller_by_it_is_decoded_and_a_remark_says_so(model, quantize):
+    """13 inputs are padded to a block of 128."""
+    text = "g (float[M,13] x) => (float[M,100] y) { y = MatMul(x, w) }"
+    weight = RNG.standard_normal((13, 100)).astype(np.float32)
+    after, report = quantize(model(text, w=weight), format="nbits", type="int8", block=128)
+    assert [node.op_type for node in after.graph.node] == ["Cast", "Mul", "MatMul"]
+    assert "not in MatMulNBits: it would not get smaller" in report.remarks[-1].reason
+
+
 REFUSED = {
     "Gemm reads it|transposes or scales": "y = Gemm<alpha = 0.5>(x, w)",
     "transposes or scales what it multiplies": "t = Transpose(x) y = Gemm<transA = 1>(t, w)",
@@ -103,7 +112,8 @@ def test_other_readers_get_the_decoded_weight_and_a_remark_says_why(why, model, 
     (told,) = [remark.reason for remark in report.remarks if "not in MatMulNBits" in remark.reason]
     assert any(part in told for part in why.removeprefix("MatMul reads it ").split("|"))
     x = RNG.standard_normal((3, 48)).astype(np.float32)
-    np.testing.assert_allclose(run_model(after, x=x)["y"], run_model(before, x=x)["y"], rtol=0.1, atol=2)
+    y, decoded = run_model(before, x=x)["y"], run_model(after, x=x)["y"]
+    assert np.linalg.norm(decoded - y) < 0.02 * np.linalg.norm(y)
 
 
 def test_it_stands_in_branches_and_reads_what_they_capture(model, quantize, run_model):

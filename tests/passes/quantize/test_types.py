@@ -146,6 +146,27 @@ def test_running_again_changes_nothing(name, symmetric, granularity, model, quan
     assert any("no weight was quantized" in remark.reason for remark in report.remarks)
 
 
+def test_many_zero_points_are_packed_too(model, quantize, run_model, optimized):
+    weight = RNG.standard_normal((256, 96)).astype(np.float32)
+    proto = model("g (float[N,256] x) => (float[N,96] y) { y = MatMul(x, w) }", w=weight)
+    after, _ = quantize(proto, type="uint4", symmetric=False, block=16)
+    shapes = {tensor.name: list(tensor.dims) for tensor in after.graph.initializer}
+    assert (shapes["s"], shapes["z"]) == ([16, 96], [16 * 96 // 2])
+    decoded = run_model(after, x=np.eye(256, dtype=np.float32))["y"]
+    np.testing.assert_array_equal(decoded, expected(weight, "uint4", False, "block", 1, 0))
+    assert optimized(after) == ["MatMul"]
+
+
+def test_what_fewer_bits_do_not_make_smaller_is_stored_in_8(model, quantize):
+    """Tables, scales of blocks and their nodes take more than half of a small weight."""
+    text = "g (float[N,34] x) => (float[N,12] y) { y = MatMul(x, w) }"
+    after, report = quantize(model(text, w=W[:34, :12]), type="uint4", symmetric=False)
+    assert {tensor.name: tensor.data_type for tensor in after.graph.initializer}["q"] == TensorProto.INT8
+    (told,) = [remark.reason for remark in report.remarks if remark.subject == "main/w"]
+    assert "to int8" in told
+    assert "not in uint4: it would not get smaller" in told
+
+
 @pytest.mark.parametrize("name", ["float8e4m3fn", "float8e5m2"])
 def test_floats_have_no_zero_points(name):
     with pytest.raises(UserError, match="no zero points"):
