@@ -28,9 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 PIPELINE = "fold,dce,quantize-insert{{type={type} symmetric={symmetric} format=nbits exclude=[*embeddings*] {more}}}"
-PEERS = ("rtn", "gptq", "gptq-actorder")
-REPEATS = 300
+PEERS = ("rtn", "gptq")
+REPEATS = 200
 Vectors = NDArray[np.float32]
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Method(NamedTuple):
@@ -84,7 +85,6 @@ def peer(name: str, symmetric: bool, model: str, data: str, out: str) -> None:
     configs: dict[str, Callable[[], Any]] = {
         "rtn": lambda: None,
         "gptq": lambda: nbits.GPTQWeightOnlyQuantConfig(Reader(), block_size=128),
-        "gptq-actorder": lambda: nbits.GPTQWeightOnlyQuantConfig(Reader(), block_size=128, actorder=True),
     }
     quantizer = nbits.MatMulNBitsQuantizer(
         model, bits=4, block_size=32, is_symmetric=symmetric, algo_config=configs[name]()
@@ -141,7 +141,8 @@ class Judge:
             self._queries = common.unpack(arrays["q_flat"], arrays["q_shapes"])
             self._documents = common.unpack(arrays["d_flat"], arrays["d_shapes"])
         self.count = len(self._queries)
-        self.exact = self.vectors(model)
+        self.all_exact = self.vectors(model)
+        self.exact = self.judged(self.all_exact)
 
     def vectors(self, path: Path) -> Vectors:
         """Of queries, then documents, each of length 1."""
@@ -153,60 +154,72 @@ class Judge:
         texts = (self._queries, self._documents)
         return np.concatenate([self._minilm.embed(session, each) for each in texts])
 
+    def judged(self, vectors: Vectors) -> Vectors:
+        """Of the queries and their own documents."""
+        return vectors[: 2 * self.count]
+
     def mrr(self, vectors: Vectors) -> float:
         """Mean reciprocal rank of the document of each query among all, 0 below rank 10."""
         scores = vectors[: self.count] @ vectors[self.count :].T
         ranks = (scores > np.diag(scores)[:, None]).sum(1) + 1
         return float(np.where(ranks <= 10, 1 / ranks, 0).mean())
 
-    def cosine(self, vectors: Vectors, rows: NDArray[np.intp]) -> float:
-        """To fp32, the mean over sentences."""
-        return float((vectors[rows] * self.exact[rows]).sum(1).mean())
+    def cosines(self, vectors: Vectors) -> Array:
+        """To fp32, of every sentence that is judged."""
+        return np.asarray((self.judged(vectors) * self.exact).sum(1))
 
-    def spearman(self, vectors: Vectors, rows: NDArray[np.intp]) -> float:
-        """Of the cosines of all pairs of different sentences, with those of fp32."""
-        upper = np.triu_indices(len(rows), 1)
-        differ = rows[upper[0]] != rows[upper[1]]
-        first, second = (rows[index][differ] for index in upper)
-        ranks = [
-            np.argsort(np.argsort(np.einsum("pd,pd->p", one[first], one[second]))) for one in (vectors, self.exact)
-        ]
-        return float(np.corrcoef(*ranks)[0, 1])
+
+def _pairs(vectors: Vectors) -> Array:
+    """The cosines of all pairs."""
+    return vectors @ vectors.T
+
+
+def spearman(first: Array, second: Array, rows: NDArray[np.intp]) -> float:
+    """Of two matrices of cosines, over all pairs of different sentences in `rows`."""
+    upper = np.triu_indices(len(rows), 1)
+    differ = rows[upper[0]] != rows[upper[1]]
+    left, right = (rows[index][differ] for index in upper)
+    ranks = [np.argsort(np.argsort(matrix[left, right])) for matrix in (first, second)]
+    return float(np.corrcoef(*ranks)[0, 1])
 
 
 def intervals(judge: Judge, best: Vectors, others: dict[Method, Vectors]) -> dict[Method, list[tuple[float, float]]]:
     """What `best` has above each other in cosine and Spearman: 95 % of a paired bootstrap over sentences."""
     rng = np.random.default_rng(0)
-    differences: dict[Method, list[list[float]]] = {method: [] for method in others}
+    exact, top = _pairs(judge.exact), _pairs(judge.judged(best))
+    pairs = {method: _pairs(judge.judged(each)) for method, each in others.items()}
+    gains = {method: judge.cosines(best) - judge.cosines(each) for method, each in others.items()}
+    drawn: dict[Method, list[tuple[float, float]]] = {method: [] for method in others}
     for _ in range(REPEATS):
-        rows = rng.integers(0, 2 * judge.count, 2 * judge.count)
-        top = (judge.cosine(best, rows), judge.spearman(best, rows))
-        for method, vectors in others.items():
-            found = (judge.cosine(vectors, rows), judge.spearman(vectors, rows))
-            differences[method].append([a - b for a, b in zip(top, found, strict=True)])
+        rows = rng.integers(0, len(exact), len(exact))
+        ours = spearman(top, exact, rows)
+        for method in others:
+            drawn[method].append((float(gains[method][rows].mean()), ours - spearman(pairs[method], exact, rows)))
     return {
         method: [(float(low), float(high)) for low, high in np.percentile(rows, [2.5, 97.5], axis=0).T]
-        for method, rows in differences.items()
+        for method, rows in drawn.items()
     }
 
 
 def report(judge: Judge, made: dict[Method, tuple[Path, float]]) -> bool:
     """Print a table for each kind of grid; whether ours is above all others of onnxruntime and above nearest."""
-    everything = np.arange(2 * judge.count)
+    exact = _pairs(judge.exact)
+    everything = np.arange(len(exact))
     is_best = True
     for symmetric in (True, False):
         vectors = {method: judge.vectors(path) for method, (path, _) in made.items() if method.symmetric is symmetric}
         ours = next(method for method in vectors if method.name == "auto")
         above = intervals(judge, vectors[ours], {method: each for method, each in vectors.items() if method != ours})
-        print(f"\n{'without' if symmetric else 'with'} zero points (fp32: MRR {judge.mrr(judge.exact):.4f})\n")
+        print(f"\n{'without' if symmetric else 'with'} zero points (fp32: MRR {judge.mrr(judge.all_exact):.4f})\n")
         print("| by | rounding | bytes | MatMuls | seconds | cosine | ours above | Spearman | ours above | MRR |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         for method, each in vectors.items():
             path, seconds = made[method]
+            rho = spearman(_pairs(judge.judged(each)), exact, everything)
             told = [f"{low:+.4f} to {high:+.4f}" for low, high in above.get(method, [])] or ["", ""]
             print(
                 f"| {method.by} | {method.name} | {path.stat().st_size:,} | {matmuls(path)} | {seconds:.0f} "
-                f"| {judge.cosine(each, everything):.4f} | {told[0]} | {judge.spearman(each, everything):.4f} "
+                f"| {judge.cosines(each).mean():.4f} | {told[0]} | {rho:.4f} "
                 f"| {told[1]} | {judge.mrr(each):.4f} |",
                 flush=True,
             )

@@ -3,6 +3,7 @@
 With E = V - W the error of the present numbers V, trace(E' H E) as a function of element (i, j) alone is a parabola
 with its vertex at V_ij - (H E)_ij / H_ii. So the best number is the one nearest to the vertex, no step can make the
 objective larger, and where no step changes anything every single code is the best one beside the others.
+What is exactly zero stays so: pruned weights stay pruned.
 
 `adaround` starts from the nearest numbers and allows the two neighbours of every weight alone: down or up, the choice
 that AdaRound (Nagel et al., ICML 2020, arXiv 2004.10568) learns. AdaRound relaxes it to a rectified sigmoid, because it
@@ -72,7 +73,8 @@ def _descend(
             stop = min(first + BLOCK, len(codes))
             pull = gram[first:stop] @ error
             for i in range(first, stop):
-                best = lattice.codes(weight[i] + error[i] - pull[i - first] / gram[i, i], i)
+                vertex = weight[i] + error[i] - pull[i - first] / gram[i, i]
+                best = lattice.codes(np.where(weight[i] == 0, 0, vertex), i)
                 if low is not None and high is not None:
                     best = np.clip(best, low[i], high[i])
                 moved = np.flatnonzero(best != codes[i])

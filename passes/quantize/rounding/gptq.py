@@ -8,7 +8,8 @@ form (optimal brain surgeon). With the upper Cholesky factor U of the inverse, H
 Rows go by the diagonal of H, the largest first, while many are left to make up for them. Within a block the rows are
 updated at once, the rest by one matrix product after the block.
 
-U is the inverse of the upper R with H = R R': no inverse of H is formed.
+What is exactly zero stays so, as other rows can make up for that as well (SparseGPT: Frantar and Alistarh 2023,
+arXiv 2301.00774): pruned weights stay pruned. U is the inverse of the upper R with H = R R': no inverse of H is formed.
 
 Source: Frantar, Ashkboos, Hoefler, Alistarh: GPTQ, ICLR 2023 (arXiv 2210.17323).
 """
@@ -44,7 +45,7 @@ class Elimination:
             errors = np.empty((stop - start, free.shape[1]))
             for i in range(start, stop):
                 row = int(order[i])
-                codes[row] = lattice.codes(free[i], row)
+                codes[row] = lattice.codes(np.where(weight[row] == 0, 0, free[i]), row)
                 errors[i - start] = (free[i] - lattice.values(codes[row], row)) / factor[i, i]
                 free[i + 1 : stop] -= np.outer(factor[i, i + 1 : stop], errors[i - start])
             free[stop:] -= factor[start:stop, stop:].T @ errors

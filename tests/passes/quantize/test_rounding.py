@@ -108,6 +108,16 @@ def test_gptq_is_optimal_brain_surgery_in_its_order(problem):
     np.testing.assert_array_equal(found, codes)
 
 
+@given(problems(), st.integers(0, 99))
+def test_what_is_zero_stays_so(problem, seed):
+    """Whatever would be best: pruned weights stay pruned."""
+    weight, gram, lattice = problem
+    weight = np.where(np.random.default_rng(seed).random(weight.shape) < 0.5, 0, weight)
+    gptq = Elimination(gram).codes(weight, lattice)
+    for codes in (gptq, refined(weight, gram, lattice, gptq), adaround(weight, gram, lattice)):
+        assert not lattice.values(codes)[weight == 0].any()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_methods_beat_nearest_where_inputs_are_correlated(name):
     rng = np.random.default_rng(5)
