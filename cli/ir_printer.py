@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +80,8 @@ class IrPrinter(Instrument):
         last, self._last = self._last, lines
         if not self._as_diff or not last:
             return lines
+        import difflib
+
         return difflib.unified_diff(last, lines, "last print", "now", n=2)
 
 

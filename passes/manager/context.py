@@ -128,7 +128,7 @@ class Context:
 
     def selects(self, node: Node) -> bool:
         """Whether the pass may act on `node`: not where an `at{...}(...)` around it leaves the node out."""
-        return all(selection.selects(node) for selection in self._selections)
+        return not self._selections or all(selection.selects(node) for selection in self._selections)
 
     @property
     def is_narrowed(self) -> bool:

@@ -57,7 +57,7 @@ class Types:
         return self._shapes.static_shape(self._known(value))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Match:
     """One place where a pattern fits: `m["x"]` is the value of a hole, `m.node("conv")` a named node."""
 

@@ -21,7 +21,7 @@ from .layer import Layer
 from .plan import Plan, size_of, swapped, swapped_bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerPlan(Plan):
     """A layer that reads `x` with another weight and bias (None: as they are); `consts` are no longer read."""
 

@@ -21,7 +21,7 @@ FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16})
 """The element types that rules compute with. bfloat16 is left out: no executor computes layers in it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rounded:
     """Rounds float64 numbers to an element type."""
 
@@ -33,7 +33,7 @@ class Rounded:
         return self.exact.astype(numpy_dtype(self.dtype))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scaled:
     """Multiplies a weight, seen in the shape `view`, with factors that broadcast to it, in float64."""
 

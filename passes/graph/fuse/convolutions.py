@@ -82,7 +82,7 @@ def _composed(first: Layer, second: Layer, node: Node, shape: tuple[int, ...]) -
     return _Composed(first, second, node, held, rounded(bias, dtype) if has_bias else None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Compose:
     """W2 W1 of weights [m1, c, *k1] and [m2, m1, *k2], of which one is pointwise."""
 
@@ -96,7 +96,7 @@ class _Compose:
         return found.reshape(self.shape).astype(second.dtype)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Composed(Plan):
     """One convolution with the attributes of `node`."""
 

@@ -125,7 +125,7 @@ def _nothing(whole: _Map, match: Match) -> Planned:
     return reason or _Chain(whole.x, (), whole.consts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Chain(Plan):
     """Nodes that apply constants to x, one after the other."""
 

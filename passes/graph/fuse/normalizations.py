@@ -50,7 +50,7 @@ def _plan(match: Match) -> Planned:
     return _Norm(node, rounded(exact(gain) * affine.scale, gain.dtype), rounded(moved, bias.dtype), consts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Norm(Plan):
     """The normalization with another gain and bias."""
 

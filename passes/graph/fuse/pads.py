@@ -99,7 +99,7 @@ def _on_all_axes(pads: list[int], axes: list[int], rank: int) -> list[int]:
     return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Padded(Plan):
     """The node with the padding in its attributes."""
 

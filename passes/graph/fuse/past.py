@@ -61,7 +61,7 @@ def _shape(count: int, rank: int) -> tuple[int, ...]:
     return () if count == 1 else (count, *[1] * (rank - 2))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Past(Plan):
     """Add `shift`, then the layer."""
 
