@@ -158,7 +158,7 @@ def _cut_and_repair(
         ctx.remarks.applied("model", f"{done} layers refitted", rule="refit")
     state(ctx, constants, groups, kept)
     if before is not None and plan.statistics:
-        done = reestimate(ctx, before, norms(ctx.model, before, copies, kept))
+        done = reestimate(ctx, before, norms(ctx, before, copies, kept))
         ctx.remarks.applied("model", f"{done} normalizations have new statistics", rule="statistics")
 
 

@@ -41,13 +41,14 @@ class Norm:
     """Which channels stay; None if all do."""
 
 
-def norms(model: Model, before: Model, copies: Mapping[Value, Value], kept: Kept) -> list[Norm]:
-    """Those with constant numbers that nothing else reads, in order."""
+def norms(ctx: Context, before: Model, copies: Mapping[Value, Value], kept: Kept) -> list[Norm]:
+    """Those that the pass may act on, with constant numbers that nothing else reads, in order."""
     olds = {node.outputs[0]: node for graph in before.graph.walk_graphs() for node in graph.nodes}
     found = []
-    for graph in model.graph.walk_graphs():
+    for graph in ctx.model.graph.walk_graphs():
         for node in graph.nodes:
-            if not node.is_op("BatchNormalization") or len([y for y in node.outputs if y.name]) > 1:
+            several = len([y for y in node.outputs if y.name]) > 1
+            if not node.is_op("BatchNormalization") or several or not ctx.selects(node):
                 continue
             x, numbers = node.input(0), [node.input(slot) for slot in range(1, 5)]
             is_own = all(value is not None and value.const is not None for value in numbers) and all(

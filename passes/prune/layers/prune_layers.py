@@ -61,10 +61,14 @@ def prune_layers(ctx: Context, plan: Plan) -> None:
 
 
 def _is_meant(ctx: Context, plan: Plan, branch: Branch) -> bool:
-    names = [value.name for value in branch.weights] + [node.label for node in (branch.add, *branch.nodes)]
-    excluded = any(fnmatchcase(name, pattern) for name in names for pattern in plan.exclude)
     pinned = any(value.pinned for value in branch.weights)
-    return not excluded and not pinned and all(ctx.selects(node) for node in (branch.add, *branch.nodes))
+    return not pinned and all(_may_change(ctx, plan, node) for node in (branch.add, *branch.nodes))
+
+
+def _may_change(ctx: Context, plan: Plan, node: Node) -> bool:
+    """Whether neither a combinator around the pass nor `exclude` leaves a node, or a constant of it, out."""
+    names = [node.label, *(value.name for value in node.inputs if value is not None and value.const is not None)]
+    return ctx.selects(node) and not any(fnmatchcase(name, pattern) for name in names for pattern in plan.exclude)
 
 
 def _enough(ctx: Context, plan: Plan, found: Sequence[Branch], order: Iterator[Branch]) -> Iterator[Branch]:
@@ -142,7 +146,8 @@ def _cut(ctx: Context, plan: Plan, gone: Sequence[Branch]) -> None:
         olds = {layer.node.outputs[0]: layer for layer in all_linear_layers(before)}
         dead = {node for branch in gone for node in branch.nodes}
         near = {node for value in left for node in _next_layers(value)} - dead
-        layers = [layer for layer in all_linear_layers(ctx.model) if layer.node in near]
+        every = [layer for layer in all_linear_layers(ctx.model) if layer.node in near]
+        layers = [layer for layer in every if _may_change(ctx, plan, layer.node)]
         pairs = [Reader(olds[copies[layer.node.outputs[0]]], layer, None) for layer in layers]
         done = refit(ctx, before, pairs, constants, ridge=plan.ridge)
         ctx.remarks.applied("model", f"{done} layers refitted", rule="refit")

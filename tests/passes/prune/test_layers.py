@@ -171,6 +171,28 @@ def test_a_branch_inside_another_goes_with_it() -> None:
     assert not list(model.graph.initializers)
 
 
+def array(model: Model, name: str) -> Any:
+    return next(v.const.numpy() for v in model.graph.initializers if v.name == name and v.const is not None)
+
+
+@pytest.mark.parametrize("how", ["exclude=[C A0 A1]", "exclude=[last A0 A1]"])
+def test_what_is_left_out_is_not_refitted(how: str) -> None:
+    proto = network()
+    model, report = run(f"macs=0 repair=refit {how}", proto, feeds())
+    assert left(model) == [0, 1]
+    np.testing.assert_array_equal(array(model, "C"), array(onnxpress.load(proto), "C"))
+    assert any("0 layers refitted" in remark.reason for remark in report.remarks)
+
+
+def test_nothing_changes_where_the_pass_may_not_act() -> None:
+    proto = network()
+    model = onnxpress.load(proto)
+    pipeline = "at{except=[first0 first1 last]}(prune{unit=layer macs=0 repair=refit})"
+    onnxpress.PassManager(pipeline, measure=False).run(model, data=feeds())
+    assert left(model) == [0, 1]
+    np.testing.assert_array_equal(array(model, "C"), array(onnxpress.load(proto), "C"))
+
+
 @pytest.mark.parametrize("why", ["wide", "read", "excluded", "elsewhere"])
 def test_what_is_no_branch_stays(why: str) -> None:
     random = np.random.default_rng(0)

@@ -325,3 +325,27 @@ def test_from_the_outputs_the_last_layer_goes_first(goal: str) -> None:
 def test_mistakes_in_what_is_combined_are_told(model: Model, options: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         prune(model, options)
+
+
+def test_a_group_without_which_the_outputs_are_no_numbers_stays() -> None:
+    """y = log(100 h0 - the others): h0 = relu(0 x + 1) has the least weights, and would go first."""
+    random = np.random.default_rng(0)
+    a, b = random.standard_normal((8, 8)), np.full((8, 1), -0.01)
+    a[:, 0], b[0] = 0, 100
+    arrays = {"A": a, "bias": np.eye(8)[0], "B": b}
+    nodes = [
+        helper.make_node("Gemm", ["x", "A", "bias"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "B"], ["s"]),
+        helper.make_node("Log", ["s"], ["y"]),
+    ]
+    held = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
+    x = helper.make_tensor_value_info("x", 1, ["N", 8])
+    graph = helper.make_graph(nodes, "g", [x], [helper.make_tensor_value_info("y", 1, ["N", 1])], held)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    for allocation, width in (("global", 4), ("sensitivity", 8)):
+        model = onnxpress.load(proto)
+        report = prune(model, f"sparsity=0.5 allocation={allocation} repair=off", feeds())
+        assert shapes(model)["A"] == (8, width)
+        told = any("no numbers without it" in remark.reason for remark in report.remarks)
+        assert told == (allocation == "sensitivity")
