@@ -9,7 +9,7 @@ import numpy as np
 
 from .factors import Factors, Float64
 
-SWEEPS = 30
+SWEEPS = 12
 RIDGE = 1e-8
 
 
