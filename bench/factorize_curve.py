@@ -5,8 +5,8 @@
 
 At each size all of `factorize{bytes=SIZE latency=any methods=[svd]}` is the same but the norm: `plain` is
 `whiten=off`, `whitened` weighs errors by the second moments of the inputs, `refitted` also fits each layer to what the
-layers before it left; `--also` are further options of all. Prints a table; `--plot` draws it (needs
-matplotlib: the extra `report`).
+layers before it left; `--also` are further options of all. Prints a table; `--plot` draws it (needs matplotlib: the
+extra `report`).
 """
 
 from __future__ import annotations

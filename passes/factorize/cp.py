@@ -20,40 +20,41 @@ def cp(kernel: Float64, rank: int) -> Factors:
 
 
 def _cp(kernel: Float64, rank: int) -> tuple[Float64, Float64, Float64, Float64]:
-    _n, _c, _a, _b = kernel.shape
     rng = np.random.default_rng(0)
     modes = [_start(np.moveaxis(kernel, axis, 0), rank, rng) for axis in range(4)]
+    flat = kernel.reshape(len(kernel), -1)
+    modes[0] = _outputs(flat, modes)
     for _ in range(SWEEPS):
-        for axis in range(4):
-            others = [modes[other] for other in range(4) if other != axis]
-            gram = np.ones((rank, rank))
-            for other in others:
-                gram *= other.T @ other
-            gram += RIDGE * max(float(np.trace(gram)) / rank, 1e-300) * np.eye(rank)
-            flat = np.einsum("xyzw,yr,zr,wr->xr", np.moveaxis(kernel, axis, 0), *others, optimize=True)
-            modes[axis] = np.linalg.solve(gram, flat.T).T
-            if axis:
-                modes[axis] = modes[axis] / np.maximum(np.linalg.norm(modes[axis], axis=0), 1e-300)
-                if axis == 3:
-                    modes[0] = _last(kernel, modes)
+        seen = (flat.T @ modes[0]).reshape(*kernel.shape[1:], rank)
+        for axis, sums in ((1, "cabr,ar,br->cr"), (2, "cabr,cr,br->ar"), (3, "cabr,cr,ar->br")):
+            others = [modes[other] for other in (1, 2, 3) if other != axis]
+            found = _solved(
+                [modes[0], *others], np.einsum(sums, seen, *others, optimize=["einsum_path", (0, 1), (0, 1)])
+            )
+            modes[axis] = found / np.maximum(np.linalg.norm(found, axis=0), 1e-300)
+        modes[0] = _outputs(flat, modes)
     outputs, inputs, first, second = modes
     return tuple(np.ascontiguousarray(m) for m in (inputs.T, first.T, second.T, outputs))  # type: ignore[return-value]
 
 
-def _last(kernel: Float64, modes: list[Float64]) -> Float64:
-    """The outputs' factor, which carries the scale, for the others as they are."""
-    rank = modes[1].shape[1]
-    gram = np.ones((rank, rank))
-    for other in modes[1:]:
-        gram *= other.T @ other
+def _outputs(flat: Float64, modes: list[Float64]) -> Float64:
+    """The outputs' factor, which carries the scale, of least squares for the others."""
+    terms = np.einsum("cr,ar,br->cabr", *modes[1:]).reshape(flat.shape[1], -1)
+    return _solved(modes[1:], flat @ terms)
+
+
+def _solved(others: list[Float64], sums: Float64) -> Float64:
+    """The factor of one mode, from sums of the array over all others."""
+    one, two, three = others
+    rank = one.shape[1]
+    gram = (one.T @ one) * (two.T @ two) * (three.T @ three)
     gram += RIDGE * max(float(np.trace(gram)) / rank, 1e-300) * np.eye(rank)
-    flat = np.einsum("xyzw,yr,zr,wr->xr", kernel, *modes[1:], optimize=True)
-    return np.asarray(np.linalg.solve(gram, flat.T).T)
+    return np.asarray(np.linalg.solve(gram, sums.T).T)
 
 
 def _start(array: Float64, rank: int, rng: np.random.Generator) -> Float64:
     flat = array.reshape(len(array), -1)
     _, vectors = np.linalg.eigh(flat @ flat.T)
     known = vectors[:, ::-1][:, :rank]
-    more = rng.standard_normal((len(array), rank - known.shape[1])) / np.sqrt(len(array))
+    more = rng.standard_normal((len(flat), rank - known.shape[1])) / np.sqrt(len(flat))
     return np.concatenate([known, more], axis=1)
