@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ...ir import Graph
+from ..calibrate.stream import samples_of
 from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.options import option
 from ..manager.units import Size
+from .repair.bias import PURPOSE, Original, correct_biases
 from .weight_only import quantize_weights
 
 
@@ -40,9 +42,22 @@ class QuantizeInsert(Pass):
     exclude: tuple[str, ...] = option((), "leave weights if their name or that of a reader matches one of these globs")
 
     balance: bool = option(True, "scales of input channels too, where columns differ widely (form cast)")
+    bias_correction: Literal["auto", "true", "false"] = option(
+        "auto", "add the mean error of each output channel to the bias, on sample data; auto: if there are any"
+    )
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Quantize what the mode says."""
+        if self.bias_correction == "true":
+            samples_of(ctx, PURPOSE)
+        corrects = self.bias_correction != "false" and ctx.samples is not None
+        original, version = Original.of(ctx) if corrects else None, ctx.model.version
+        self.quantize(ctx)
+        if original is not None and ctx.model.version != version:
+            correct_biases(ctx, original, by=self.name)
+
+    def quantize(self, ctx: Context) -> None:
+        """Quantize, and leave biases as they are."""
         match self.mode:
             case "weight-only":
                 quantize_weights(
