@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from ...errors import UserError
 from ...ir import Graph
 from ..calibrate.statistics import PERCENTILE, Method
+from ..calibrate.stream import samples_of
 from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.options import option
@@ -15,6 +16,7 @@ from ..manager.units import Size
 from .dynamic.quantize_dynamic import decide_dynamic
 from .nbits import NBits
 from .recipe import Granularity, Levels, Recipe, WeightType
+from .repair.bias import PURPOSE, Original, correct_biases
 from .rounding.choice import Clip, Rounding
 from .rounding.run import Rounder
 from .static.quantize_static import Decided, Settings, decide_static
@@ -83,6 +85,10 @@ class QuantizeInsert(Pass):
     clip: Clip = option("auto", "whether ranges may be clipped where outputs err less for it (needs --data)")
     moments: Size = option(1 << 30, "bytes of second moments of inputs that rounding may hold at a time", low=1)
 
+    bias_correction: Literal["auto", "true", "false"] = option(
+        "auto", "add the mean error of each output channel to the bias, on sample data; auto: if there are any"
+    )
+
     def __post_init__(self) -> None:
         """UserError for options that contradict each other."""
         self._recipe.check()
@@ -101,6 +107,9 @@ class QuantizeInsert(Pass):
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Quantize what the mode says; weights that are not multiplied in integers are stored in fewer bits."""
+        if self.bias_correction == "true":
+            samples_of(ctx, PURPOSE)
+        corrects = self.bias_correction != "false" and ctx.samples is not None
         settings = Settings(
             self.target, self.latency, self.error, self.exclude, self.calibration, self.percentile, self.cache
         )
@@ -110,11 +119,14 @@ class QuantizeInsert(Pass):
                 decided = decide_static(ctx, settings)
             case "dynamic":
                 decided = decide_dynamic(ctx, settings)
+        original, version = Original.of(ctx) if corrects else None, ctx.model.version
         taken = frozenset() if decided is None else decided.weights
         quantize_weights(
             ctx, form=self.form, recipe=self._recipe, min_bytes=self.min_bytes, exclude=self.exclude,
             balance=self.balance, nbits=self._nbits(), taken=taken,
             rounder=Rounder(self.rounding, self.clip, self.moments),
         )  # fmt: skip
+        if original is not None and ctx.model.version != version:
+            correct_biases(ctx, original, by=self.name)
         if decided is not None:
             decided.carry_out()

@@ -40,6 +40,8 @@ def choose(ctx: Context, units: Sequence[Unit], costs: Costs, trials: Trials, li
     error = trials.error(best)
     if error <= limit or not best:
         return Choice(best, error, {})
+    if trials.problem:
+        ctx.remarks.missed("model", f"not all can run in integers: {trials.problem}", rule="executor")
     own = sensitivity(ctx, [unit for unit in best if not unit.is_mover], trials, limit)
     aim = limit
     for _ in range(_ROUNDS):

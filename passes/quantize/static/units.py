@@ -185,6 +185,8 @@ def _unsound(unit: Unit) -> str:
     if any(is_float(one.dtype) and not (one.size and np.isfinite(one.numpy()).all()) for one in constants):
         return "a constant is empty, or holds NaN or Inf"
     weight = unit.node.input(unit.weight) if unit.weight >= 0 else None
+    if weight is not None and weight.graph is not unit.node.graph and len(weight.uses) > 1:
+        return "its weight is shared with other graphs, and would be stored in each"
     if weight is not None and weight.const is not None and min(weight.const.shape) < unit.rule.least:
         return f"a product with fewer than {unit.rule.least} terms or outputs stays in float"
     if unit.weight < 0 and unit.node.is_op("Mul", "MatMul"):

@@ -1,0 +1,1 @@
+"""Repair: what calibration data can mend after weights and activations were quantized."""
