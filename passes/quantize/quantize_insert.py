@@ -13,8 +13,7 @@ from ..manager.options import option
 from ..manager.units import Size
 from .nbits import NBits
 from .recipe import Granularity, Levels, Recipe, WeightType
-from .rounding.choice import Clip, Rounding
-from .rounding.run import Rounder
+from .rounding.options import Clip, Rounder, Rounding
 from .weight_only import quantize_weights
 
 
