@@ -26,6 +26,8 @@ from .sites import Readers, Site
 from .storage import UINT8, Storage, packed
 
 DOMAIN = "com.microsoft"
+FAST_BITS, INT8_LEVEL = 4, 4
+"""onnxruntime multiplies 4 bits in float at the speed of float; the others only at the level that rounds x to int8."""
 TYPES: dict[str, WeightType] = {
     "int8": "uint8", "uint8": "uint8", "int4": "uint4", "uint4": "uint4", "int2": "uint2", "uint2": "uint2",
 }  # fmt: skip
@@ -63,6 +65,13 @@ class NBits:
     def block(self) -> int:
         """Inputs that share a scale."""
         return self.recipe.block
+
+    @property
+    def cost(self) -> str:
+        """What decoding costs, for people; measured in `specs/passes/quantize-insert.md`."""
+        slow = self.bits != FAST_BITS and self.accuracy_level < INT8_LEVEL
+        hint = f", slowly: onnxruntime has no fast kernel for {self.bits} bits below accuracy-level={INT8_LEVEL}"
+        return "decoded while it is multiplied" + (hint if slow else "")
 
     @property
     def storage(self) -> Storage:

@@ -45,7 +45,7 @@ def carry_out(ctx: Context, form: DecodeForm, plan: Plan, first: Node | None, sh
     if plan.nbits is None:
         made, name, cost = _decode(ctx, form, plan, first, shared), form.name, form.cost
     else:
-        made, name, cost = _multiply(ctx, plan.nbits, plan), "nbits", "decoded while it is multiplied"
+        made, name, cost = _multiply(ctx, plan.nbits, plan), "nbits", plan.nbits.cost
     ctx.weights.became(plan.tensor, made, Outcome.QUANTIZED, form=name)
     ctx.remarks.applied(subject, "; ".join(filter(None, (what, cost, plan.note))), rule=name, bytes_at_stake=plan.saved)
 

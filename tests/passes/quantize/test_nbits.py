@@ -138,6 +138,13 @@ def test_running_again_changes_nothing(model, quantize):
     assert [remark.reason for remark in report.remarks] == ["no weight was quantized"]
 
 
+@pytest.mark.parametrize(("kind", "level", "is_slow"), [("int4", 0, False), ("int8", 0, True), ("int8", 4, False)])
+def test_a_remark_says_what_is_slow(kind, level, is_slow, model, quantize):
+    text = "g (float[M,48] x) => (float[M,24] y) { y = MatMul(x, w) }"
+    _, report = quantize(model(text, w=W), format="nbits", type=kind, accuracy_level=level)
+    assert ("slowly" in report.remarks[-1].reason) == is_slow
+
+
 def test_an_accuracy_level_without_it_is_a_mistake():
     with pytest.raises(UserError, match="accuracy-level is for format=nbits"):
         QuantizeInsert(accuracy_level=4)
