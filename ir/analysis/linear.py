@@ -85,8 +85,14 @@ class Linear:
                 found = matrices.swapaxes(1, 2)
         return np.ascontiguousarray(found).reshape(self.shape)
 
+    def batched(self, x: Array) -> Array:
+        """An input of a convolution in many iterations of a loop, stacked, as one of as many batches."""
+        rank = len(self.kernel)
+        return x.reshape(-1, *x.shape[-1 - rank :]) if rank and x.ndim > rank + 2 else x
+
     def rows(self, x: Array) -> Array:
         """The rows `[groups, r, k]` that an input meets the matrices with: patches, for a convolution."""
+        x = self.batched(x)
         match self.op_type:
             case "Conv":
                 return _patches(self, x)

@@ -17,8 +17,7 @@ from .dynamic.quantize_dynamic import decide_dynamic
 from .nbits import NBits
 from .recipe import Granularity, Levels, Recipe, WeightType
 from .repair.bias import PURPOSE, Original, correct_biases
-from .rounding.choice import Clip, Rounding
-from .rounding.run import Rounder
+from .rounding.options import Clip, Rounder, Rounding
 from .static.quantize_static import Decided, Settings, decide_static
 from .targets.profile import names
 from .weight_only import quantize_weights

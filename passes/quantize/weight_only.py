@@ -15,7 +15,7 @@ from .place import Shared
 from .plan import Plan, Planner, Refusal
 from .recipe import Recipe
 from .rewrite import carry_out, first_readers
-from .rounding.run import Rounder
+from .rounding.options import Rounder
 from .scales import Scaling
 from .sites import Finder
 

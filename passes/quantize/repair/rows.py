@@ -18,7 +18,7 @@ def row_sums(layer: Linear, x: Array) -> tuple[Float64, int]:
     if layer.op_type != "Conv":
         rows = layer.rows(x)
         return rows.sum(axis=1, dtype=np.float64), rows.shape[1]
-    node, kernel = layer.node, layer.kernel
+    node, kernel, x = layer.node, layer.kernel, layer.batched(x)
     rank = len(kernel)
     strides, dilations = node.attr("strides", [1] * rank), node.attr("dilations", [1] * rank)
     padded = np.pad(x, [(0, 0), (0, 0), *conv_pads(node, kernel, x.shape[2:])])

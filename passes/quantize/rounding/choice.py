@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
@@ -18,10 +17,9 @@ from .clip import clipped
 from .descent import adaround, has_neighbours, refined
 from .gptq import Elimination
 from .lattice import Float64, Lattice, damped, lattices, quadratic
+from .options import Clip, Rounding
 from .view import Array, View
 
-Rounding = Literal["auto", "nearest", "gptq", "adaround"]
-Clip = Literal["auto", "none"]
 DAMPING = (0.01, 0.1)
 """Shares of the mean of H's diagonal: the first is GPTQ's own, the second is better where samples are few."""
 

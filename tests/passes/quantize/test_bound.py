@@ -273,7 +273,7 @@ def test_bound_holds_however_codes_were_chosen(rounding):
         return excess(trial)
 
     for options in ({}, {"type": "uint4", "symmetric": False}, {"type": "int4", "levels": "nf4"}):
-        pass_ = OnSixSamples(min_bytes=0, rounding=rounding, **options)
+        pass_ = OnSixSamples(min_bytes=0, rounding=rounding, bias_correction="false", **options)
         drawn = models(opsets=(9, 21), layers=st.one_of(gemms(), convolutions(), recurrent()))
         checked = check_pass(pass_, models=drawn, backend=OrtBackend(), bound=judged)
         assert checked.changed > checked.examples / 3
