@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +40,17 @@ def _left(keep: float | None, now: float, done: float) -> float | None:
     return None if keep is None else (1 - now * (1 - keep)) / (1 - done * (1 - keep))
 
 
+@contextmanager
+def tried(ctx: Context) -> Iterator[None]:
+    """What is done inside is taken back, with the bounds that a cut narrows."""
+    moment, bounds = ctx.checkpoint(), list(ctx.bounds)
+    try:
+        yield
+    finally:
+        ctx.rollback(moment)
+        ctx.bounds[:] = bounds
+
+
 def within_error(ctx: Context, limit: float, cut: Callable[[float], None]) -> float:
     """The largest share, found by bisection, at which the outputs on the sample data differ by at most `limit` (rel-L2,
     of the worst output and sample); the model is left uncut. 0 if none holds it."""
@@ -46,10 +58,9 @@ def within_error(ctx: Context, limit: float, cut: Callable[[float], None]) -> fl
     held, too_much = 0.0, 1.0
     for _ in range(BISECTIONS):
         share = (held + too_much) / 2
-        moment = ctx.checkpoint()
-        cut(share)
-        error = relative_error(ctx, original, ctx.model)
-        ctx.rollback(moment)
+        with tried(ctx):
+            cut(share)
+            error = relative_error(ctx, original, ctx.model)
         held, too_much = (share, too_much) if error <= limit else (held, share)
     return held
 

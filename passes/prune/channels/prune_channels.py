@@ -49,7 +49,7 @@ def _prune_once(ctx: Context, plan: Plan) -> None:
     else:
         orders = orders_of(ctx, plan, groups)
     if plan.allocation == "sensitivity":
-        orders = by_sensitivity(ctx, groups, orders)
+        orders = by_sensitivity(ctx, groups, orders, lambda gone: _cut_and_repair(ctx, plan, groups, gone, ()))
     if plan.error is not None:
         plan = _with_share(ctx, plan, groups, orders, dead)
     _cut_as_planned(ctx, plan, groups, orders, dead)

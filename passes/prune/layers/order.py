@@ -10,7 +10,7 @@ from ....ir import Model, Value, clone_model
 from ....ir.tensor import Array
 from ...calibrate.stream import observe
 from ...manager.context import Context
-from ..channels.goals import relative_error
+from ..channels.goals import relative_error, tried
 from .branches import Branch
 
 Drop = Callable[[Branch], object]
@@ -41,11 +41,10 @@ def _by_error(ctx: Context, found: Sequence[Branch], drop: Drop) -> Iterator[Bra
     while left:
         errors = []
         for branch in left:
-            moment = ctx.checkpoint()
-            for one in (*gone, branch):
-                drop(one)
-            errors.append(relative_error(ctx, original, ctx.model))
-            ctx.rollback(moment)
+            with tried(ctx):
+                for one in (*gone, branch):
+                    drop(one)
+                errors.append(relative_error(ctx, original, ctx.model))
         best = left[int(np.argmin(errors))]
         gone = [*_outside(best, gone), best]
         left = _outside(best, left)

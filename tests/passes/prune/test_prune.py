@@ -347,5 +347,23 @@ def test_a_group_without_which_the_outputs_are_no_numbers_stays() -> None:
         model = onnxpress.load(proto)
         report = prune(model, f"sparsity=0.5 allocation={allocation} repair=off", feeds())
         assert shapes(model)["A"] == (8, width)
-        told = any("no numbers without it" in remark.reason for remark in report.remarks)
+        told = any("no numbers without" in remark.reason for remark in report.remarks)
         assert told == (allocation == "sensitivity")
+
+
+@pytest.mark.parametrize("second", ["error=0.9 criterion=obs", "sparsity=0.7 allocation=sensitivity"])
+def test_cuts_that_are_tried_leave_bounds_of_before(second: str) -> None:
+    """The bound of s is that of the first pass: as many numbers as channels are left by both."""
+    model = onnxpress.load(perceptron())
+    pipeline = f"prune{{sparsity=0.25 repair=off}},prune{{{second} repair=off}}"
+    report = onnxpress.PassManager(pipeline, measure=False).run(model, data=feeds())
+    left = shapes(model)["B"][1]
+    assert left < 9
+    assert {len(bound.per_channel) for bound in report.bounds if (bound.value, bound.form) == ("k", "linear")} == {left}
+
+
+def test_in_steps_shares_are_found_anew() -> None:
+    model = onnxpress.load(perceptron())
+    prune(model, "sparsity=0.5 allocation=sensitivity steps=3", feeds())
+    found = shapes(model)
+    assert found["A"][1] + found["C"][0] == pytest.approx(14, abs=3)
