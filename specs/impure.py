@@ -10,6 +10,8 @@ from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, 
 RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
+PURE = frozenset({("com.microsoft", "MatMulNBits")})
+"""Operators that onnx does not know, and that compute nothing but a function of their inputs."""
 _Functions = Mapping[tuple[str, str], FunctionProto]
 _Names = frozenset[str]
 
@@ -53,7 +55,7 @@ def _is_true(tensor: TensorProto) -> bool:
 
 def _is_impure(node: NodeProto, true: _Names) -> bool:
     if node.domain not in ("", "ai.onnx"):
-        return not defs.has(node.op_type, node.domain)
+        return (node.domain, node.op_type) not in PURE and not defs.has(node.op_type, node.domain)
     if node.op_type == "Dropout":
         return len(node.input) > 2 and node.input[2] in true
     return node.op_type in RANDOM

@@ -15,12 +15,13 @@ and the expected squared error of the weight, sum_o a_o^2 sum_i b_i^2, does not 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .blocks import part_of, parts
-from .levels import Array, Steps, steps
+from .levels import Array, Grid, steps
 from .sites import Site
 
 ROUNDS = 3
@@ -40,12 +41,12 @@ def input_axis(shape: Sequence[int], sites: Sequence[Site]) -> int | None:
     return axis if axis is not None and shape[axis] > 1 else None
 
 
-def balanced(weight: Array, plain: Steps, axis: int) -> Steps:
+def balanced(weight: Array, plain: Grid, axis: int) -> Grid:
     """Steps with factors along `axis` too, if they pay; else the `plain` ones."""
     if axis in plain.axes or not np.isfinite(plain.array).all():
         return plain
     factors = _powers(weight, plain, axis)
-    rows = steps(weight, plain.axes, plain.array.dtype, factors)
+    rows = steps(weight, plain.axes, plain.array.dtype, factors, alphabet=plain.alphabet)
     energies = _energies(weight, axis).reshape(-1)
     before = np.square(plain.array, dtype=np.float64).sum()
     after = np.square(rows.array, dtype=np.float64).sum()
@@ -54,10 +55,10 @@ def balanced(weight: Array, plain: Steps, axis: int) -> Steps:
     noise = after * (squares[live] / energies[live]).sum()
     if not noise * GAIN <= before * (1 / energies[live]).sum() or after * squares.mean() > before:
         return plain
-    return Steps(plain.axes, rows.array * factors, (rows.array, factors))
+    return replace(plain, array=rows.array * factors, factors=(rows.array, factors))
 
 
-def _powers(weight: Array, plain: Steps, axis: int) -> Array:
+def _powers(weight: Array, plain: Grid, axis: int) -> Array:
     """b_i, of the rank of the weight."""
     factors = np.ones([n if at == axis else 1 for at, n in enumerate(weight.shape)], plain.array.dtype)
     rows = plain
@@ -69,7 +70,7 @@ def _powers(weight: Array, plain: Steps, axis: int) -> Array:
             return factors
         lowest = max(exponents[np.isfinite(exponents)].min(), exponents.max() - SPAN)
         factors = np.exp2(np.maximum(exponents, lowest) - lowest).astype(factors.dtype)
-        rows = steps(weight, plain.axes, plain.array.dtype, factors)
+        rows = steps(weight, plain.axes, plain.array.dtype, factors, alphabet=plain.alphabet)
     return factors
 
 

@@ -52,7 +52,9 @@ def checked(model: Model, form: DecodeForm, plan: Plan, problem: str | None) -> 
     if plan.opset > now:
         hint = f"opset {plan.opset} is needed and {now} there: {problem or 'it was not raised'}"
         return Refusal(Reason.OPSET, True, hint)
-    if plan.graph.is_function and not is_one_language(form.operators, now, model.opset.get("", now)):
+    if plan.graph.is_function and not is_one_language(
+        form.operators(plan.grid, plan.storage), now, model.opset.get("", now)
+    ):
         return Refusal(Reason.OPSET, True, "the function has another opset than the model: give both the same")
     return plan
 

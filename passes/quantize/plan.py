@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -11,9 +11,12 @@ import numpy as np
 from ...ir import Graph, Node, SparseTensor, Tensor, Value
 from ...ir.dtypes import is_float, name_of, numpy_dtype
 from ..manager.weights import Reason
-from .levels import Steps, fit
-from .scales import Scaling
+from .levels import Array, Grid, fit
+from .nbits import NBits, inputs_axis
+from .recipe import Recipe
+from .scales import Choice, Scaling
 from .sites import Finder, Readers, Site
+from .storage import Storage
 
 NODE_BYTES = 128
 """More than a node of the decoding takes in a file, its short names included."""
@@ -21,6 +24,8 @@ TENSOR_BYTES = 96
 """More than a tensor takes in a file beside its data."""
 CONSTANT_BYTES = TENSOR_BYTES + 64
 """The same for one in a Constant node, as functions have them."""
+WIDE = Recipe()
+"""What is taken where fewer bits would not pay: int8 takes less beside the codes."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,18 @@ class Plan:
     value: Value
     tensor: Tensor
     readers: Readers
-    steps: Steps
+    grid: Grid
+    storage: Storage
     rows: tuple[Site, ...]
     is_read_whole: bool
     zeros: bool
     opset: int
     saved: int
+    nbits: NBits | None = None
+    inputs: int = 0
+    """For MatMulNBits: the axis of the weight that is summed over."""
+    note: str = ""
+    """Why it is not stored as it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,8 @@ class Planner:
     exclude: Sequence[str] = ()
     selects: Callable[[Node], bool] = lambda node: True
     """Which readers of weights are meant."""
+    nbits: NBits | None = None
+    """How MatMulNBits is written, where it can be; None if it is not wanted."""
 
     def decide(self, graph: Graph, value: Value, tensor: Tensor) -> Plan | Refusal:
         """A plan for the constant `tensor`, which `value` holds in `graph`, or why there is none."""
@@ -98,33 +111,78 @@ class Planner:
         return None
 
     def _plan(self, graph: Graph, value: Value, tensor: Tensor, readers: Readers) -> Plan | Refusal:
-        form = self.scaling.form
+        """What was asked for, or else what comes next to it and makes the weight smaller, with a note that says why."""
         if tensor.size == 0 or "" not in graph.opset:
             return Refusal(Reason.NO_GAIN if "" in graph.opset else Reason.OPSET)
-        weight = tensor.numpy()
-        steps = self.scaling.best(weight, tensor.dtype, readers.sites)
-        if not np.isfinite(steps.array).all():
-            return Refusal(Reason.NON_FINITE)
-        if not fit(steps, numpy_dtype(tensor.dtype)):
-            return Refusal(Reason.OUT_OF_RANGE)
-        rows = tuple(site for site in readers.sites if site.is_table and self.scaling.reads_rows(steps.axes, site))
+        held, notes = (graph, value, tensor, readers), []
+        if self.nbits is not None:
+            inputs = inputs_axis(graph, value, tensor.dtype, readers)
+            made = self._multiplied(self.nbits, inputs, *held) if isinstance(inputs, int) else None
+            if made is not None and not _gains_nothing(made):
+                return made
+            notes.append(f"not in MatMulNBits: {inputs if isinstance(inputs, str) else Reason.NO_GAIN}")
+        found = self._decoded(self.scaling, *held)
+        if _gains_nothing(found) and self.scaling.recipe.alphabet.bits < WIDE.alphabet.bits:
+            notes.append(f"not in {self.scaling.recipe.alphabet.name}: {Reason.NO_GAIN}")
+            found = self._decoded(replace(self.scaling, recipe=WIDE), *held)
+        return replace(found, note="; ".join(notes)) if isinstance(found, Plan) else found
+
+    def _decoded(
+        self, scaling: Scaling, graph: Graph, value: Value, tensor: Tensor, readers: Readers
+    ) -> Plan | Refusal:
+        """A plan with nodes that decode the weight."""
+        form = scaling.form
+        expected = form.storage(scaling.recipe.alphabet, graph.opset[""])
+        grid = scaling.best(tensor.numpy(), tensor.dtype, readers.sites, expected)
+        storage = form.storage(grid.alphabet, graph.opset[""])
+        refusal = _unfit(grid, tensor)
+        if refusal is not None:
+            return refusal
+        choice = Choice(grid.axes, grid.block)
+        rows = tuple(site for site in readers.sites if site.is_table and scaling.reads_rows(choice, site, storage))
         whole = len(rows) < len(value.uses)
-        zeros = form.name == "dq" and any(site.node.is_op("Gemm") for site in readers.sites)
-        saved = tensor.nbytes - self._cost(graph, tensor, steps, len(rows), whole, zeros)
+        zeros = form.writes_zeros(grid, storage, any(site.node.is_op("Gemm") for site in readers.sites))
+        saved = tensor.nbytes - self._cost(graph, tensor, grid, storage, len(rows), whole, zeros)
         if saved <= 0:
             return Refusal(Reason.NO_GAIN)
-        return Plan(
-            graph, value, tensor, readers, steps, rows, whole, zeros, form.opset(steps.axes, tensor.dtype), saved
-        )
+        opset = form.opset(grid, storage, tensor.dtype)
+        return Plan(graph, value, tensor, readers, grid, storage, rows, whole, zeros, opset, saved)
 
-    def _cost(self, graph: Graph, tensor: Tensor, steps: Steps, rows: int, whole: bool, zeros: bool) -> int:
+    def _multiplied(
+        self, nbits: NBits, inputs: int, graph: Graph, value: Value, tensor: Tensor, readers: Readers
+    ) -> Plan | Refusal:
+        """A plan with MatMulNBits."""
+        grid = nbits.grid(tensor.numpy(), inputs)
+        refusal = _unfit(grid, tensor)
+        if refusal is not None:
+            return refusal
+        saved = tensor.nbytes - nbits.nbytes(grid, inputs) - 3 * TENSOR_BYTES - 3 * NODE_BYTES * len(readers.sites)
+        if saved <= 0:
+            return Refusal(Reason.NO_GAIN)
+        return Plan(graph, value, tensor, readers, grid, nbits.storage, (), False, False, 1, saved, nbits, inputs)
+
+    def _cost(
+        self, graph: Graph, tensor: Tensor, grid: Grid, storage: Storage, rows: int, whole: bool, zeros: bool
+    ) -> int:
         """More bytes than the quantized weight takes in the file."""
         form = self.scaling.form
-        nodes = whole * form.node_count(tensor.dtype, rows=False) + rows * form.node_count(tensor.dtype, rows=True)
-        nodes += len(steps.stored) - 1
-        frames = (1 + len(steps.stored) + zeros) * (CONSTANT_BYTES if graph.is_function else TENSOR_BYTES)
-        scales = sum(one.nbytes for one in steps.stored)
-        return tensor.size + scales + zeros * steps.size + frames + nodes * NODE_BYTES
+        nodes = whole * form.node_count(grid, storage, tensor.dtype, rows=False)
+        nodes += rows * form.node_count(grid, storage, tensor.dtype, rows=True)
+        beside: list[Array | Tensor] = [*grid.stored, *form.constants(grid, storage)]
+        beside += [form.zeros(grid, storage)] if zeros else []
+        frames = (1 + len(beside)) * (CONSTANT_BYTES if graph.is_function else TENSOR_BYTES)
+        return storage.nbytes(tensor.size) + sum(one.nbytes for one in beside) + frames + nodes * NODE_BYTES
+
+
+def _gains_nothing(decision: Plan | Refusal) -> bool:
+    return isinstance(decision, Refusal) and decision.reason is Reason.NO_GAIN
+
+
+def _unfit(grid: Grid, tensor: Tensor) -> Refusal | None:
+    """Why a weight cannot be stored in a grid."""
+    if not np.isfinite(grid.array).all():
+        return Refusal(Reason.NON_FINITE)
+    return None if fit(grid, numpy_dtype(tensor.dtype)) else Refusal(Reason.OUT_OF_RANGE)
 
 
 def _no_weight(readers: Readers) -> Refusal:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Protocol
 
-import numpy as np
-from onnx import TensorProto
-
-from ...ir import DerivedTensor, Graph, Node, Tensor, Value, tensor
+from ...ir import Graph, Node, Tensor, Value
 from ...ir.dtypes import name_of
 from ..manager.context import Context
 from ..manager.weights import Outcome
-from .decode import Axes, DecodeForm, Place, Stored
+from .decode import Axes, DecodeForm, Stored
 from .error_bounds import local_bounds
-from .levels import Array, encode
+from .levels import Array
+from .nbits import DOMAIN, NBits
+from .place import Place, Shared
 from .plan import Plan
 from .sites import Site
-
-INT8 = int(TensorProto.INT8)
 
 
 class Placed(Protocol):
@@ -53,48 +49,77 @@ def _node_in(graph: Graph, user: Node | Graph) -> Node | None:
     return None if isinstance(user, Graph) and user is graph else node
 
 
-def rewrite(ctx: Context, form: DecodeForm, plan: Plan, first: Node | None) -> None:
-    """Quantize one weight; `first` is its first reader, before which it is decoded."""
+def carry_out(ctx: Context, form: DecodeForm, plan: Plan, first: Node | None, shared: Shared) -> None:
+    """Quantize one weight; `first` is its first reader, before which it is decoded. Weights share the constants in
+    `shared`."""
+    subject, what = f"{plan.graph.label}/{plan.value.name}", _what(plan)  # names change hands below
+    if plan.nbits is None:
+        made, name, cost = _decode(ctx, form, plan, first, shared), form.name, form.cost
+    else:
+        made, name, cost = _multiply(ctx, plan.nbits, plan), "nbits", plan.nbits.cost
+    ctx.weights.became(plan.tensor, made, Outcome.QUANTIZED, form=name)
+    ctx.remarks.applied(subject, "; ".join(filter(None, (what, cost, plan.note))), rule=name, bytes_at_stake=plan.saved)
+
+
+def _multiply(ctx: Context, nbits: NBits, plan: Plan) -> list[Tensor]:
+    """Put MatMulNBits in the place of all readers; what is written."""
+    rw = ctx.rewriter
+    if DOMAIN not in ctx.model.opset:
+        rw.set_opset(ctx.model, DOMAIN, 1)
+    made = nbits.tensors(plan.tensor, plan.grid, plan.inputs)
+    held = {hint: rw.constant(plan.graph, one, hint) for hint, one in made.items()}
+    ctx.bounds.extend(local_bounds(plan, None, {}))
+    for site in plan.readers.sites:
+        nbits.multiply(rw, site, held, plan.tensor.shape[1 - plan.inputs])
+    return list(made.values())
+
+
+def _decode(ctx: Context, form: DecodeForm, plan: Plan, first: Node | None, shared: Shared) -> list[Tensor]:
+    """Let all readers read what is decoded; what is written."""
     rw, graph, value = ctx.rewriter, plan.graph, plan.value
-    name = f"{graph.label}/{value.name}"
     made = _tensors(form, plan)
-    hints = "qsb" if plan.steps.factors else "qsz"
-    held = [rw.constant(graph, one, hint, before=first) for one, hint in zip(made, hints, strict=False)]
-    third = held[2] if len(held) > 2 else None
-    zeros, factors = (None, third) if plan.steps.factors else (third, None)
-    rank = len(plan.tensor.shape)
-    stored = Stored(held[0], held[1], zeros, plan.tensor.dtype, plan.steps.axes, rank, factors)
+    held = {hint: rw.constant(graph, one, hint, before=first) for hint, one in made.items()}
+    stored = Stored(
+        plan.grid, plan.storage, plan.tensor.dtype, held["q"], held["s"], zeros=held.get("z"), factors=held.get("b")
+    )
     decoded = None
     if plan.is_read_whole:
         origin = () if value.producer is None else (value.producer,)
-        decoded = form.whole(rw, stored, Place(graph, first, origin))
+        decoded = form.whole(rw, stored, Place(graph, first, origin, shared))
     rows: dict[Site, Value] = {}
     for site in plan.rows:
-        rows[site] = form.rows(rw, stored, site.node)
+        rows[site] = form.rows(rw, stored, site.node, shared)
         rw.take_over(site.node.outputs[0], rows[site])
         rw.erase(site.node)
     if decoded is not None:
         rw.take_over(value, decoded)
-    ctx.weights.became(plan.tensor, made, Outcome.QUANTIZED, form=form.name)
     ctx.bounds.extend(local_bounds(plan, decoded, rows))
-    what = f"{name_of(plan.tensor.dtype)} to int8 with {plan.steps.size} scales, for {_readers(plan)}"
-    ctx.remarks.applied(name, what, rule=form.name, bytes_at_stake=plan.saved)
+    return list(made.values())
 
 
-def _tensors(form: DecodeForm, plan: Plan) -> list[Tensor]:
-    """Levels, computed when they are written; scales; scales of input channels or zero points if the plan has them."""
-    levels = DerivedTensor(
-        "int8-levels", partial(encode, steps=plan.steps.array), (plan.tensor,), INT8, plan.tensor.shape
-    )
-    scales = form.scales(plan.steps.stored[0], plan.steps.axes)
-    more = [form.scales(one, _long_axes(one)) for one in plan.steps.stored[1:]]
-    return [levels, scales, *more, *([tensor(np.zeros(scales.shape, np.int8))] if plan.zeros else [])]
+def _tensors(form: DecodeForm, plan: Plan) -> dict[str, Tensor]:
+    """By short names: codes, computed when they are written; scales; scales of input channels or zero points if the
+    plan has them."""
+    grid = plan.grid
+    made = {"q": plan.storage.tensor(plan.tensor, grid), "s": form.scales(grid.stored[0], grid.axes)}
+    for one in grid.stored[1:]:
+        made["b"] = form.scales(one, _long_axes(one))
+    if plan.zeros:
+        made["z"] = form.zeros(grid, plan.storage)
+    return made
 
 
 def _long_axes(array: Array) -> Axes:
     return tuple(axis for axis, length in enumerate(array.shape) if length > 1)
 
 
-def _readers(plan: Plan) -> str:
-    labels = list(dict.fromkeys(f"{site.node.op_type} {site.node.label}" for site in plan.readers.sites))
-    return labels[0] if len(labels) == 1 else f"{labels[0]} and {len(labels) - 1} more"
+def _what(plan: Plan) -> str:
+    grid, labels = (
+        plan.grid,
+        list(dict.fromkeys(f"{site.node.op_type} {site.node.label}" for site in plan.readers.sites)),
+    )
+    more = "" if len(labels) == 1 else f" and {len(labels) - 1} more"
+    blocks = "" if grid.block is None else f" in blocks of {grid.block.size}"
+    zeros = "" if grid.zeros is None else " and zero points"
+    made = f"{name_of(plan.tensor.dtype)} to {grid.alphabet.name} with {grid.size} scales{zeros}{blocks}"
+    return f"{made}, for {labels[0]}{more}"

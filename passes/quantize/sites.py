@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from ...ir import Graph, Model, Node, Tensor, Value
-from ...ir.dtypes import is_float
+from ...ir.dtypes import bits_of, is_float
 from ...ir.graph import Function
 from .layout import Layout, moved
 from .roles import Form, Role, role_of
@@ -178,22 +178,35 @@ def _same(value: Value, other: Value) -> bool:
 
 
 def scales_levels(node: Node, slot: int) -> bool:
-    """Whether input `slot` of `node` is the scale of integers that are decoded there: it is never encoded again."""
+    """Whether input `slot` of `node` is the scale of integers that are decoded there, or a book that they are looked up
+    in: it is never encoded again."""
     if node.is_op("QuantizeLinear", "DequantizeLinear"):
         return slot > 0
+    if node.domain == "com.microsoft" and node.op_type == "MatMulNBits":
+        return slot > 1
     if node.is_op("Gather") and slot == 0:
+        if _bits_of_codes(node.input(1)) in range(1, 9):  # more is an index into a table, as of positions
+            return True
         uses = node.outputs[0].uses
         return bool(uses) and all(isinstance(user, Node) and scales_levels(user, at) for user, at in uses)
-    if not node.is_op("Mul"):
-        return False
-    other = node.input(1 - slot)
-    cast = None if other is None else other.producer
-    if cast is not None and cast.is_op("Mul"):  # scales of input channels, after those of output channels
-        first = cast.input(0)
-        cast = None if first is None else first.producer
-    if cast is None or not cast.is_op("Cast"):
-        return False
-    levels = cast.input(0)
-    if levels is not None and levels.producer is not None and levels.producer.is_op("Gather"):
-        levels = levels.producer.input(0)
-    return levels is not None and levels.const is not None and not is_float(levels.const.dtype)
+    return node.is_op("Mul") and _bits_of_codes(node.input(1 - slot)) > 0
+
+
+def _bits_of_codes(value: Value | None) -> int:
+    """The bits of the integer constant that `value` is decoded from as this pass does it; 0 if it is not."""
+    for _ in range(_LONGEST):
+        if value is None:
+            return 0
+        if value.const is not None:
+            return 0 if is_float(value.const.dtype) else bits_of(value.const.dtype)
+        node = value.producer
+        if node is None or not node.is_op("Cast", "Sub", "Mul", "Reshape", "Slice", "Gather"):
+            return 0
+        table = node.input(0)
+        is_book = node.is_op("Gather") and table is not None and table.const is not None and is_float(table.const.dtype)
+        value = node.input(1) if is_book else table
+    return 0
+
+
+_LONGEST = 12
+"""More nodes than decode a weight one after the other."""

@@ -1,16 +1,20 @@
-"""Weight-only quantization: every weight becomes an int8 constant and the nodes that decode it."""
+"""Weight-only quantization: every weight becomes a constant of narrow codes and the nodes that decode it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from ...ir import Graph, Model, Tensor, Value
 from ..manager.context import Context
 from ..manager.weights import ACCOUNTED_FROM, Reason
-from .decode import FORMS, DecodeForm
+from .forms import FORMS
+from .nbits import NBits
 from .opsets import checked, raise_for
+from .place import Shared
 from .plan import Plan, Planner, Refusal
-from .rewrite import first_readers, rewrite
+from .recipe import Recipe
+from .rewrite import carry_out, first_readers
 from .scales import Scaling
 from .sites import Finder
 
@@ -18,42 +22,63 @@ Held = tuple[Graph, Value, Tensor]
 Decision = tuple[Held, Plan | Refusal]
 
 
-def quantize_weights(ctx: Context, *, form: str, min_bytes: int, exclude: Sequence[str], balance: bool = True) -> None:
+def quantize_weights(
+    ctx: Context,
+    *,
+    form: str,
+    recipe: Recipe,
+    min_bytes: int,
+    exclude: Sequence[str],
+    balance: bool = True,
+    nbits: NBits | None = None,
+) -> None:
     """Quantize the weights of all graphs, and account for every constant.
 
-    `form` names the decoding; weights of less than `min_bytes` and those that match a glob of `exclude` are left.
-    With `balance` input channels may get scales too.
+    `form` names the decoding, `recipe` says what grids are made of. Weights of less than `min_bytes` and those that
+    match a glob of `exclude` are left. With `balance` input channels may get scales too. With `nbits` MatMulNBits reads
+    weights where it can.
     """
     decode = FORMS[form]
-    decisions = _decide(ctx, decode, min_bytes, exclude, balance)
+    scaling = Scaling(decode, partial(_rank, ctx), recipe, balance)
+    decisions = _decide(ctx, scaling, min_bytes, exclude, nbits)
     version = ctx.model.version
     problem = raise_for(ctx, _plans(decisions))
     if ctx.model.version != version:
-        decisions = _decide(ctx, decode, min_bytes, exclude, balance)
+        decisions = _decide(ctx, scaling, min_bytes, exclude, nbits)
     decisions = [
         (held, checked(ctx.model, decode, one, problem) if isinstance(one, Plan) else one) for held, one in decisions
     ]
     _account_for_attributes(ctx)
     _explain(ctx, decisions, exclude)
     plans = _plans(decisions)
-    first = first_readers(plans)
+    _raise_ir_version(ctx, plans)
+    first, shared = first_readers(plans), Shared()
     for plan in ctx.progress.track(plans, "quantize"):
         with ctx.rewriter.apply(decode.name, *dict.fromkeys(site.node for site in plan.readers.sites)):
-            rewrite(ctx, decode, plan, first[plan.value])
+            carry_out(ctx, decode, plan, first[plan.value], shared)
     if not plans:
         ctx.remarks.missed("model", "no weight was quantized")
 
 
-def _decide(ctx: Context, form: DecodeForm, min_bytes: int, exclude: Sequence[str], balance: bool) -> list[Decision]:
+def _raise_ir_version(ctx: Context, plans: Sequence[Plan]) -> None:
+    """To the lowest that has the types of the codes."""
+    needed = max((plan.storage.ir_version for plan in plans), default=0)
+    if needed > ctx.model.ir_version:
+        ctx.rewriter.set_ir_version(needed)
+
+
+def _decide(
+    ctx: Context, scaling: Scaling, min_bytes: int, exclude: Sequence[str], nbits: NBits | None
+) -> list[Decision]:
     """For every constant what is to be done with it."""
-
-    def rank(value: Value) -> int | None:
-        shape = ctx.shapes().shape(value)
-        return None if shape is None else len(shape)
-
-    planner = Planner(Finder(ctx.model), Scaling(form, rank, balance), min_bytes, exclude, ctx.selects)
+    planner = Planner(Finder(ctx.model), scaling, min_bytes, exclude, ctx.selects, nbits)
     held = ctx.progress.track(list(held_constants(ctx.model)), "weights")
     return [(one, planner.decide(*one)) for one in held]
+
+
+def _rank(ctx: Context, value: Value) -> int | None:
+    shape = ctx.shapes().shape(value)
+    return None if shape is None else len(shape)
 
 
 def _plans(decisions: Sequence[Decision]) -> list[Plan]:

@@ -19,11 +19,13 @@ from onnxpress.passes.manager.base import Effect
 from onnxpress.passes.manager.manager import PassManager
 from onnxpress.passes.manager.registry import default_registry
 from onnxpress.passes.manager.text import parse_pipeline
+from onnxpress.passes.quantize.quantize_insert import QuantizeInsert
 from onnxpress.specs import check_pass, feeds, models
 from onnxpress.specs.bits import differing
 from onnxpress.specs.strategies_options import passes
 
 from .graph.spelled_out import spelled_out
+from .quantize.options import quantizers
 
 SPECIAL = {"recognize": spelled_out()}
 """Passes that find little in the usual models, with models of their own."""
@@ -36,7 +38,10 @@ def with_one_goal(one: Factorize) -> Factorize:
     return replace(one, **dict.fromkeys(goals[1:]), vbmf=one.vbmf and not goals, latency=latency)
 
 
-OPTIONS = {"factorize": passes(Factorize).map(with_one_goal)}
+OPTIONS = {
+    "factorize": passes(Factorize).map(with_one_goal),
+    "quantize-insert": st.one_of(passes(QuantizeInsert), quantizers()),
+}
 """Of passes with options that exclude each other."""
 SLOW = {"onnxsim"}
 """Passes that start a process each time: their own tests hold them to their promises, on fewer models."""

@@ -84,7 +84,8 @@ class Walk:
     def __init__(self, model: ModelProto) -> None:
         self.constants: list[Constant] = []
         self.weights: set[Key] = set()
-        self._graph(model.graph, Scope("main"))
+        self.main = Scope("main")
+        self._graph(model.graph, self.main)
         for function in model.functions:
             overload = f":{function.overload}" if function.overload else ""
             self._nodes(function.node, Scope(f"function {function.domain}.{function.name}{overload}"))

@@ -16,6 +16,8 @@ from onnxpress.passes.manager.weights import Outcome
 from onnxpress.passes.quantize.quantize_insert import QuantizeInsert
 from onnxpress.specs import Trial, check_pass
 
+from .options import quantizers
+
 DTYPES = {TensorProto.FLOAT: np.float32, TensorProto.DOUBLE: np.float64, TensorProto.FLOAT16: np.float16}
 MOST_TERMS = 1000
 """No sum of a drawn layer has more terms."""
@@ -245,6 +247,12 @@ def test_bound_holds(form, backend, oldest):
     drawn = models(opsets=(oldest, 21))
     checked = check_pass(QuantizeInsert(form=form, min_bytes=0), models=drawn, backend=backend, bound=excess)
     assert checked.changed > checked.examples / 3
+
+
+def test_bound_holds_with_every_option():
+    """Every type, granularity and kind of levels, in any form."""
+    checked = check_pass(quantizers(), models=models(opsets=(10, 21)), backend=OrtBackend(), bound=excess)
+    assert checked.changed > checked.examples / 4
 
 
 def test_any_model_survives():

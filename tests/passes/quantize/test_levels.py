@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxpress.passes.quantize.blocks import parts
-from onnxpress.passes.quantize.levels import LEVELS, absolute_errors, decode, encode, fit, steps
+from onnxpress.passes.quantize.levels import absolute_errors, decode, encode, fit, steps
 
 DTYPES = (np.float32, np.float64, np.float16, ml_dtypes.bfloat16)
 
@@ -36,14 +36,14 @@ def all_axes(weight, data):
 @given(weights(), st.data())
 def test_error_is_at_most_half_a_step(weight, data):
     made = steps(weight, all_axes(weight, data), arithmetic_of(weight))
-    levels = encode(weight, made.array)
+    levels = encode(weight, made)
     assert levels.dtype == np.int8
-    assert (np.abs(levels.astype(int)) <= LEVELS).all()
+    assert (np.abs(levels.astype(int)) <= 127).all()
     assert (levels[weight == 0] == 0).all()
     assert fit(made, weight.dtype)
     rounding = 2.0 ** -(8 if weight.dtype == ml_dtypes.bfloat16 else 11 if weight.dtype == np.float16 else 22)
     exact = weight.astype(np.float64)
-    error = np.abs(exact - decode(levels, made.array, weight.dtype).astype(np.float64))
+    error = np.abs(exact - decode(levels, made, weight.dtype).astype(np.float64))
     smallest = float(ml_dtypes.finfo(weight.dtype).smallest_subnormal)
     allowed = made.array.astype(np.float64) / 2 * (1 + 1e-5) + rounding * np.abs(exact) + smallest
     assert (error <= allowed).all()
@@ -55,11 +55,11 @@ def test_the_largest_of_a_channel_gets_the_largest_level(weight, data):
     axes = all_axes(weight, data)
     made = steps(weight, axes, arithmetic_of(weight))
     peaks = np.abs(weight.astype(np.float64)).max(tuple(a for a in range(weight.ndim) if a not in axes), keepdims=True)
-    levels = np.abs(encode(weight, made.array).astype(int)).max(
+    levels = np.abs(encode(weight, made).astype(int)).max(
         tuple(a for a in range(weight.ndim) if a not in axes), keepdims=True
     )
-    normal = peaks >= LEVELS * 2 * np.finfo(arithmetic_of(weight)).tiny
-    assert (levels[normal] == LEVELS).all()
+    normal = peaks >= 127 * 2 * np.finfo(arithmetic_of(weight)).tiny
+    assert (levels[normal] == 127).all()
     assert (made.array[peaks == 0] == 1).all()
     assert (made.array >= np.finfo(made.array.dtype).tiny).all()
 
@@ -69,7 +69,7 @@ def test_errors_in_parts_are_those_of_the_whole(weight, data):
     """Summing and looking for the largest part by part gives what one look at the whole array gives."""
     kept = all_axes(weight, data)
     summed = tuple(axis for axis in all_axes(weight, data) if axis not in kept)
-    made = steps(weight, kept, arithmetic_of(weight)).array
+    made = steps(weight, kept, arithmetic_of(weight))
     whole = np.abs(weight.astype(np.float64) - decode(encode(weight, made), made, weight.dtype).astype(np.float64))
     expected = whole.sum(summed, keepdims=True).max(
         tuple(axis for axis in range(weight.ndim) if axis not in kept), initial=0

@@ -1,0 +1,33 @@
+"""A strategy for the pass with options of every kind that do not contradict each other."""
+
+from hypothesis import strategies as st
+
+from onnxpress.passes.quantize.alphabet import AFFINE, SYMMETRIC
+from onnxpress.passes.quantize.nbits import TYPES
+from onnxpress.passes.quantize.quantize_insert import QuantizeInsert
+from onnxpress.passes.quantize.recipe import BOOK_BITS
+
+GRANULARITIES = st.sampled_from(["auto", "tensor", "channel", "block"])
+BLOCKS = st.integers(2, 40)
+
+
+def quantizers() -> st.SearchStrategy[QuantizeInsert]:
+    """Linear levels with zero points or without, 8-bit floats, books, and MatMulNBits; no weight is too small."""
+    common = {"min_bytes": st.just(0), "balance": st.booleans()}
+    shared = {**common, "granularity": GRANULARITIES, "block": BLOCKS}
+    forms = st.sampled_from(["cast", "dq"])
+    integers = st.builds(
+        QuantizeInsert, type=st.sampled_from(list(AFFINE)), symmetric=st.booleans(), form=forms,
+        levels=st.sampled_from(["linear", "pow2"]), **shared,
+    )  # fmt: skip
+    floats = st.builds(
+        QuantizeInsert, type=st.sampled_from([t for t in SYMMETRIC if t not in AFFINE]), form=forms, **shared
+    )
+    books = st.sampled_from([(levels, kind) for levels, kinds in BOOK_BITS.items() for kind in kinds]).flatmap(
+        lambda pair: st.builds(QuantizeInsert, levels=st.just(pair[0]), type=st.just(pair[1]), **shared)
+    )
+    nbits = st.builds(
+        QuantizeInsert, format=st.just("nbits"), type=st.sampled_from(list(TYPES)), symmetric=st.booleans(),
+        block=st.sampled_from([16, 32, 64]), levels=st.sampled_from(["linear", "pow2"]), **common,
+    )  # fmt: skip
+    return st.one_of(integers, floats, books, nbits)
