@@ -6,13 +6,13 @@ before they are cast, so that a table stays narrow in memory too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ...ir import DerivedTensor, Node, Value
+from ...ir import DerivedTensor, Graph, Node, Value
 from ...ir.dtypes import name_of
 from ..manager.context import Context
 from ..manager.weights import ACCOUNTED_FROM, Outcome, Reason
-from ..quantize.decode import Place
 from ..quantize.error_bounds import Change, bounds_of
 from ..quantize.opsets import is_one_language, raise_for
 from ..quantize.plan import Refusal
@@ -76,12 +76,12 @@ def _rewrite(ctx: Context, format: Format, plan: Plan, first: Node | None) -> No
     decoded = None
     if plan.is_read_whole:
         origin = () if value.producer is None else (value.producer,)
-        decoded = Place(plan.graph, first, origin).insert(rw, "Cast", [narrow], {"to": wide})
+        decoded = _insert(ctx, "Cast", [narrow], {"to": wide}, first, plan.graph, origin)
     rows: dict[Site, Value] = {}
     for site in plan.rows:
-        place = Place.of(site.node)
-        gathered = place.insert(rw, "Gather", [narrow, site.node.input(1)], site.node.attributes)
-        rows[site] = place.insert(rw, "Cast", [gathered], {"to": wide})
+        where = site.node, site.node.graph, (site.node,)
+        gathered = _insert(ctx, "Gather", [narrow, site.node.input(1)], site.node.attributes, *where)
+        rows[site] = _insert(ctx, "Cast", [gathered], {"to": wide}, *where)
         rw.take_over(site.node.outputs[0], rows[site])
         rw.erase(site.node)
     if decoded is not None:
@@ -90,6 +90,20 @@ def _rewrite(ctx: Context, format: Format, plan: Plan, first: Node | None) -> No
     errors, rank = format.error_sums(plan.tensor.numpy()), len(plan.tensor.shape)
     ctx.bounds.extend(bounds_of(Change(BY, value.name, plan.readers, rank, 0, errors), decoded, rows))
     ctx.remarks.applied(name, _what(plan, format, readers), rule="store", bytes_at_stake=plan.saved)
+
+
+def _insert(
+    ctx: Context,
+    op_type: str,
+    inputs: Sequence[Value | None],
+    attributes: Mapping[str, Any],
+    before: Node | None,
+    graph: Graph | None,
+    origin: Sequence[Node],
+) -> Value:
+    """The output of a new node before another, or at the end of a graph."""
+    node = ctx.rewriter.insert(op_type, inputs, attributes, before=before, graph=graph, outputs=["d"], origin=origin)
+    return node.outputs[0]
 
 
 def _what(plan: Plan, format: Format, readers: Sequence[Node]) -> str:
