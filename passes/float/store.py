@@ -6,7 +6,7 @@ before they are cast, so that a table stays narrow in memory too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ...ir import DerivedTensor, Graph, Node, Value
@@ -27,17 +27,18 @@ OPERATORS = ("Cast", "Gather")
 Decision = tuple[Held, Plan | Refusal]
 
 
-def store(ctx: Context, format: Format, min_bytes: int, exclude: Sequence[str]) -> int:
+def store(ctx: Context, format: Format, min_bytes: int, exclude: Sequence[str], excluding: Collection[str] = ()) -> int:
     """Store the constants of all graphs in `format`, account for every one, and say how many were changed.
 
-    Those of less than `min_bytes` and those that match a glob of `exclude` are left.
+    Those of less than `min_bytes` and those that match a glob of `exclude` are left. The globs `excluding` have
+    excluded something already.
     """
     planner = Planner(Finder(ctx.model), format, min_bytes, exclude, ctx.selects)
     held = ctx.progress.track(list(held_constants(ctx.model)), "constants")
     decisions = [(one, planner.decide(*one)) for one in held]
     problem = raise_for(ctx, _plans(decisions))
     decisions = [(one, _checked(ctx, plan, problem)) for one, plan in decisions]
-    _explain(ctx, decisions, exclude)
+    _explain(ctx, decisions, [pattern for pattern in exclude if pattern not in excluding])
     plans = _plans(decisions)
     first = first_readers(plans)
     for plan in ctx.progress.track(plans, "round"):
