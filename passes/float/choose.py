@@ -52,6 +52,8 @@ class Choice:
     halves: dict[Node, Slots] = field(default_factory=dict)
     narrow: set[Value] = field(default_factory=set)
     refused: list[tuple[Node, str]] = field(default_factory=list)
+    excluding: set[str] = field(default_factory=set)
+    """The globs that excluded a node."""
 
 
 def choose(ctx: Context, format: Format, observed: Observed, exclude: Sequence[str]) -> Choice:
@@ -195,7 +197,10 @@ class _Chooser:
         constants = [value.name for value in node.inputs if value is not None and value.const is not None]
         names = [node.label, *(value.name for value in node.outputs), *constants]
         pattern = next((p for p in self.exclude if any(fnmatchcase(name, p) for name in names)), None)
-        return "" if pattern is None else f"exclude has {pattern!r}"
+        if pattern is None:
+            return ""
+        self.choice.excluding.add(pattern)
+        return f"exclude has {pattern!r}"
 
     def gains(self, node: Node, slots: Slots) -> bool:
         """Whether it computes, or hands on what has 16 bits anyhow."""

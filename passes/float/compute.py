@@ -12,21 +12,21 @@ from .formats import Format
 from .observe import observed
 
 
-def compute(ctx: Context, format: Format, exclude: Sequence[str]) -> int:
-    """Let the nodes of the main graph and of the bodies in it compute in `format`, where they can; how many do."""
+def compute(ctx: Context, format: Format, exclude: Sequence[str]) -> Choice:
+    """Let the nodes of the main graph and of the bodies in it compute in `format`, where they can; says which do."""
     problem = raise_opset(ctx, format.opset)
     if problem:
         ctx.remarks.missed("model", f"nothing computes in {format.name}: {problem}", rule="opset")
-        return 0
+        return Choice()
     choice = choose(ctx, format, observed(ctx, format), exclude)
     if not choice.halves:
         _explain(ctx, choice)
         ctx.remarks.missed("model", f"nothing is left to compute in {format.name}", rule="compute")
-        return 0
+        return choice
     problem = convert(ctx, format, choice)
     if problem:
         ctx.remarks.failed("model", f"the executor does not compute in {format.name}: {problem}", rule="compute")
-        return 0
+        return Choice(excluding=choice.excluding)
     if ctx.samples is None:
         hint = "give --data: what overflows on it stays in float32"
         ctx.remarks.missed("model", "the ranges of values were not observed", rule="compute", suggestion=hint)
@@ -34,7 +34,7 @@ def compute(ctx: Context, format: Format, exclude: Sequence[str]) -> int:
     kept = sum(bool(slots.outputs) for slots in choice.slots.values()) - len(choice.halves)
     what = f"{len(choice.halves)} nodes compute in {format.name}; {kept} that could stay in float32"
     ctx.remarks.applied("model", what, rule="compute")
-    return len(choice.halves)
+    return choice
 
 
 def _explain(ctx: Context, choice: Choice) -> None:

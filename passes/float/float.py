@@ -10,8 +10,11 @@ from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.options import option
 from ..manager.units import Size
+from ..manager.weights import constants
+from .choose import Choice
 from .compute import compute
 from .formats import FORMATS
+from .plan import WIDE
 from .store import store
 
 
@@ -43,6 +46,9 @@ class Float(Pass):
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Compute in 16 bits if it is asked for, and store what is still wide."""
-        done = compute(ctx, FORMATS[self.to], self.exclude) if self.compute else 0
-        if not store(ctx, FORMATS[self.to], self.min_bytes, self.exclude) and not done:
-            ctx.remarks.missed("model", f"no constant was stored in {self.to}")
+        format = FORMATS[self.to]
+        choice = compute(ctx, format, self.exclude) if self.compute else Choice()
+        if not store(ctx, format, self.min_bytes, self.exclude, choice.excluding) and not choice.halves:
+            is_wide = any(tensor.dtype in WIDE for _, _, tensor in constants(ctx.model))
+            why = "" if is_wide else ": none is of float32 or float64"
+            ctx.remarks.missed("model", f"no constant was stored in {self.to}{why}")

@@ -6,15 +6,15 @@ before they are cast, so that a table stays narrow in memory too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from ...ir import DerivedTensor, Node, Value
+from ...ir import DerivedTensor, Graph, Node, Value
 from ...ir.dtypes import name_of
 from ..manager.context import Context
 from ..manager.weights import ACCOUNTED_FROM, Outcome, Reason
 from ..quantize.error_bounds import Change, bounds_of
 from ..quantize.opsets import is_one_language, raise_for
-from ..quantize.place import Place
 from ..quantize.plan import Refusal
 from ..quantize.rewrite import first_readers
 from ..quantize.sites import Finder, Site
@@ -27,17 +27,18 @@ OPERATORS = ("Cast", "Gather")
 Decision = tuple[Held, Plan | Refusal]
 
 
-def store(ctx: Context, format: Format, min_bytes: int, exclude: Sequence[str]) -> int:
+def store(ctx: Context, format: Format, min_bytes: int, exclude: Sequence[str], excluding: Collection[str] = ()) -> int:
     """Store the constants of all graphs in `format`, account for every one, and say how many were changed.
 
-    Those of less than `min_bytes` and those that match a glob of `exclude` are left.
+    Those of less than `min_bytes` and those that match a glob of `exclude` are left. The globs `excluding` have
+    excluded something already.
     """
     planner = Planner(Finder(ctx.model), format, min_bytes, exclude, ctx.selects)
     held = ctx.progress.track(list(held_constants(ctx.model)), "constants")
     decisions = [(one, planner.decide(*one)) for one in held]
     problem = raise_for(ctx, _plans(decisions))
     decisions = [(one, _checked(ctx, plan, problem)) for one, plan in decisions]
-    _explain(ctx, decisions, exclude)
+    _explain(ctx, decisions, [pattern for pattern in exclude if pattern not in excluding])
     plans = _plans(decisions)
     first = first_readers(plans)
     for plan in ctx.progress.track(plans, "round"):
@@ -76,12 +77,12 @@ def _rewrite(ctx: Context, format: Format, plan: Plan, first: Node | None) -> No
     decoded = None
     if plan.is_read_whole:
         origin = () if value.producer is None else (value.producer,)
-        decoded = Place(plan.graph, first, origin).insert(rw, "Cast", [narrow], {"to": wide})
+        decoded = _insert(ctx, "Cast", [narrow], {"to": wide}, first, plan.graph, origin)
     rows: dict[Site, Value] = {}
     for site in plan.rows:
-        place = Place.of(site.node, {})
-        gathered = place.insert(rw, "Gather", [narrow, site.node.input(1)], site.node.attributes)
-        rows[site] = place.insert(rw, "Cast", [gathered], {"to": wide})
+        where = site.node, site.node.graph, (site.node,)
+        gathered = _insert(ctx, "Gather", [narrow, site.node.input(1)], site.node.attributes, *where)
+        rows[site] = _insert(ctx, "Cast", [gathered], {"to": wide}, *where)
         rw.take_over(site.node.outputs[0], rows[site])
         rw.erase(site.node)
     if decoded is not None:
@@ -90,6 +91,20 @@ def _rewrite(ctx: Context, format: Format, plan: Plan, first: Node | None) -> No
     errors, rank = format.error_sums(plan.tensor.numpy()), len(plan.tensor.shape)
     ctx.bounds.extend(bounds_of(Change(BY, value.name, plan.readers, rank, 0, errors), decoded, rows))
     ctx.remarks.applied(name, _what(plan, format, readers), rule="store", bytes_at_stake=plan.saved)
+
+
+def _insert(
+    ctx: Context,
+    op_type: str,
+    inputs: Sequence[Value | None],
+    attributes: Mapping[str, Any],
+    before: Node | None,
+    graph: Graph | None,
+    origin: Sequence[Node],
+) -> Value:
+    """The output of a new node before another, or at the end of a graph."""
+    node = ctx.rewriter.insert(op_type, inputs, attributes, before=before, graph=graph, outputs=["d"], origin=origin)
+    return node.outputs[0]
 
 
 def _what(plan: Plan, format: Format, readers: Sequence[Node]) -> str:

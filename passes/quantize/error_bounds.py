@@ -36,9 +36,9 @@ class Change:
 
 def local_bounds(plan: Plan, decoded: Value | None, rows: dict[Site, Value]) -> Iterator[LocalBound]:
     """The bounds of a quantized weight. `decoded` is the whole weight, `rows` what was read from it row by row."""
-    errors = partial(absolute_errors, plan.tensor.numpy(), plan.grid)
-    axis = next((axis for axis in reversed(plan.grid.axes) if plan.tensor.shape[axis] > 1), 0)
-    change = Change(BY, plan.value.name, plan.readers, len(plan.tensor.shape), axis, errors)
+    errors, shape = partial(absolute_errors, plan.tensor.numpy(), plan.grid), plan.tensor.shape
+    axis = next((axis for axis in reversed(plan.grid.axes) if shape[axis] > 1), 0)
+    change = Change(BY, plan.value.name, plan.readers, len(shape), axis, errors)
     return bounds_of(change, decoded, rows)
 
 

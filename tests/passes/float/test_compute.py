@@ -178,6 +178,7 @@ def test_a_limit_that_is_none_stays_none(model, to_half):
 def test_excluded(pattern, model, to_half):
     _, report = to_half(model(LAYER, w=W), compute=True, exclude=(pattern,))
     assert "exclude has" in missed(report)["MatMul:z"]
+    assert not [remark for remark in report.remarks if remark.rule == "exclude"]
 
 
 def test_part_of_a_model():
