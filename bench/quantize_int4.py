@@ -214,9 +214,8 @@ def report(judge: Judge, made: dict[Method, Path]) -> bool:
         vectors = {method: judge.vectors(path) for method, path in made.items() if method.symmetric is symmetric}
         ours = next(method for method in vectors if method.name == "auto")
         above = intervals(judge, vectors[ours], {method: each for method, each in vectors.items() if method != ours})
-        print(
-            f"\n{'without' if symmetric else 'with'} zero points (fp32: MRR {judge.reciprocal_ranks(judge.all_exact).mean():.4f})\n"
-        )
+        in_float = judge.reciprocal_ranks(judge.all_exact).mean()
+        print(f"\n{'without' if symmetric else 'with'} zero points (fp32: MRR {in_float:.4f})\n")
         print("| by | rounding | bytes | MatMuls | cosine | ours above | Spearman | ours above | MRR | ours above |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         for method, each in vectors.items():
