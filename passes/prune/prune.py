@@ -15,7 +15,7 @@ from ..manager.options import option
 from .channels import plan as channels
 from .channels.goals import within_error
 from .channels.prune_channels import check, prune_channels
-from .channels.sizes import total
+from .channels.sizes import given_total, total
 from .layers import plan as layers
 from .layers.prune_layers import check as check_layers
 from .layers.prune_layers import prune_layers
@@ -122,7 +122,7 @@ class Prune(Pass):
         given, as shares of what it is now."""
         feed = next(ctx.feeds(), None)
         goals = {"macs": self.macs, "bytes": self.bytes_}
-        given = {kind: total(ctx.model, kind, feed) for kind, goal in goals.items() if goal is not None}
+        given = {kind: given_total(ctx.model, kind, feed) for kind, goal in goals.items() if goal is not None}
         ctx.run(Fold())
         for kind, whole in given.items():
             goal = goals[kind]

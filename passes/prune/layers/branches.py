@@ -1,7 +1,7 @@
 """Residual branches: what an Add puts on top of a value that passes by, and that nobody else reads.
 
-An Add `y = x + f(x)` has a branch `f` if x reads from the operators of f, x, f(x) and y have the same shape, and a
-linear layer is among the operators that are needed for f(x) alone.
+An Add `y = x + f(x)` has a branch `f` if x, f(x) and y have the same shape, and among the operators that are
+needed for f(x) alone are one that reads x, and a linear layer.
 """
 
 from __future__ import annotations

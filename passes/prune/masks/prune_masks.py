@@ -17,10 +17,11 @@ from ...manager.weights import Outcome
 from ..channels.cut import put
 from . import bounds, shares
 from .layers import maskable_layers
-from .least_squares import ITERATED, Float64, adjust, remove, work_of
-from .patterns import Array, Mask, in_order
+from .least_squares import ITERATED, Float64, adjust, work_of
+from .patterns import Array, in_order
 from .plan import Plan, Target, targets
 from .problem import Problem
+from .solve import plain_scores, reordered, solve
 
 STAGES = 16
 """Walks through the data at most, for each step of the schedule."""
@@ -104,7 +105,7 @@ class _Masker:
         """What every weight of the model costs, comparable between layers."""
         if not plan.needs_data:
             for target in self.targets:
-                yield target, _plain_scores(self.ctx, plan, target.matrices())
+                yield target, plain_scores(self.ctx, plan, target.matrices())
             return
         for stage in _stages(self.observed):
             moments = {layer: Moments(layer) for target in stage for layer in target.layers}
@@ -155,7 +156,7 @@ class _Masker:
         order = in_order(target.layer, plan.pattern)
         has_bias = bool(plan.repair and len(target.layers) == 1 and _takes_bias(target.layer))
         problem = self._problem(plan, target, fits, olds, weights, centred=has_bias)
-        found = _solve(self.ctx, plan, weights[:, order], share, _reordered(problem, order), iterated=self.is_iterated)
+        found = solve(self.ctx, plan, weights[:, order], share, reordered(problem, order), iterated=self.is_iterated)
         back = np.argsort(order)
         found = found[:, back]
         if problem is not None and has_bias:
@@ -217,49 +218,6 @@ def _takes_bias(layer: Linear) -> bool:
     return (
         fits and layer.op_type != "ConvTranspose" and layer.node.attr("beta", 1.0) == 1 == layer.node.attr("alpha", 1.0)
     )
-
-
-def _reordered(problem: Problem | None, order: Array) -> Problem | None:
-    if problem is None:
-        return None
-    second = problem.second[:, order][:, :, order]
-    return replace(problem, second=second, best=problem.best[:, order], size=problem.size[:, order])
-
-
-def _solve(
-    ctx: Context, plan: Plan, weights: Float64, share: float, problem: Problem | None, *, iterated: bool
-) -> Float64:
-    """The weights `[groups, k, n]` under the mask."""
-    if problem is not None and plan.criterion == "obs":
-        groups = zip(problem.best, problem.second, strict=True)
-        parts = [remove(best, c, plan.pattern, share, iterated=iterated) for best, c in groups]
-        stays = np.stack([kept for _, kept in parts])
-        return np.stack([found for found, _ in parts]) if plan.repair else np.where(stays, weights, 0)
-    stays = _chosen(ctx, plan, weights, share, problem)
-    if problem is None or not plan.repair:
-        return np.where(stays, weights, 0)
-    layers = zip(problem.best, problem.second, stays, strict=True)
-    return np.stack([adjust(best, second, kept) for best, second, kept in layers])
-
-
-def _chosen(ctx: Context, plan: Plan, weights: Float64, share: float, problem: Problem | None) -> Mask:
-    """By scores of single weights, over all groups of a layer together."""
-    if plan.threshold is not None:
-        return np.asarray(np.abs(weights) > plan.threshold)
-    groups, k, n = weights.shape
-    scores = _plain_scores(ctx, plan, weights)
-    if problem is not None and plan.criterion == "wanda":
-        scores = np.abs(weights) * problem.size[:, :, None]
-    flat = scores.transpose(1, 0, 2).reshape(k, groups * n)
-    stays = plan.pattern.stay(flat, share, each_output=plan.criterion == "wanda" and plan.pattern.unit == "weight")
-    return stays.reshape(k, groups, n).transpose(1, 0, 2)
-
-
-def _plain_scores(ctx: Context, plan: Plan, weights: Float64) -> Float64:
-    if plan.criterion == "random":
-        gone = weights == 0
-        return np.where(gone, -1.0, ctx.rng.random(weights.shape))
-    return np.asarray(weights**2 if plan.criterion == "l2" else np.abs(weights))
 
 
 def _stages(found: Sequence[Target]) -> list[list[Target]]:
