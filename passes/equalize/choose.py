@@ -101,12 +101,12 @@ class Balance:
 def _log_sizes(constant: Value, touches: Sequence[Touch]) -> Float64:
     """log2 of the largest absolute numbers of a constant, along the axes by which it is scaled."""
     assert constant.const is not None
-    array = np.abs(constant.const.numpy().astype(np.float64))
+    array = np.abs(constant.const.numpy())
     shapes = [touch.index.shape for touch in touches]
     scaled = {back for shape in shapes for back in range(1, len(shape) + 1) if shape[-back] > 1}
     rest = tuple(axis for axis in range(array.ndim) if array.ndim - axis not in scaled)
     with np.errstate(divide="ignore"):
-        return np.asarray(np.log2(array.max(axis=rest, keepdims=True, initial=0)))
+        return np.asarray(np.log2(array.max(axis=rest, keepdims=True, initial=0).astype(np.float64)))
 
 
 def offsets(made: Float64, read: Float64, alpha: float) -> Float64:

@@ -31,7 +31,9 @@ def explain(ctx: Context, balance: Balance, choice: Choice, held: Int64) -> None
         elif not free[mine].any():
             ctx.remarks.missed(subject, next(filter(None, (units.frozen[unit] for unit in mine))), rule="frozen")
         elif group not in choice.spread:
-            ctx.remarks.missed(subject, "no factors are expected to save error", rule="error")
+            chosen = balance.watches and balance.alpha is None
+            words = "no factors are expected to save error" if chosen else "no channel has ranges that can be compared"
+            ctx.remarks.missed(subject, words, rule="error")
         elif np.isin(mine, held).any():
             ctx.remarks.missed(subject, "its constants would leave the range of their type", rule="range")
     if not groups:
