@@ -29,7 +29,7 @@ LAYERS = {
 THIRD_PARTY = {
     "errors": set(),
     "ir": {"numpy", "onnx", "networkx", "ml_dtypes", "google"},
-    "passes": {"numpy", "onnx", "networkx", "ml_dtypes", "scipy"},
+    "passes": {"numpy", "onnx", "networkx", "ml_dtypes", "scipy", "threadpoolctl"},
     "backends": {"numpy", "onnx", "ml_dtypes", "onnxruntime", "google"},
     "specs": {"numpy", "onnx", "ml_dtypes", "hypothesis"},
     "api": {"numpy", "onnx"},
