@@ -31,7 +31,7 @@ THIRD_PARTY = {
     "errors": set(),
     "atomic": set(),
     "ir": {"numpy", "onnx", "networkx", "ml_dtypes", "google"},
-    "passes": {"numpy", "onnx", "networkx", "ml_dtypes", "scipy"},
+    "passes": {"numpy", "onnx", "networkx", "ml_dtypes", "scipy", "threadpoolctl"},
     "backends": {"numpy", "onnx", "ml_dtypes", "onnxruntime", "google"},
     "specs": {"numpy", "onnx", "ml_dtypes", "hypothesis"},
     "api": {"numpy", "onnx"},
