@@ -122,10 +122,24 @@ class Planner:
                 return made
             notes.append(f"not in MatMulNBits: {inputs if isinstance(inputs, str) else Reason.NO_GAIN}")
         found = self._decoded(self.scaling, *held)
-        if _gains_nothing(found) and self.scaling.recipe.alphabet.bits < WIDE.alphabet.bits:
-            notes.append(f"not in {self.scaling.recipe.alphabet.name}: {Reason.NO_GAIN}")
-            found = self._decoded(replace(self.scaling, recipe=WIDE), *held)
+        why = self._too_narrow(found)
+        wide = self._decoded(replace(self.scaling, recipe=WIDE), *held) if why else found
+        if why and isinstance(wide, Plan):
+            notes.append(f"not in {self.scaling.recipe.alphabet.name}: {why}")
+            found = wide
         return replace(found, note="; ".join(notes)) if isinstance(found, Plan) else found
+
+    def _too_narrow(self, found: Plan | Refusal) -> str:
+        """Why int8 is better than what was asked for; empty if it is not. Few bits need scales of blocks, which small
+        kernels have no room for: a few bytes more save most of the score there."""
+        recipe = self.scaling.recipe
+        if recipe.alphabet.bits >= WIDE.alphabet.bits:
+            return ""
+        if _gains_nothing(found):
+            return Reason.NO_GAIN
+        expects_blocks = recipe.granularity == "auto" and recipe.shares == "block"
+        lacks_blocks = expects_blocks and isinstance(found, Plan) and found.grid.block is None
+        return f"no axis is longer than a block of {recipe.block}" if lacks_blocks else ""
 
     def _decoded(
         self, scaling: Scaling, graph: Graph, value: Value, tensor: Tensor, readers: Readers

@@ -146,6 +146,19 @@ def test_running_again_changes_nothing(name, symmetric, granularity, model, quan
     assert any("no weight was quantized" in remark.reason for remark in report.remarks)
 
 
+@pytest.mark.parametrize(("granularity", "bits"), [("auto", 8), ("block", 4), ("channel", 4)])
+def test_kernels_without_room_for_blocks_are_stored_in_8_bits_unless_blocks_are_asked_for(
+    granularity, bits, model, quantize
+):
+    text = "g (float[N,24,5,5] x) => (float[N,40,3,3] y) { y = Conv(x, w) }"
+    proto = model(text, opset=21, ir=10, w=KERNEL[:, :24])
+    after, report = quantize(proto, type="int4", granularity=granularity)
+    stored = {tensor.name: tensor.data_type for tensor in after.graph.initializer}["q"]
+    assert stored == (TensorProto.INT8 if bits == 8 else TensorProto.INT4)
+    told = "not in int4: no axis is longer than a block of 32"
+    assert any(told in remark.reason for remark in report.remarks) == (bits == 8)
+
+
 def test_many_zero_points_are_packed_too(model, quantize, run_model, optimized):
     weight = RNG.standard_normal((256, 96)).astype(np.float32)
     proto = model("g (float[N,256] x) => (float[N,96] y) { y = MatMul(x, w) }", w=weight)
