@@ -117,7 +117,7 @@ class _Stream:
         if self._ctx.backend is None:
             raise UserError(f"{purpose} needs an executor")
         if 0 < len(self._observers) <= _FIRST:
-            if self._walk(self._ctx.backend, list(self._observers), iter(feeds), at_most=self._memory):
+            if self._walk_all(self._ctx.backend, feeds, purpose):
                 return
         else:
             self._walk_first(self._ctx.backend, feeds)
@@ -131,6 +131,13 @@ class _Stream:
         for group in groups:
             self._walk(self._ctx.backend, group, _ticking(islice(iter(feeds), 1, None), steps))
         deque(steps, maxlen=0)
+
+    def _walk_all(self, backend: Backend, feeds: Iterable[Feed], purpose: str) -> bool:
+        """All samples in one walk; whether the values fitted."""
+        steps = iter(self._ctx.progress.track(range(length_hint(feeds)), purpose))
+        done = self._walk(backend, list(self._observers), _ticking(iter(feeds), steps), at_most=self._memory)
+        deque(steps, maxlen=0)
+        return done
 
     def _walk_first(self, backend: Backend, feeds: Iterable[Feed]) -> None:
         """The first sample, a few values at a time, and more where these turned out to be small."""
