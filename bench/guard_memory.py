@@ -1,6 +1,6 @@
 """What a `guard(...)` that rolls back costs in memory, on top of the passes inside it.
 
-    python bench/guard_memory.py [--mb 1024] [--layers 16] [-p quantize-insert]
+    python bench/guard_memory.py [--mb 1024] [--layers 16] [-p PIPELINE]
 
 Makes a model of that size with external data in a temporary folder, and runs the pipeline alone and inside a guard that
 takes everything back, each in a process of its own with a stubbed executor, whose outputs always differ. Prints the
@@ -123,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mb", type=int, default=1024)
     parser.add_argument("--layers", type=int, default=16)
-    parser.add_argument("-p", "--pipeline", default="quantize-insert")
+    parser.add_argument("-p", "--pipeline", default="quantize-insert{rounding=nearest clip=none bias-correction=false}")
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.run is not None:

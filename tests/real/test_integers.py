@@ -17,6 +17,9 @@ from .test_compressed import feeds_of, session
 LARGEST = 0.36
 """Of the bytes of the input; .35 for files of any size, and a little for the names in small ones."""
 
+NOTHING = 1e-6
+"""What an output is off by on the mean that is nothing: a detector finds no text in noise."""
+
 
 @pytest.mark.parametrize("mode", ["static", "dynamic"])
 def test_real_models_run_in_integers(real_model: Any, mode: str) -> None:
@@ -31,11 +34,13 @@ def test_real_models_run_in_integers(real_model: Any, mode: str) -> None:
     assert len(data) <= LARGEST * real_model.path.stat().st_size
     old, new = session(before.SerializeToString(), True), session(data, True)
     off = size = 0.0
+    count = 0
     for feed in feeds:
         for y, found in zip(old.run(None, feed), new.run(None, feed), strict=True):
             assert y.shape == found.shape
+            count += y.size
             off, size = off + float(np.square(y - found).sum()), size + float(np.square(y.astype(float)).sum())
-    assert off <= 0.55**2 * size
+    assert off <= max(0.55**2 * size, NOTHING**2 * count)
     assert [info.name for info in made.graph.output] == [info.name for info in before.graph.output]
     told = [remark.reason for remark in report.remarks if "MACs run in integers" in remark.reason]
     assert len(told) == 1

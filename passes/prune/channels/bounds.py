@@ -148,7 +148,7 @@ class _Site:
         where = None if contracted is None else self.kept.get(Axis(value, contracted))
         found = old.copy()
         place = (slice(None),) * (contracted or 0) + (slice(None) if where is None else where,)
-        found[place] -= new.reshape(found[place].shape)
+        found[place] = _change(found[place], new.reshape(found[place].shape))
         return np.abs(found)
 
     def bound(self, form: str, axis: int, per_channel: Array | float, weight: str = "", output: int = 0) -> LocalBound:
@@ -255,3 +255,10 @@ _RULES = {
     **dict.fromkeys(RECURRENT, _recurrent),
     **dict.fromkeys(SUMS, _sum),
 }
+
+
+def _change(old: Float64, new: Float64) -> Float64:
+    """old - new; 0 where they are the same NaN or infinity, infinity where one of them is NaN."""
+    with np.errstate(invalid="ignore"):
+        change = np.where((old == new) | (np.isnan(old) & np.isnan(new)), 0.0, old - new)
+    return np.where(np.isnan(change), np.inf, change)
