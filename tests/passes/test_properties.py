@@ -19,6 +19,7 @@ from onnxpress.passes.manager.base import Effect
 from onnxpress.passes.manager.manager import PassManager
 from onnxpress.passes.manager.registry import default_registry
 from onnxpress.passes.manager.text import parse_pipeline
+from onnxpress.passes.prune.prune import Prune
 from onnxpress.passes.quantize.quantize_insert import QuantizeInsert
 from onnxpress.specs import check_pass, feeds, models
 from onnxpress.specs.bits import differing
@@ -44,7 +45,29 @@ def repeatable(one: QuantizeInsert) -> QuantizeInsert:
     return replace(one, latency="profile" if one.latency == "measure" else one.latency, cache="")
 
 
+def pruners() -> st.SearchStrategy[Prune]:
+    """Of every unit, with the options that mean something for it."""
+    repair = st.sampled_from(["auto", "off"])
+    share = {"sparsity": st.sampled_from([0.3, 0.7]), "repair": repair}
+    plain, looking = ["l1", "l2", "random"], ["wanda", "obs"]
+    units = st.builds(
+        Prune, unit=st.sampled_from(["channel", "head"]), align=st.sampled_from([1, 4]),
+        criterion=st.sampled_from([*plain, *looking, "geometric-median", "redundancy", "mean-activation"]), **share,
+    )  # fmt: skip
+    masks = st.builds(
+        Prune, unit=st.sampled_from(["weight", "block"]), criterion=st.sampled_from([*plain, *looking]),
+        allocation=st.sampled_from(["layer", "global"]), **share,
+    )  # fmt: skip
+    patterns = st.builds(
+        Prune, unit=st.just("n:m"), pattern=st.sampled_from(["1:2", "2:4"]),
+        criterion=st.sampled_from([*plain, *looking]), repair=repair,
+    )  # fmt: skip
+    layers = st.builds(Prune, unit=st.just("layer"), criterion=st.sampled_from([*plain, "output-error"]), **share)
+    return st.one_of(units, masks, patterns, layers)
+
+
 OPTIONS = {
+    "prune": pruners(),
     "factorize": passes(Factorize).map(with_one_goal),
     "quantize-insert": st.one_of(passes(QuantizeInsert).map(repeatable), quantizers(), integer_quantizers()),
 }
