@@ -8,12 +8,13 @@ a network whose source side is what runs in integers (Greig, Porteous and Seheul
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol, TypeAlias
-
-import networkx as nx
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from ....ir import Graph, Node, Value
 from .units import Unit
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 INTEGERS, FLOAT = "integers", "float"
 Network: TypeAlias = "nx.DiGraph[object]"
@@ -53,6 +54,8 @@ class Free:
 
 def chosen(units: Sequence[Unit], costs: Costs, penalty: Callable[[Unit], float] = lambda unit: 0.0) -> list[Unit]:
     """The units that run in integers at the least cost; `penalty` is added to those in integers."""
+    import networkx as nx  # takes a tenth of a second, which other modes need not wait for
+
     network: Network = nx.DiGraph()
     network.add_nodes_from((INTEGERS, FLOAT))
     made_by = {value: unit for unit in units for value in unit.outputs}
@@ -107,11 +110,7 @@ def _decoded(
 def _others(value: Value, readers: Mapping[Value, Sequence[Unit]]) -> bool:
     """Whether somebody reads a value who cannot run in integers."""
     nodes = {unit.node for unit in readers.get(value, ())}
-    return any(isinstance(use.user, Graph) or not _is_among(use.user, nodes) for use in value.uses)
-
-
-def _is_among(user: Node, nodes: set[Node]) -> bool:
-    return user in nodes
+    return any(isinstance(use.user, Graph) or use.user not in nodes for use in value.uses)
 
 
 def _edge(network: Network, start: object, end: object, capacity: float) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ....errors import ExecutionError, UserError
-from ....ir import Model, Session
+from ....ir import Model
 from ...manager.context import Context, Feed
 from ...manager.deployed import deployed
 from .units import Unit
@@ -50,15 +50,6 @@ class Trials:
         finally:
             self._ctx.rollback(before)
         return pooled_error(self._reference[:count], found)
-
-    def session(self, units: Sequence[Unit]) -> Session:
-        """The model with these units in integers, ready to run."""
-        before = self._ctx.checkpoint()
-        self._emitter.emit(units)
-        try:
-            return deployed(self._backend, self._ctx.model)
-        finally:
-            self._ctx.rollback(before)
 
     def _run(self, model: Model, count: int) -> Results:
         session = deployed(self._backend, model)
