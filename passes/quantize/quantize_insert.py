@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
 from ...errors import UserError
@@ -21,6 +21,12 @@ from .rounding.options import Clip, Rounder, Rounding
 from .static.quantize_static import Decided, Settings, decide_static
 from .targets.profile import names
 from .weight_only import quantize_weights
+
+MODES_OF = {
+    ("static", "dynamic"): ("target", "latency", "error"),
+    ("static",): ("calibration", "percentile", "cache"),
+}
+"""Which modes look at an option that not all look at."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +96,25 @@ class QuantizeInsert(Pass):
 
     def __post_init__(self) -> None:
         """UserError for options that contradict each other."""
+        self._check_mode()
         self._recipe.check()
         if self._recipe.is_book and self.form == "dq":
             raise UserError(f"levels={self.levels} are looked up in a table, for which form=dq has no place")
         if self.accuracy_level and self.format != "nbits":
             raise UserError("accuracy-level is for format=nbits")
         self._nbits()
+
+    def _check_mode(self) -> None:
+        """No option is given that the mode does not look at."""
+        defaults = {field.name: field.default for field in fields(self)}
+        for modes, options in MODES_OF.items():
+            given = next((name for name in options if getattr(self, name) != defaults[name]), None)
+            if given is not None and self.mode not in modes:
+                raise UserError(f"quantize-insert: {given} is for mode={' or '.join(modes)}, not for {self.mode}")
+        if self.mode == "dynamic" and self.latency == "measure":
+            raise UserError("quantize-insert: latency=measure is for mode=static; dynamic has profile and off")
+        if self.percentile != defaults["percentile"] and self.calibration != "percentile":
+            raise UserError(f"quantize-insert: percentile is for calibration=percentile, not for {self.calibration}")
 
     @property
     def _recipe(self) -> Recipe:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ....errors import UserError
 from ....ir import Value
 from ...calibrate.stream import observe
 from ...manager.context import Context
@@ -45,8 +44,6 @@ class DynamicCosts:
 
 def decide_dynamic(ctx: Context, settings: Settings) -> Decided | None:
     """Which products with constant weights are to run in integers; None if there are none."""
-    if settings.latency == "measure":
-        raise UserError("mode=dynamic: latency=measure is for mode=static; there is profile and off")
     mark = ctx.rewriter.mark()
     if not opened(ctx, PER_CHANNEL):
         return None

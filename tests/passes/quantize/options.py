@@ -36,8 +36,10 @@ def quantizers() -> st.SearchStrategy[QuantizeInsert]:
 
 def integer_quantizers() -> st.SearchStrategy[QuantizeInsert]:
     """Activations too, of all units that a target knows, whatever the outputs lose, or within the usual error."""
-    return st.builds(
-        QuantizeInsert, mode=st.sampled_from(["static", "static", "dynamic"]), latency=st.just("off"),
-        error=st.sampled_from([0.05, 1e3]), target=st.sampled_from(names()), rounding=st.just("nearest"),
-        calibration=st.sampled_from(["minmax", "percentile", "mse"]), min_bytes=st.sampled_from([0, 1000]),
-    )  # fmt: skip
+    common = {
+        "latency": st.sampled_from(["off", "profile"]), "error": st.sampled_from([0.05, 1e3]),
+        "target": st.sampled_from(names()), "rounding": st.just("nearest"), "min_bytes": st.sampled_from([0, 1000]),
+    }  # fmt: skip
+    ranges = st.sampled_from(["minmax", "percentile", "mse"])
+    static = st.builds(QuantizeInsert, mode=st.just("static"), calibration=ranges, **common)
+    return st.one_of(static, static, st.builds(QuantizeInsert, mode=st.just("dynamic"), **common))

@@ -111,3 +111,18 @@ def test_times_are_measured_only_where_the_target_runs():
 def test_without_data_there_is_one_clear_error():
     with pytest.raises(UserError, match="sample data"):
         onnxpress.PassManager("quantize-insert{mode=static}").run(onnxpress.load(DEMO))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("cache=ranges.npz", "cache is for mode=static, not for weight-only"),
+        ("error=0.1", "error is for mode=static or dynamic"),
+        ("mode=dynamic calibration=mse", "calibration is for mode=static, not for dynamic"),
+        ("mode=dynamic latency=measure", "latency=measure is for mode=static"),
+        ("mode=static percentile=99", "percentile is for calibration=percentile"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_a_mistake(options, words):
+    with pytest.raises(UserError, match=words):
+        onnxpress.PassManager(f"quantize-insert{{{options}}}")
