@@ -18,13 +18,14 @@ from .nbits import NBits
 from .recipe import Granularity, Levels, Recipe, WeightType
 from .repair.bias import PURPOSE, Original, correct_biases
 from .rounding.options import Clip, Rounder, Rounding
+from .static.equalized import Equalize
 from .static.quantize_static import Decided, Settings, decide_static
 from .targets.profile import names
 from .weight_only import quantize_weights
 
 MODES_OF = {
     ("static", "dynamic"): ("target", "latency", "error"),
-    ("static",): ("calibration", "percentile", "cache"),
+    ("static",): ("calibration", "percentile", "cache", "equalize"),
 }
 """Which modes look at an option that not all look at."""
 
@@ -62,6 +63,7 @@ class QuantizeInsert(Pass):
     calibration: Method = option("minmax", "mode=static: how the range of an activation is found")
     percentile: float = option(PERCENTILE, "calibration=percentile: share of numbers in the range", low=50, high=100)
     cache: str = option("", "mode=static: a file that keeps the statistics of activations, and is used again")
+    equalize: Equalize = option("auto", "mode=static: rescale channels first; auto: where the outputs err less for it")
     type: WeightType = option("int8", "what weights are stored in")
     granularity: Granularity = option(
         "auto",
@@ -129,7 +131,14 @@ class QuantizeInsert(Pass):
             samples_of(ctx, PURPOSE)
         corrects = self.bias_correction != "false" and ctx.samples is not None
         settings = Settings(
-            self.target, self.latency, self.error, self.exclude, self.calibration, self.percentile, self.cache
+            self.target,
+            self.latency,
+            self.error,
+            self.exclude,
+            self.calibration,
+            self.percentile,
+            self.cache,
+            self.equalize,
         )
         decided: Decided | None = None
         match self.mode:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from itertools import islice
 from typing import Any, Protocol
 
@@ -36,6 +37,12 @@ class Trials:
         self.problem = ""
         """The words of the executor if it refused a choice."""
         self._reference = self._run(ctx.model, len(self._feeds))
+
+    def of(self, emitter: Emits) -> Trials:
+        """The same for what another emits; outputs of the model are as they were."""
+        made = copy(self)
+        made._emitter, made.problem = emitter, ""
+        return made
 
     def error(self, units: Sequence[Unit], samples: int | None = None) -> float:
         """rel-L2 of the outputs over all samples (or the first ones), the worst of the outputs."""
