@@ -5,7 +5,7 @@ on an input. Both models run in float64, with the value of the original put in t
 soon as it is computed. So each rewritten region is judged alone, on the inputs that it really has. Where the two sides
 of a value are further apart than rounding and the bounds of the pass explain, it does not correspond after all (names
 may be given to other values): it is left alone, and what reads it is judged with it. Outputs of the model always
-correspond.
+correspond. A value that the pass says it has scaled corresponds to the original's times the factors.
 
 What rounding explains is measured: each side runs again with every operand and result shaken by one to two units of
 roundoff, and what moves a value there by d moves it by at most `ROOM` d when it is really rounded.
@@ -23,6 +23,7 @@ from onnx import ModelProto
 
 from ..ir import lower
 from ..passes.manager.bounds import LocalBound
+from .scaled import Scaled
 from .stated import Stated
 from .trace import Key, Mode, Noise, Record, Slot, Tracer, is_real, slot_of
 
@@ -75,6 +76,8 @@ class Nearness:
         self._tracers = (Tracer(before), Tracer(after))
         self._names = [name for name in self._tracers[0].outputs if name in self._tracers[1].outputs]
         self._known = self._tracers[0].run(feed, Mode())
+        self._scaled = Scaled(bounds)
+        self._scaled.add_to(self._known)
         self._other = self._tracers[1].run(feed, Mode(known=self._known.values, forced=()))
         self._stated = Stated(lower(before), self._known, bounds)
         left = {key: self._stated.narrowed(key, value) for key, value in self._known.values.items()}
@@ -130,7 +133,10 @@ class Nearness:
         known, native = self._values[side], self._native if native is None else native
         modes = [Mode(True, None, known, forced)]
         modes += [Mode(True, Noise(n, native, self._vanished[side]), known, forced) for n in range(1, TIMES + 1)]
-        return [self._tracers[side].run(self._feed, mode) for mode in modes]
+        records = [self._tracers[side].run(self._feed, mode) for mode in modes]
+        for record in records if side == 0 else ():
+            self._scaled.add_to(record)
+        return records
 
     def _compare(self, key: Key, one: Sides, other: Sides) -> Finding:
         one = Sides(self._stated.narrowed(key, one.value), [self._stated.narrowed(key, each) for each in one.shaken])

@@ -11,9 +11,10 @@ import numpy as np
 from ..errors import UserError
 from ..ir import Model, Node, Value
 from ..passes.manager.bounds import LocalBound
+from .scaled import Scaled
 from .trace import Key, Record, Slot, slot_of
 
-FORMS = ("linear", "table", "weight", "absolute", "product", "sum", "state", "cut", "step", "rounded")
+FORMS = ("linear", "table", "weight", "absolute", "product", "sum", "state", "cut", "step", "rounded", "scaled")
 
 
 class Stated:
@@ -26,13 +27,19 @@ class Stated:
             if bound.form not in FORMS:
                 known = ", ".join(FORMS)
                 raise UserError(f"{bound.by}: nobody knows bounds of the form {bound.form!r} ({known}): give bound=")
-            self._bounds[bound.graph, bound.value].append(bound)
+            if bound.form != "scaled":
+                self._bounds[bound.graph, bound.value].append(bound)
         self._nodes = {
             (graph.label, value.name): node
             for graph in before.walk_graphs()
             for node in graph.nodes
             for value in node.outputs
         }
+        self._scaled: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for (label, name), old in Scaled(bounds).names.items():
+            self._scaled[label, old].append(name)
+            if (label, old) in self._nodes:
+                self._nodes.setdefault((label, name), self._nodes[label, old])
         self.slots: set[Slot] = {
             slot_of(key) for key, label in record.labels.items() if (label, key[1]) in self._bounds
         }
@@ -76,14 +83,15 @@ class Stated:
         return along * largest if np.isfinite(largest) else np.full(value.shape, np.inf)
 
     def _largest(self, bound: LocalBound, key: Key) -> float:
-        """max abs(x) over the operand that is not the weight: the one that varies, or the other than the named one."""
+        """max abs(x) over the operand that is not the weight: the one that varies, or the other than the named one; as
+        it is or scaled, whichever is larger."""
         node = self._nodes.get((bound.graph, bound.value))
         operands = [value for value in (node.inputs[:2] if node is not None else ()) if value is not None]
         free = [value for value in operands if self._record.varies(key[0], value.name)]
         if len(free) != 1:
             free = [value for value in operands if not _reads(value, bound.weight)] or operands
-        sizes = [_greatest(self._record.find(key[0], value.name)) for value in free]
-        return max(sizes, default=np.inf)
+        names = [name for value in free for name in (value.name, *self._scaled.get((bound.graph, value.name), ()))]
+        return max((_greatest(self._record.find(key[0], name)) for name in names), default=np.inf)
 
     def _operands(self, key: Key, count: int) -> list[Any]:
         """The first operands of the node that computes a value."""

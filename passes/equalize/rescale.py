@@ -26,10 +26,15 @@ TURNS = 8
 
 @dataclass(frozen=True)
 class Rescaled:
-    """What was done: whether constants took factors in, and what was inserted."""
+    """What was done: the powers of two by which values were divided, axis by axis, and what was inserted."""
 
-    folded: bool
+    powers: dict[Axis, Int64]
     inserted: list[Inserted]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was done; scaled constants alone are scaled in front of scaled values."""
+        return bool(self.powers or self.inserted)
 
 
 def rescale(
@@ -46,7 +51,7 @@ def rescale(
     selects = ctx.selects if selects is None else selects
     reach: dict[Axis, Reach] | None = None
     inserted: list[Inserted] = []
-    folded = False
+    scaled: dict[Axis, Int64] = {}
     for turn in range(TURNS):
         units = find_units(ctx.model, ctx.shapes(), selects)
         if watches and reach is None:
@@ -56,7 +61,9 @@ def rescale(
         if not turn:
             explain(ctx, balance, choice, held)
         if changed:
-            folded = True
+            for axis, numbers in units.numbers.items():
+                if axis.value.const is None and choice.powers[numbers].any():
+                    scaled[axis] = scaled.get(axis, 0) + choice.powers[numbers]
             rename(ctx, units, choice.powers)
             scale(ctx, changed)
             for axis, each in (reach or {}).items():
@@ -69,7 +76,7 @@ def rescale(
         if not changed and not new:
             break
         reach = balance.reach | more if watches else None
-    return Rescaled(folded, inserted)
+    return Rescaled(scaled, inserted)
 
 
 def _settled(units: Units, reach: dict[Axis, Reach] | None, alpha: float | None) -> tuple[Balance, Choice, Int64]:

@@ -87,11 +87,12 @@ class Units:
 
 
 def find_units(model: Model, shapes: Shapes, selects: Callable[[Node], bool]) -> Units:
-    """The units of the main graph and its bodies; constants of nodes that are not selected stay."""
+    """The units of the main graph and its bodies; constants of nodes that are not selected stay, and so does what
+    leaves the branches of an If that is not."""
     scales = Scales(known_shapes(model, shapes))
     for value in (*model.graph.inputs, *model.graph.outputs):
         scales.freeze_value(value, "it is an input or output of the model")
-    later = list(_walk(model, scales))
+    later = list(_walk(model, scales, selects))
     for node in later:
         scales.said = set()
         if moves.is_open(node):
@@ -103,7 +104,7 @@ def find_units(model: Model, shapes: Shapes, selects: Callable[[Node], bool]) ->
     return _units(scales)
 
 
-def _walk(model: Model, scales: Scales) -> Iterator[Node]:
+def _walk(model: Model, scales: Scales, selects: Callable[[Node], bool]) -> Iterator[Node]:
     """Apply the rules; gives the nodes that have to be decided when all else is known."""
     branches = {body for graph in model.graph.walk_graphs() for n in graph.nodes if n.is_op("If") for body in n.bodies}
     for graph in model.graph.walk_graphs():
@@ -124,7 +125,7 @@ def _walk(model: Model, scales: Scales) -> Iterator[Node]:
             ):
                 yield node
                 continue
-            if _is_plain(node) and (rule := RULES.get(node.op_type)) is not None:
+            if _is_plain(node) and (selects(node) or not node.bodies) and (rule := RULES.get(node.op_type)) is not None:
                 rule(node, scales)
             _close(node, scales)
 

@@ -28,6 +28,9 @@ class LocalBound:
     [low, high]. For `form="rounded"` (of a reader of x that is rounded so): abs(dy) <= per_channel * (half + the
     greatest distance of an x from [low, high]); `weight` names x.
 
+    `form="scaled"` is no bound: it says that `value` of the result is the value called `weight` of the original times
+    `per_channel` along `axis`, or several such factors. Bounds of `value` are then bounds in its own scale.
+
     `graph` and `value` say which value is meant (y, the rows, or the decoded W), `weight` is the name of W.
     `per_channel` is a float64 array of shape (channels,); of shape (1,) it holds for all channels, whatever `axis` is.
     Several bounds of one value, from several weights, add up.

@@ -113,6 +113,40 @@ def test_a_wrong_coefficient_is_caught(place: str, factor: float) -> None:
         check(scaled(factor), SCALED[place])
 
 
+CHAIN = model_of("""g (float[n,3] x) => (float[n,3] y) <float[3] s = {0.3,-0.7,1}, float[3] t = {2,3,0.1}>
+    { m = Mul(x, s) r = Relu(m) y = Mul(r, t) }""")
+
+
+def halved(said: float) -> Rewrite:
+    """m and r are halved, called otherwise, and said to have been multiplied by `said`; half a step is allowed."""
+
+    def rewrite(graph: Graph, ctx: Context) -> None:
+        first, relu, last = graph.nodes
+        for node, factor in ((first, 0.5), (last, 2.0)):
+            old = node.inputs[1]
+            assert old is not None
+            made = ctx.rewriter.constant(graph, tensor(constant(old) * np.float32(factor)), "c")
+            ctx.rewriter.set_input(node, 1, made)
+        for node in (first, relu):
+            value = node.outputs[0]
+            old_name = value.name
+            ctx.rewriter.rename(value, f"{old_name}_half")
+            factors = np.full(3, said)
+            ctx.bounds.append(LocalBound("doing", "main", value.name, "scaled", 1, factors, old_name))
+            ctx.bounds.append(LocalBound("doing", "main", value.name, "absolute", 1, np.full(3, 1e-6)))
+
+    return rewrite
+
+
+def test_a_scaled_value_is_judged_in_its_own_scale() -> None:
+    assert check(halved(0.5), CHAIN, Effect.LOSSY).judged > 0
+
+
+def test_a_wrong_factor_is_caught() -> None:
+    with pytest.raises(BrokenPromiseError, match=r"_half' is .* times as far off as its bound allows"):
+        check(halved(0.25), CHAIN, Effect.LOSSY)
+
+
 NORM = model_of("""g (float[n,4] x) => (float[n,4] y)
     <int64[1] axis = {-1}, float two = {2}, float eps = {0.001}, float[4] s = {1,2,-0.3,4}, float[4] b = {0,1,2,0.1}> {
     m = ReduceMean <axes = [-1]> (x)  d = Sub(x, m)  q = Pow(d, two)  v = ReduceMean <axes = [-1]> (q)

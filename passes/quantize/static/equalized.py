@@ -10,18 +10,24 @@ A Mul of which no reader comes to run in integers is taken back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Literal, Protocol, TypeVar
 
-from ....ir import Node, Value
+import numpy as np
+from numpy.typing import NDArray
+
+from ....ir import Model, Node, Value
+from ....ir.analysis.coupling.axes import Axis
 from ...equalize.insert import Inserted
-from ...equalize.rescale import rescale
+from ...equalize.rescale import Rescaled, rescale
+from ...manager.bounds import LocalBound
 from ...manager.context import Context
 from .cut import Costs
 from .units import Unit
 
 Equalize = Literal["auto", "true", "false"]
+BY = "quantize-insert"
 
 
 class Draft(Protocol):
@@ -36,45 +42,84 @@ class Draft(Protocol):
 D = TypeVar("D", bound=Draft)
 
 
+@dataclass
+class Factors:
+    """By which powers of two values of the model are divided, axis by axis, and by which Muls."""
+
+    names: Mapping[Value, str]
+    """What values were called before."""
+    powers: dict[Axis, NDArray[np.int64]] = field(default_factory=dict)
+    inserted: list[Inserted] = field(default_factory=list)
+
+    @classmethod
+    def none(cls, model: Model) -> Factors:
+        """None at all."""
+        return cls({value: value.name for graph in model.graph.walk_graphs() for value in graph.values()})
+
+    def plus(self, done: Rescaled) -> Factors:
+        """With those that were moved since."""
+        powers = dict(self.powers)
+        for axis, more in done.powers.items():
+            powers[axis] = powers.get(axis, np.zeros_like(more)) + more
+        return Factors(self.names, powers, [*self.inserted, *done.inserted])
+
+    def take_back_unused(self, ctx: Context, units: Sequence[Unit]) -> None:
+        """Without the Muls of which no reader is among `units`."""
+        integers = {unit.node for unit in units}
+        for one in [one for one in self.inserted if not one.layers & integers]:
+            one.take_back(ctx)
+            self.inserted.remove(one)
+
+    def statements(self) -> Iterator[LocalBound]:
+        """What values are by names of now, as values by the names that they had."""
+        for axis, powers in self.powers.items():
+            if axis.value in self.names and powers.any():
+                yield _scaled(axis.value, self.names[axis.value], axis.axis, powers)
+        for one in self.inserted:
+            yield _scaled(one.scaled, one.value.name, one.touches[0].axis.axis, one.powers)
+
+
+def _scaled(value: Value, name: str, axis: int, powers: NDArray[np.int64]) -> LocalBound:
+    label = "" if value.graph is None else value.graph.label
+    return LocalBound(BY, label, value.name, "scaled", axis, np.ldexp(1.0, -powers), name)
+
+
+@dataclass(frozen=True)
+class Equalized(Generic[D]):
+    """The draft that was kept, and the factors that the model has with it."""
+
+    draft: D
+    factors: Factors
+
+
 def equalized(
     ctx: Context,
     equalize: Equalize,
     draft: Callable[[Sequence[Inserted]], D],
     limit: float,
     selects: Callable[[Node], bool],
-) -> tuple[D, Sequence[Inserted]]:
-    """The draft of the model as it is, or of the rescaled model if that errs less, which is then what `ctx` holds; and
-    what was inserted. `draft` makes one, `selects` tells nodes whose weights may be scaled."""
-    kept: Sequence[Inserted] = ()
-    found = draft(kept)
-    if equalize == "false":
-        return found, kept
-    for insert in (False, True):
-        if equalize == "auto" and insert and found.error <= limit:
+) -> Equalized[D]:
+    """The draft of the model as it is, or of the rescaled model if that errs less, which is then what `ctx` holds.
+    `draft` makes one, `selects` tells nodes whose weights may be scaled."""
+    found = Equalized(draft(()), Factors.none(ctx.model))
+    for insert in () if equalize == "false" else (False, True):
+        if equalize == "auto" and insert and found.draft.error <= limit:
             break
         before = ctx.checkpoint()
         done = rescale(ctx, watches=True, insert=insert, selects=selects)
-        if not done.folded and not done.inserted:
+        if not done.changed:
             ctx.rollback(before)
             continue
-        other = draft(done.inserted)
-        by = " by Muls too" if insert else ""
-        how = f"rel-L2 {other.error:.2g} with channels rescaled{by}, {found.error:.2g} without"
-        if equalize == "true" or other.error < found.error:
-            found, kept = other, done.inserted
+        other = Equalized(draft(done.inserted), found.factors.plus(done))
+        a, b = other.draft.error, found.draft.error
+        how = f"rel-L2 {a:.2g} with channels rescaled{' by Muls too' if insert else ''}, {b:.2g} without"
+        if equalize == "true" or a < b:
+            found = other
             ctx.remarks.applied("model", how, rule="equalize")
         else:
             ctx.rollback(before)
             ctx.remarks.missed("model", how, rule="equalize")
-    return found, kept
-
-
-def take_back_unused(ctx: Context, inserted: Sequence[Inserted], units: Sequence[Unit]) -> None:
-    """Without the Muls of which no reader runs in integers."""
-    integers = {unit.node for unit in units}
-    for one in inserted:
-        if not one.layers & integers:
-            one.take_back(ctx)
+    return found
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from .alone import Alone, Shape
 from .choose import Choice, choose, fastest
 from .cut import Costs, Free
 from .emit import Emitter, needed
-from .equalized import Equalize, WithFactors, equalized, take_back_unused
+from .equalized import Equalize, WithFactors, equalized
 from .estimated import EstimatedCosts
 from .ledger import Ledger, codings
 from .measured import MeasuredCosts
@@ -34,6 +34,7 @@ from .units import Unit, Units, values_of
 
 SAMPLES = 16
 """Samples on which errors of choices are measured."""
+RECURRENT = ("LSTM", "GRU", "RNN")
 PER_CHANNEL = 13
 """The opset from which on scales may run along an axis."""
 
@@ -90,21 +91,24 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
         raise UserError("mode=static needs sample data: give --data FILE.npz, or --data random for generated inputs")
     if ctx.backend is None:
         raise UserError("mode=static needs an executor")
-    mark = ctx.rewriter.mark()
+    mark, account = ctx.rewriter.mark(), ctx.weights.mark()
     if not opened(ctx, PER_CHANNEL):
         return None
     aim = profile(settings.target)
     if settings.latency == "measure" and not aim.runs_here:
         raise UserError(f"latency=measure: {aim.title} does not run here: say latency=profile or off")
     drafter = Drafter(ctx, settings, aim)
-    draft, inserted = equalized(ctx, settings.equalize, drafter, settings.error, drafter.selects)
+    kept = equalized(ctx, settings.equalize, drafter, settings.error, drafter.selects)
+    draft = kept.draft
     choice = choose(ctx, draft.units, draft.costs, draft.trials, settings.error, draft.fastest)
     ledger = Ledger(ctx, draft.units, choice, draft.times, settings.error, aim)
     ledger.decisions(draft.declined, draft.shapes)
     if not choice.units:
         ctx.rewriter.rollback(mark)
+        ctx.weights.restore(account)
         return None
-    take_back_unused(ctx, inserted, choice.units)
+    kept.factors.take_back_unused(ctx, choice.units)
+    ctx.bounds.extend(kept.factors.statements())
     quantized = [value for value in needed(choice.units) if value.const is None]
     ledger.activations(codings(ctx, quantized, draft.emitter.of))
     return Decided(draft.emitter, choice.units)
@@ -157,10 +161,11 @@ class Drafter:
         return Draft(known, units.declined, shapes, emitter, times, costs, trials, best)
 
     def selects(self, node: Node) -> bool:
-        """Whether weights of a node may be scaled."""
+        """Whether weights of a node may be scaled, and what leaves its branches. Those of recurrent layers have bounds
+        of their own, and stay; and an If keeps the name of its output, by which values in its branches are told."""
         names = [value.name for value in node.inputs if value is not None and value.const is not None]
         out = excluded([node.label, node.outputs[0].name, *names], self._settings)
-        return self._ctx.selects(node) and out is None
+        return self._ctx.selects(node) and out is None and not node.is_op(*RECURRENT, "If")
 
 
 def opened(ctx: Context, opset: int) -> bool:
