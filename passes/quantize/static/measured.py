@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -15,6 +15,7 @@ from ....errors import ExecutionError
 from ....ir import Backend, Session, Value, lower
 from ...manager.deployed import deployed
 from .alone import Alone, Feed, Shape
+from .timing import interleaved
 from .units import Unit
 
 SECONDS = 0.06
@@ -99,14 +100,6 @@ class MeasuredCosts:
 
 def _times(versions: Sequence[tuple[Session, Feed]]) -> tuple[float, ...]:
     """The median times of sessions in microseconds, in interleaved runs."""
-    for session, feed in versions:
-        session.run(feed)
-        session.run(feed)
-    taken: list[list[float]] = [[] for _ in versions]
-    deadline = time.perf_counter() + SECONDS
-    while len(taken[0]) < 5 or (time.perf_counter() < deadline and len(taken[0]) < 500):
-        for times, (session, feed) in zip(taken, versions, strict=True):
-            start = time.perf_counter()
-            session.run(feed)
-            times.append(time.perf_counter() - start)
+    runs = [partial(session.run, feed) for session, feed in versions]
+    taken = interleaved(runs, seconds=SECONDS, least=5, most=500)
     return tuple(float(np.median(times)) * 1e6 for times in taken)

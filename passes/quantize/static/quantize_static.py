@@ -29,6 +29,7 @@ from .ledger import Ledger, codings
 from .measured import MeasuredCosts
 from .trial import Trials
 from .units import Unit, Units, values_of
+from .whole import Whole, not_slower
 
 SAMPLES = 16
 """Samples on which errors of choices are measured."""
@@ -100,7 +101,10 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
     known = units.known(ranges, shapes)
     emitter = Emitter(ctx, aim, parameters(known, ranges, aim))
     costs = _costs(ctx, settings, emitter, shapes)
-    choice = choose(ctx, known, costs, Trials(ctx, emitter, SAMPLES), settings.error)
+    trials = Trials(ctx, emitter, SAMPLES)
+    choice = choose(ctx, known, costs, trials, settings.error)
+    if settings.latency == "measure":
+        choice = not_slower(ctx, Whole(ctx, emitter, ctx.backend), choice, costs, trials, settings.error)
     ledger = Ledger(ctx, known, choice, costs, settings.error, aim)
     ledger.decisions(units.declined, shapes)
     if not choice.units:
