@@ -35,6 +35,10 @@ class Costs(Protocol):
         """Of decoding a value."""
         ...
 
+    def spells(self, unit: Unit) -> bool:
+        """Whether a unit in float is faster spelled out, and counted so."""
+        ...
+
 
 class Free:
     """No times: whatever can run in integers does."""
@@ -50,6 +54,10 @@ class Free:
     def decode(self, value: Value) -> float:
         """Nothing."""
         return 0.0
+
+    def spells(self, unit: Unit) -> bool:
+        """No."""
+        return False
 
 
 def chosen(units: Sequence[Unit], costs: Costs, penalty: Callable[[Unit], float] = lambda unit: 0.0) -> list[Unit]:

@@ -102,6 +102,9 @@ class Ledger:
         for unit in self.units:
             if unit in taken:
                 self.ctx.remarks.applied(unit.node.label, self._times(unit), rule="integers")
+            elif taken and self.costs.spells(unit):
+                what = f"{unit.node.op_type} is spelled out in float: {self.costs.unit(unit)[0]:.3g} us"
+                self.ctx.remarks.applied(unit.node.label, f"{what}, {self._source()}", rule="spelled")
             else:
                 self.ctx.remarks.missed(unit.node.label, self._why(unit), rule="float")
         for node, why in declined.items():

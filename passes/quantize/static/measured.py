@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper
 
 from ....errors import ExecutionError
-from ....ir import Backend, Session, Value, lower
+from ....ir import Backend, Rewriter, Session, Value, lower
 from ...manager.deployed import deployed
 from .alone import Alone, Feed, Shape
+from .spelled import SPELLINGS, is_apart
 from .timing import interleaved
 from .units import Unit
 
@@ -30,7 +31,7 @@ class MeasuredCosts:
     backend: Backend
     alone: Alone
     shapes: Mapping[Value, Shape]
-    _units: dict[Any, tuple[float, float]] = field(default_factory=dict)
+    _units: dict[Any, tuple[float, float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Measure what crossing costs a number."""
@@ -39,16 +40,28 @@ class MeasuredCosts:
 
     def unit(self, unit: Unit) -> tuple[float, float]:
         """Microseconds of a unit in float and in integers; infinity where the executor does not run it."""
+        as_it_is, spelled, in_integers = self.times(unit)
+        return min(as_it_is, spelled), in_integers
+
+    def spells(self, unit: Unit) -> bool:
+        """Whether a unit in float is faster spelled out."""
+        as_it_is, spelled, _ = self.times(unit)
+        return spelled < as_it_is
+
+    def times(self, unit: Unit) -> tuple[float, float, float]:
+        """In float as it is, spelled out (infinite where it is no matter), and in integers."""
         key = self._key(unit)
         if key not in self._units:
             if any(shape is None for shape in key[2]):
-                return 0.0, 0.0
+                return 0.0, inf, 0.0
             try:
                 versions = [self._prepared(*make(unit)) for make in (self.alone.in_float, self.alone.in_integers)]
-                in_float, in_integers = _times(versions)
-                self._units[key] = in_float, in_integers
+                if is_apart(unit, self.shapes):
+                    versions.append(self._spelled(unit))
+                in_float, in_integers, *spelled = _times(versions)
+                self._units[key] = in_float, min(spelled, default=inf), in_integers
             except ExecutionError:
-                self._units[key] = (0.0, float("inf"))
+                self._units[key] = 0.0, inf, inf
         return self._units[key]
 
     def quantize(self, value: Value) -> float:
@@ -68,6 +81,13 @@ class MeasuredCosts:
     def _shape(self, value: Value) -> Any:
         """What tells times apart; None for what was not observed, as computed sizes are not."""
         return ("constant", value.const.shape) if value.const is not None else self.shapes.get(value)
+
+    def _spelled(self, unit: Unit) -> tuple[Session, Feed]:
+        proto, feed = self.alone.in_float(unit)
+        model = lower(proto)
+        node = next(node for node in model.graph.nodes if node.op_type in SPELLINGS)
+        SPELLINGS[node.op_type](Rewriter(model), node)
+        return deployed(self.backend, model), feed
 
     def _prepared(self, proto: Any, feed: Feed) -> tuple[Session, Feed]:
         return deployed(self.backend, lower(proto)), feed
