@@ -41,6 +41,10 @@ class DynamicCosts:
         """Nothing: sums are decoded where they are made."""
         return 0.0
 
+    def spells(self, unit: Unit) -> bool:
+        """No: there are products alone."""
+        return False
+
 
 def decide_dynamic(ctx: Context, settings: Settings) -> Decided | None:
     """Which products with constant weights are to run in integers; None if there are none."""

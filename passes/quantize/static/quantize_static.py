@@ -25,10 +25,13 @@ from .choose import choose
 from .cut import Costs, Free
 from .emit import Emitter, needed
 from .estimated import EstimatedCosts
+from .joined import only_joined
 from .ledger import Ledger, codings
 from .measured import MeasuredCosts
+from .spelled import Spelling
 from .trial import Trials
 from .units import Unit, Units, values_of
+from .whole import Whole, not_slower
 
 SAMPLES = 16
 """Samples on which errors of choices are measured."""
@@ -100,7 +103,11 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
     known = units.known(ranges, shapes)
     emitter = Emitter(ctx, aim, parameters(known, ranges, aim))
     costs = _costs(ctx, settings, emitter, shapes)
-    choice = choose(ctx, known, costs, Trials(ctx, emitter, SAMPLES), settings.error)
+    writes = Spelling(emitter, [unit for unit in known if costs.spells(unit)])
+    trials = Trials(ctx, writes, SAMPLES)
+    choice = choose(ctx, known, costs, trials, settings.error)
+    if settings.latency == "measure":
+        choice = not_slower(ctx, Whole(ctx, writes, ctx.backend), choice, costs, trials, settings.error)
     ledger = Ledger(ctx, known, choice, costs, settings.error, aim)
     ledger.decisions(units.declined, shapes)
     if not choice.units:
@@ -108,7 +115,7 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
         return None
     quantized = [value for value in needed(choice.units) if value.const is None]
     ledger.activations(codings(ctx, quantized, emitter.of))
-    return Decided(emitter, choice.units)
+    return Decided(writes, choice.units)
 
 
 def opened(ctx: Context, opset: int) -> bool:
@@ -205,15 +212,19 @@ def seen(ctx: Context, values: Sequence[Value]) -> dict[Value, Shape]:
 
 
 def parameters(units: Sequence[Unit], ranges: Mapping[Value, Range], aim: Profile) -> dict[Value, Affine]:
-    """The parameters of the activations of units; what a mover makes has those of what it reads."""
+    """The parameters of the activations of units; what a mover makes has those of what it reads, and what only a Concat
+    reads those of what it makes."""
     dtype = TYPES[aim.activation_type]
     movers = {value: unit.inputs[0][1] for unit in units if unit.is_mover for value in unit.outputs}
     fixed = {value: unit.rule for unit in units if unit.rule.scale for value in unit.outputs}
+    joined = {value: whole for value, whole in only_joined(units).items() if value not in fixed}
     of: dict[Value, Affine] = {}
 
     def find(value: Value) -> Affine:
         if value not in of:
-            if value in movers:
+            if value in joined:
+                of[value] = find(joined[value])
+            elif value in movers:
                 of[value] = find(movers[value])
             elif value in fixed:
                 of[value] = Affine(fixed[value].scale, fixed[value].zero, dtype)

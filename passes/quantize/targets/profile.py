@@ -51,6 +51,8 @@ class Coefficients:
 
     mac: tuple[float, float] = (0.0, 0.0)
     number: tuple[float, float] = (0.0, 0.0)
+    spelled: float = 0.0
+    """Microseconds for a million numbers in float spelled out; 0 where that is unknown or no matter."""
 
 
 @dataclass(frozen=True)
@@ -116,4 +118,5 @@ def profile(name: str) -> Profile:
 
 
 def _coefficients(table: Mapping[str, Any]) -> Coefficients:
-    return Coefficients(**{key: (float(pair[0]), float(pair[1])) for key, pair in table.items()})
+    pairs = {key: (float(pair[0]), float(pair[1])) for key, pair in table.items() if key != "spelled"}
+    return Coefficients(**pairs, spelled=float(table.get("spelled", 0.0)))
