@@ -19,7 +19,7 @@ from .recipe import Granularity, Levels, Recipe, WeightType
 from .repair.bias import PURPOSE, Original, correct_biases
 from .rounding.options import Clip, Rounder, Rounding
 from .static.quantize_static import Decided, Settings, decide_static
-from .targets.profile import names
+from .targets.profile import names, profile
 from .weight_only import quantize_weights
 
 MODES_OF = {
@@ -74,8 +74,8 @@ class QuantizeInsert(Pass):
         "where levels lie: at equal distances (pow2: with powers of two as scales), at powers of two, by k-means, nf4",
     )
     form: Literal["cast", "dq"] = option("cast", "what decodes: Cast and Mul, or DequantizeLinear")
-    format: Literal["qdq", "nbits"] = option(
-        "qdq", "nbits: MatMulNBits of onnxruntime multiplies by codes, where it can"
+    format: Literal["qdq", "qoperator", "nbits"] = option(
+        "qdq", "qoperator: integer operators, not Q and DQ around others (mode=static); nbits: MatMulNBits where it can"
     )
     accuracy_level: int = option(
         0, "format=nbits: 4 rounds what is multiplied to 8 bits as well", choices=(0, 1, 2, 3, 4)
@@ -111,6 +111,11 @@ class QuantizeInsert(Pass):
             given = next((name for name in options if getattr(self, name) != defaults[name]), None)
             if given is not None and self.mode not in modes:
                 raise UserError(f"quantize-insert: {given} is for mode={' or '.join(modes)}, not for {self.mode}")
+        if self.format == "qoperator" and self.mode != "static":
+            hint = "; mode=dynamic is written in integer operators anyway" if self.mode == "dynamic" else ""
+            raise UserError(f"quantize-insert: format=qoperator is for mode=static, not for {self.mode}{hint}")
+        if self.format == "qoperator" and not profile(self.target).qoperators:
+            raise UserError(f"quantize-insert: {profile(self.target).title} does not take format=qoperator: say qdq")
         if self.mode == "dynamic" and self.latency == "measure":
             raise UserError("quantize-insert: latency=measure is for mode=static; dynamic has profile and off")
         if self.percentile != defaults["percentile"] and self.calibration != "percentile":
@@ -129,8 +134,9 @@ class QuantizeInsert(Pass):
             samples_of(ctx, PURPOSE)
         corrects = self.bias_correction != "false" and ctx.samples is not None
         settings = Settings(
-            self.target, self.latency, self.error, self.exclude, self.calibration, self.percentile, self.cache
-        )
+            self.target, self.latency, self.error, self.exclude, self.calibration, self.percentile, self.cache,
+            "qoperator" if self.format == "qoperator" else "qdq",
+        )  # fmt: skip
         decided: Decided | None = None
         match self.mode:
             case "static":

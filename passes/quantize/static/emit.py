@@ -26,6 +26,7 @@ from ..place import Place, Shared
 from ..targets.profile import Profile
 from .affine import Affine
 from .promises import Promises
+from .qoperator import Pair, QOperators
 from .units import Unit, channel_axis, keeps_name
 
 BIAS_LEVELS = 2.0**30
@@ -73,12 +74,14 @@ class Emitter:
     ctx: Context
     profile: Profile
     of: Mapping[Value, Affine]
+    format: str = "qdq"
+    """`qoperator` puts one integer operator in the place of DQ -> op -> Q."""
     weights: dict[tuple[Value, Value | None], Coded] = field(default_factory=dict)
     """Weights in levels, by weight and bias; shared by several emissions."""
 
     def promise(self, units: Sequence[Unit]) -> None:
         """State the local bounds of what `emit` will do; names are those of now."""
-        promises = Promises(self.of)
+        promises = Promises(self.of, names_products=self.format == "qdq")
         made, read = made_by(units), {value for unit in units for _, value in unit.inputs}
         kept = frozenset(value for value in read if value not in made and keeps_name(value))
         for value in needed(units):
@@ -92,6 +95,7 @@ class Emitter:
         """Let these units run in integers."""
         made = made_by(units)
         self._shared: Shared = {}
+        self._pairs: dict[Value, Pair] = {}
         reads: dict[Value, list[tuple[Node, int]]] = {}
         for unit in units:
             for slot, value in unit.inputs:
@@ -107,6 +111,8 @@ class Emitter:
         for unit in units:
             if unit.weight >= 0:
                 self._product(unit)
+        if self.format == "qoperator":
+            QOperators(self.ctx, self.profile, self.of).convert(units, self._pairs)
 
     # ---- activations
 
@@ -131,7 +137,7 @@ class Emitter:
             self.ctx.rewriter.swap_names(value, decoded)
 
     def _pair(self, value: Value, graph: Graph, before: Node | None) -> tuple[Value, Node]:
-        rw, affine = self.ctx.rewriter, self.of[value]
+        rw, affine, name = self.ctx.rewriter, self.of[value], value.name
         scale = rw.constant(graph, tensor(np.float32(affine.scale)), "s", before=before)
         zero = rw.constant(graph, tensor(np.asarray(affine.zero, affine.dtype)), "z", before=before)
         origin = [] if value.producer is None else [value.producer]
@@ -146,6 +152,7 @@ class Emitter:
             outputs=["d"],
             origin=origin,
         )
+        self._pairs[value] = Pair(levels, decoded, name)
         return decoded.outputs[0], levels
 
     # ---- constants
@@ -167,7 +174,7 @@ class Emitter:
         decoded = self._decoded(node, found.levels, found.scales, zeros, found.axis)
         rw.set_input(node, unit.weight, decoded)
         made = [value.const for value in decoded.producer.inputs if value is not None] if decoded.producer else []
-        self.ctx.weights.became(old, [one for one in made if one is not None], Outcome.QUANTIZED, form="qdq")
+        self.ctx.weights.became(old, [one for one in made if one is not None], Outcome.QUANTIZED, form=self.format)
         if found.bias is not None:
             scales = found.scales * np.float32(self.of[unit.inputs[0][1]].scale)
             rw.set_input(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
@@ -27,6 +28,7 @@ from .emit import Emitter, needed
 from .estimated import EstimatedCosts
 from .ledger import Ledger, codings
 from .measured import MeasuredCosts
+from .qoperator import why_not
 from .trial import Trials
 from .units import Unit, Units, values_of
 
@@ -47,6 +49,7 @@ class Settings:
     calibration: Method = "minmax"
     percentile: float = PERCENTILE
     cache: str = ""
+    format: str = "qdq"
 
 
 class Writes(Protocol):
@@ -93,12 +96,12 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
     aim = profile(settings.target)
     if settings.latency == "measure" and not aim.runs_here:
         raise UserError(f"latency=measure: {aim.title} does not run here: say latency=profile or off")
-    units = Units(ctx.model, aim, ctx.shapes(), lambda unit: left_out(ctx, settings, unit))
+    units = Units(ctx.model, aim, ctx.shapes(), partial(_excluded, ctx, settings, aim))
     values = list(values_of(units.found))
     ranges = _ranges(ctx, settings, aim, values)
     shapes = seen(ctx, values)
     known = units.known(ranges, shapes)
-    emitter = Emitter(ctx, aim, parameters(known, ranges, aim))
+    emitter = Emitter(ctx, aim, parameters(known, ranges, aim), settings.format)
     costs = _costs(ctx, settings, emitter, shapes)
     choice = choose(ctx, known, costs, Trials(ctx, emitter, SAMPLES), settings.error)
     ledger = Ledger(ctx, known, choice, costs, settings.error, aim)
@@ -130,8 +133,9 @@ def opened(ctx: Context, opset: int) -> bool:
 def is_quantized(model: Model) -> bool:
     """Whether values are decoded from integers anywhere."""
     return any(
-        node.is_op("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul")
-        or node.op_type == "MatMulNBits"
+        node.is_op("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+        or node.op_type in ("MatMulNBits", "MatMulIntegerToFloat", "QGemm")
+        or node.op_type.startswith("QLinear")
         or any(scales_levels(node, slot) for slot in range(min(2, len(node.inputs))))
         for graph in model.walk_graphs()
         for node in graph.nodes
@@ -160,6 +164,11 @@ def left_out(ctx: Context, settings: Settings, unit: Unit) -> str:
     names = [unit.node.label, unit.node.outputs[0].name, *([] if weight is None else [weight.name])]
     pattern = next((p for p in settings.exclude if any(fnmatchcase(name, p) for name in names)), None)
     return "" if pattern is None else f"exclude has {pattern!r}"
+
+
+def _excluded(ctx: Context, settings: Settings, aim: Profile, unit: Unit) -> str:
+    """Why a unit is left out by the user, or has no operator in the format that was asked for; empty if neither."""
+    return left_out(ctx, settings, unit) or (why_not(unit, aim) if settings.format == "qoperator" else "")
 
 
 def _ranges(ctx: Context, settings: Settings, aim: Profile, values: Sequence[Value]) -> dict[Value, Range]:

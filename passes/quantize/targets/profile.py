@@ -71,6 +71,8 @@ class Profile:
     rules: Mapping[str, OperatorRule]
     absorbed: tuple[str, ...]
     """Activations that the range of a Q makes redundant."""
+    qoperators: Mapping[str, str]
+    """The integer operator of an operator, with its domain; none where the runtime has no such form."""
     costs: Mapping[str, Coefficients]
     """Times by kind of unit."""
     node: float
@@ -110,6 +112,7 @@ def profile(name: str) -> Profile:
         bias_type=data["bias"]["type"],
         rules=rules,
         absorbed=tuple(data["absorbed"]["operators"]),
+        qoperators=data.get("qoperators", {}),
         costs={kind: _coefficients(table) for kind, table in data.get("cost", {}).items() if isinstance(table, dict)},
         **{key: data.get("cost", {}).get(key, 0.0) for key in ("node", "quantize", "decode")},
     )
