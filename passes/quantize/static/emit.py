@@ -9,7 +9,7 @@ products; a channel's weight scale is raised where else its bias would not fit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,11 +73,15 @@ class Emitter:
 
     ctx: Context
     profile: Profile
-    of: Mapping[Value, Affine]
+    of: dict[Value, Affine]
     format: str = "qdq"
     """`qoperator` puts one integer operator in the place of DQ -> op -> Q."""
     weights: dict[tuple[Value, Value | None], Coded] = field(default_factory=dict)
     """Weights in levels, by weight and bias; shared by several emissions."""
+
+    def follow(self, old: Value, new: Value) -> None:
+        """Take note that the units read `new` now, which stands for `old`."""
+        self.of[new] = self.of[old]
 
     def promise(self, units: Sequence[Unit]) -> None:
         """State the local bounds of what `emit` will do; names are those of now."""

@@ -196,5 +196,5 @@ def _limits(tail: Node, affine: Affine) -> list[np.generic] | None:
     for slot, value in enumerate(tail.inputs[1:]):
         if value is not None and value.const is not None:
             ends[slot] = float(value.const.numpy().reshape(()))
-    levels, info = affine.levels(np.array(ends)), np.iinfo(affine.dtype)
+    levels, info = affine.levels(np.clip(ends, affine.low, affine.high)), np.iinfo(affine.dtype)
     return None if levels[0] == info.min and levels[1] == info.max else list(levels)

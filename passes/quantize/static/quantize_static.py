@@ -55,6 +55,10 @@ class Settings:
 class Writes(Protocol):
     """Lets units run in integers, and says what that promises."""
 
+    def follow(self, old: Value, new: Value) -> None:
+        """Take note that the units read `new` now, which stands for `old`."""
+        ...
+
     def promise(self, units: Sequence[Unit]) -> None:
         """State the local bounds of what `emit` will do."""
         ...
@@ -67,7 +71,7 @@ class Writes(Protocol):
 @dataclass(frozen=True)
 class Decided:
     """What is to run in integers. Weights that it takes are left to it by what quantizes the others, which comes first:
-    values have their names still, by which bounds are stated."""
+    values have their names still, by which bounds are stated. Values may be others by then, as rows of a table are."""
 
     writes: Writes
     units: Sequence[Unit]
@@ -80,8 +84,12 @@ class Decided:
 
     def carry_out(self) -> None:
         """Change the model."""
-        self.writes.promise(self.units)
-        self.writes.emit(self.units)
+        units = [unit.now() for unit in self.units]
+        for before, after in zip(self.units, units, strict=True):
+            for (_, old), (_, new) in zip(before.inputs, after.inputs, strict=True):
+                self.writes.follow(old, new)
+        self.writes.promise(units)
+        self.writes.emit(units)
 
 
 def decide_static(ctx: Context, settings: Settings) -> Decided | None:

@@ -8,7 +8,7 @@ quantized like activations.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from onnx import TensorProto
@@ -33,6 +33,11 @@ class Unit:
     weight: int = -1
     bias: int = -1
     tail: Node | None = None
+
+    def now(self) -> Unit:
+        """The unit with what its node reads now."""
+        inputs = [(slot, self.node.inputs[slot]) for slot, _ in self.inputs]
+        return replace(self, inputs=tuple((slot, value) for slot, value in inputs if value is not None))
 
     @property
     def outputs(self) -> tuple[Value, ...]:
