@@ -11,9 +11,20 @@ RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
 PURE = frozenset(
-    ("com.microsoft", op_type)
-    for op_type in ("MatMulNBits", "MatMulIntegerToFloat", "QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConcat")
-    + ("QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid", "QLinearSoftmax")
+    ("com.microsoft", name)
+    for name in (
+        "MatMulNBits",
+        "MatMulIntegerToFloat",
+        "QGemm",
+        "QLinearAdd",
+        "QLinearAveragePool",
+        "QLinearConcat",
+        "QLinearGlobalAveragePool",
+        "QLinearLeakyRelu",
+        "QLinearMul",
+        "QLinearSigmoid",
+        "QLinearSoftmax",
+    )
 )
 """Operators that onnx does not know, and that compute nothing but a function of their inputs."""
 _Functions = Mapping[tuple[str, str], FunctionProto]

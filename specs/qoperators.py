@@ -16,8 +16,20 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, helper
 
 SUFFIX = "_quantized"
 MOVERS = frozenset(
-    ["DepthToSpace", "Expand", "Flatten", "MaxPool", "Reshape", "Resize", "Slice", "Split", "Squeeze", "Tile"]
-    + ["Transpose", "Unsqueeze"]
+    [
+        "DepthToSpace",
+        "Expand",
+        "Flatten",
+        "MaxPool",
+        "Reshape",
+        "Resize",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+    ]
 )
 FLOATS = {"QGemm": "Gemm", "MatMulIntegerToFloat": "MatMul"}
 """The float operators of integer operators that are not called `QLinear` and the name of that."""
@@ -25,6 +37,8 @@ UNKNOWN_TO_FLOATS = ("channels_last", "opset")
 """Attributes of integer operators alone."""
 Coding = tuple[str, str]
 """The names of a scale and a zero point."""
+Decoding = tuple[str | int | None, ...]
+"""Levels, scale, zero point and axis."""
 
 
 def is_qoperator(node: NodeProto) -> bool:
@@ -61,7 +75,7 @@ class _Names:
 class _Speller:
     """Writes one graph anew; `codings` and `decoded` are what is known of levels, also those of graphs around it."""
 
-    def __init__(self, names: _Names, codings: dict[str, Coding], decoded: dict[str, str]) -> None:
+    def __init__(self, names: _Names, codings: dict[str, Coding], decoded: dict[Decoding, str]) -> None:
         self._names, self._codings, self._decoded = names, dict(codings), dict(decoded)
         self._nodes: list[NodeProto] = []
 
@@ -86,8 +100,8 @@ class _Speller:
         """Remember what is said about levels."""
         if node.op_type == "QuantizeLinear":
             self._codings[node.output[0]] = (node.input[1], node.input[2])
-        elif node.op_type == "DequantizeLinear":
-            self._decoded[node.input[0]] = node.output[0]
+        elif node.op_type == "DequantizeLinear" and len(node.input) == 3:
+            self._decoded[(*node.input, None)] = node.output[0]
         elif node.op_type == "Clip" and node.input[0] in self._codings:
             self._codings[node.output[0]] = self._codings[node.input[0]]
 
@@ -103,12 +117,12 @@ class _Speller:
         op_type = FLOATS.get(node.op_type, node.op_type.removeprefix("QLinear"))
         operands, bias, output = _parts(node)
         reads = [
-            self._decode(levels, (scale, zero), _axis(node) if slot else None)
+            self._decode(levels, (scale, zero), _axis(node) if slot == 1 else None)
             for slot, (levels, scale, zero) in enumerate(operands)
         ]
         if bias:
             step = self._add("Mul", [operands[0][1], operands[1][1]], "step")
-            reads.append(self._add("DequantizeLinear", [bias, step], "bias", axis=0))
+            reads.append(self._add("DequantizeLinear", [bias, step], "bias", 0))
         made = self._names.of(op_type) if output else node.output[0]
         self._nodes.append(self._copy(node, op_type, reads, [made]))
         if output:
@@ -120,19 +134,19 @@ class _Speller:
         return made
 
     def _decode(self, levels: str, coding: Coding, axis: int | None = None) -> str:
-        if levels not in self._decoded:
+        key = (levels, *coding, axis)
+        if key not in self._decoded:
             hint = levels.removesuffix(SUFFIX) if levels.endswith(SUFFIX) else f"{levels}_decoded"
-            attributes = {} if axis is None else {"axis": axis}
-            self._decoded[levels] = self._add("DequantizeLinear", [levels, *coding], hint, **attributes)
-        return self._decoded[levels]
+            self._decoded[key] = self._add("DequantizeLinear", [levels, *coding], hint, axis)
+        return self._decoded[key]
 
     def _quantize(self, value: str, coding: Coding, levels: str) -> None:
         self._nodes.append(helper.make_node("QuantizeLinear", [value, *coding], [levels]))
         self._codings[levels] = coding
 
-    def _add(self, op_type: str, inputs: Sequence[str], hint: str, **attributes: int) -> str:
+    def _add(self, op_type: str, inputs: Sequence[str], hint: str, axis: int | None = None) -> str:
         name = self._names.of(hint)
-        self._nodes.append(helper.make_node(op_type, inputs, [name], **attributes))
+        self._nodes.append(helper.make_node(op_type, inputs, [name], axis=axis))
         return name
 
 
