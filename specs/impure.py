@@ -13,6 +13,7 @@ RANDOM = frozenset(
 PURE = frozenset(
     ("com.microsoft", name)
     for name in (
+        "DequantizeLinear",
         "MatMulNBits",
         "MatMulIntegerToFloat",
         "QGemm",
@@ -24,6 +25,7 @@ PURE = frozenset(
         "QLinearMul",
         "QLinearSigmoid",
         "QLinearSoftmax",
+        "QuantizeLinear",
     )
 )
 """Operators that onnx does not know, and that compute nothing but a function of their inputs."""

@@ -26,9 +26,11 @@ from ..place import Place, Shared
 from ..targets.profile import Profile
 from .affine import Affine
 from .promises import Promises
-from .qoperator import Pair, QOperators
+from .qoperator import DOMAIN, Pair, QOperators
 from .units import Unit, channel_axis, keeps_name
 
+SIXTEEN_BITS = 21
+"""The opset from which on Q and DQ have 16 bits."""
 BIAS_LEVELS = 2.0**30
 """The largest bias in steps of s_x s_w: half of int32, as sums of products come on top."""
 
@@ -145,19 +147,25 @@ class Emitter:
         scale = rw.constant(graph, tensor(np.float32(affine.scale)), "s", before=before)
         zero = rw.constant(graph, tensor(np.asarray(affine.zero, affine.dtype)), "z", before=before)
         origin = [] if value.producer is None else [value.producer]
-        levels = rw.insert(
-            "QuantizeLinear", [value, scale, zero], before=before, graph=graph, outputs=["q"], origin=origin
-        )
-        decoded = rw.insert(
-            "DequantizeLinear",
-            [levels.outputs[0], scale, zero],
-            before=before,
-            graph=graph,
-            outputs=["d"],
-            origin=origin,
-        )
+        domain = self._domain(graph, affine.dtype)
+
+        def insert(op_type: str, first: Value, hint: str) -> Node:
+            return rw.insert(
+                op_type, [first, scale, zero], before=before, graph=graph, outputs=[hint], domain=domain, origin=origin
+            )
+
+        levels = insert("QuantizeLinear", value, "q")
+        decoded = insert("DequantizeLinear", levels.outputs[0], "d")
         self._pairs[value] = Pair(levels, decoded, name)
         return decoded.outputs[0], levels
+
+    def _domain(self, graph: Graph, dtype: np.dtype[Any]) -> str:
+        """Where Q and DQ of a type are: those of onnxruntime have 16 bits in older opsets, too."""
+        if dtype.itemsize == 1 or graph.opset[""] >= SIXTEEN_BITS:
+            return ""
+        if DOMAIN not in self.ctx.model.opset:
+            self.ctx.rewriter.set_opset(self.ctx.model, DOMAIN, 1)
+        return DOMAIN
 
     # ---- constants
 
@@ -211,7 +219,10 @@ class Emitter:
         parts = [("q", levels), ("s", scales), *([] if zeros is None else [("z", zeros)])]
         held = [home.constant(self.ctx.rewriter, tensor(array), hint) for hint, array in parts]
         attributes = None if axis is None else {"axis": axis}
-        made = self.ctx.rewriter.insert("DequantizeLinear", held, attributes, before=node, outputs=["w"], origin=[node])
+        domain = "" if zeros is None else self._domain(home.graph, zeros.dtype)
+        made = self.ctx.rewriter.insert(
+            "DequantizeLinear", held, attributes, before=node, outputs=["w"], domain=domain, origin=[node]
+        )
         return made.outputs[0]
 
 

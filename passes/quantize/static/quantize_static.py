@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import islice
@@ -24,7 +24,7 @@ from .affine import TYPES, Affine, affine
 from .alone import Alone, Shape
 from .choose import choose
 from .cut import Costs, Free
-from .emit import Emitter, needed
+from .emit import SIXTEEN_BITS, Emitter, needed
 from .estimated import EstimatedCosts
 from .ledger import Ledger, codings
 from .measured import MeasuredCosts
@@ -50,6 +50,13 @@ class Settings:
     percentile: float = PERCENTILE
     cache: str = ""
     format: str = "qdq"
+    activations: str = "auto"
+
+    @property
+    def aim(self) -> Profile:
+        """The profile of the target, with the type of activations that was asked for."""
+        found = profile(self.target)
+        return found if self.activations == "auto" else replace(found, activation_type=self.activations)
 
 
 class Writes(Protocol):
@@ -99,9 +106,11 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
     if ctx.backend is None:
         raise UserError("mode=static needs an executor")
     mark = ctx.rewriter.mark()
-    if not opened(ctx, PER_CHANNEL):
+    aim = settings.aim
+    is_wide = TYPES[aim.activation_type].itemsize > 1
+    opsets = (SIXTEEN_BITS, *([PER_CHANNEL] if aim.takes_contrib else [])) if is_wide else (PER_CHANNEL,)
+    if not opened(ctx, *opsets):
         return None
-    aim = profile(settings.target)
     if settings.latency == "measure" and not aim.runs_here:
         raise UserError(f"latency=measure: {aim.title} does not run here: say latency=profile or off")
     units = Units(ctx.model, aim, ctx.shapes(), partial(_excluded, ctx, settings, aim))
@@ -122,8 +131,9 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
     return Decided(emitter, choice.units)
 
 
-def opened(ctx: Context, opset: int) -> bool:
-    """Whether the model can be quantized: it is not yet, and is of `opset` or could be raised to it, and was."""
+def opened(ctx: Context, *opsets: int) -> bool:
+    """Whether the model can be quantized: it is not yet, and is of the first of `opsets` to which it could be raised,
+    or higher."""
     if is_quantized(ctx.model):
         ctx.remarks.missed("model", "it is quantized already: its activations are left as they are", rule="quantized")
         return False
@@ -132,17 +142,25 @@ def opened(ctx: Context, opset: int) -> bool:
         why = f"{chance.op_type} {chance.label} draws random numbers: neither ranges nor errors can be told"
         ctx.remarks.missed("model", why, rule="random")
         return False
-    problem = raise_opset(ctx, opset)
-    if problem:
-        ctx.remarks.missed("model", problem, rule="opset", suggestion=f"convert the model to opset {opset} first")
-    return not problem
+    problem = None
+    for opset in opsets:
+        problem = raise_opset(ctx, opset)
+        if not problem:
+            return True
+    hint = f"convert the model to opset {opsets[-1]} first"
+    ctx.remarks.missed("model", str(problem), rule="opset", suggestion=hint)
+    return False
+
+
+CONTRIB = ("DequantizeLinear", "MatMulIntegerToFloat", "MatMulNBits", "QGemm", "QuantizeLinear")
+"""Operators of onnxruntime's own domain that read or make levels, but for those called `QLinear` and something."""
 
 
 def is_quantized(model: Model) -> bool:
     """Whether values are decoded from integers anywhere."""
     return any(
         node.is_op("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
-        or node.op_type in ("MatMulNBits", "MatMulIntegerToFloat", "QGemm")
+        or (node.domain == "com.microsoft" and node.op_type in CONTRIB)
         or node.op_type.startswith("QLinear")
         or any(scales_levels(node, slot) for slot in range(min(2, len(node.inputs))))
         for graph in model.walk_graphs()
@@ -175,8 +193,14 @@ def left_out(ctx: Context, settings: Settings, unit: Unit) -> str:
 
 
 def _excluded(ctx: Context, settings: Settings, aim: Profile, unit: Unit) -> str:
-    """Why a unit is left out by the user, or has no operator in the format that was asked for; empty if neither."""
-    return left_out(ctx, settings, unit) or (why_not(unit, aim) if settings.format == "qoperator" else "")
+    """Why a unit is left out by the user, or cannot be written or fused in the form that was asked for; empty if
+    nothing stands against it."""
+    why = left_out(ctx, settings, unit)
+    if settings.format == "qoperator":
+        return why or why_not(unit, aim)
+    if settings.latency != "off" and not aim.computes(unit.rule):
+        return why or f"{aim.title} computes {unit.node.op_type} in float where activations are {aim.activation_type}"
+    return why
 
 
 def _ranges(ctx: Context, settings: Settings, aim: Profile, values: Sequence[Value]) -> dict[Value, Range]:
