@@ -55,7 +55,7 @@ def spelled_out(model: ModelProto) -> ModelProto:
     copy.CopyFrom(model)
     taken = {name for node in nodes for name in (*node.input, *node.output)}
     names = _Names(taken | {value.name for value in copy.graph.input})
-    _Speller(names, {}, {}).rewrite(copy.graph)
+    _Speller(names).rewrite(copy.graph)
     return copy
 
 
@@ -73,16 +73,19 @@ class _Names:
 
 
 class _Speller:
-    """Writes one graph anew; `codings` and `decoded` are what is known of levels, also those of graphs around it."""
+    """Writes one graph anew. What is known of levels it knows from the graph around it, too; what these stand for is
+    decoded where they are."""
 
-    def __init__(self, names: _Names, codings: dict[str, Coding], decoded: dict[Decoding, str]) -> None:
-        self._names, self._codings, self._decoded = names, dict(codings), dict(decoded)
+    def __init__(self, names: _Names, outer: _Speller | None = None) -> None:
+        self._names, self._outer = names, outer
+        self._codings: dict[str, Coding] = {}
+        self._decoded: dict[Decoding, str] = {}
         self._nodes: list[NodeProto] = []
 
     def rewrite(self, graph: GraphProto) -> None:
         for node in list(graph.node):
             for body in _bodies(node):
-                _Speller(self._names, self._codings, self._decoded).rewrite(body)
+                _Speller(self._names, self).rewrite(body)
             self._spell(node)
         del graph.node[:]
         graph.node.extend(self._nodes)
@@ -90,11 +93,20 @@ class _Speller:
     def _spell(self, node: NodeProto) -> None:
         if is_qoperator(node):
             self._operator(node)
-        elif node.op_type in MOVERS and node.input[0] in self._codings:
+        elif node.op_type in MOVERS and self._home(node.input[0]) is not None:
             self._mover(node)
+        elif node.op_type == "DequantizeLinear" and self._home(node.input[0]) not in (None, self):
+            levels, scale, zero = node.input
+            self._nodes.append(helper.make_node("Identity", [self._decode(levels, (scale, zero))], node.output))
         else:
             self._note(node)
             self._nodes.append(node)
+
+    def _home(self, levels: str) -> _Speller | None:
+        """Who writes the graph that makes levels; None if they are none, or constants."""
+        if levels in self._codings:
+            return self
+        return None if self._outer is None else self._outer._home(levels)
 
     def _note(self, node: NodeProto) -> None:
         """Remember what is said about levels."""
@@ -106,7 +118,9 @@ class _Speller:
             self._codings[node.output[0]] = self._codings[node.input[0]]
 
     def _mover(self, node: NodeProto) -> None:
-        coding = self._codings[node.input[0]]
+        home = self._home(node.input[0])
+        assert home is not None
+        coding = home._codings[node.input[0]]
         inputs = [self._decode(node.input[0], coding), *node.input[1:]]
         made = [self._names.of("moved") for _ in node.output]
         self._nodes.append(self._copy(node, node.op_type, inputs, made))
@@ -134,11 +148,12 @@ class _Speller:
         return made
 
     def _decode(self, levels: str, coding: Coding, axis: int | None = None) -> str:
+        home = self._home(levels) or self
         key = (levels, *coding, axis)
-        if key not in self._decoded:
+        if key not in home._decoded:
             hint = levels.removesuffix(SUFFIX) if levels.endswith(SUFFIX) else f"{levels}_decoded"
-            self._decoded[key] = self._add("DequantizeLinear", [levels, *coding], hint, axis)
-        return self._decoded[key]
+            home._decoded[key] = home._add("DequantizeLinear", [levels, *coding], hint, axis)
+        return home._decoded[key]
 
     def _quantize(self, value: str, coding: Coding, levels: str) -> None:
         self._nodes.append(helper.make_node("QuantizeLinear", [value, *coding], [levels]))

@@ -2,9 +2,9 @@
 
     x -> Q -> DQ -> op(DQ(levels of the weight), DQ(int32 bias)) [-> Relu] -> Q -> DQ -> y
 
-Every value has one Q and one DQ, whoever reads it; a value whose producer runs in integers is read behind them by all,
-so that runtimes find the producer's output consumed by its Q alone. The int32 bias has the scale s_x s_w of the
-products; a channel's weight scale is raised where else its bias would not fit.
+Every value has one Q, and one DQ in every graph that reads it; a value whose producer runs in integers is read behind
+them by all, so that runtimes find the producer's output consumed by its Q alone. The int32 bias has the scale s_x s_w
+of the products; a channel's weight scale is raised where else its bias would not fit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..place import Place, Shared
 from ..targets.profile import Profile
 from .affine import Affine
 from .promises import Promises
-from .qoperator import DOMAIN, Pair, QOperators
+from .qoperator import DOMAIN, SUFFIX, Pair, QOperators
 from .units import Unit, channel_axis, keeps_name
 
 SIXTEEN_BITS = 21
@@ -117,8 +117,12 @@ class Emitter:
         for unit in units:
             if unit.weight >= 0:
                 self._product(unit)
+        for value, pair in self._pairs.items():
+            self._bring_near(value, pair, reads.get(value, ()))
         if self.format == "qoperator":
             QOperators(self.ctx, self.profile, self.of).convert(units, self._pairs)
+        for value, pair in self._pairs.items():
+            self._drop(value, pair)
 
     # ---- activations
 
@@ -158,6 +162,34 @@ class Emitter:
         decoded = insert("DequantizeLinear", levels.outputs[0], "d")
         self._pairs[value] = Pair(levels, decoded, name)
         return decoded.outputs[0], levels
+
+    def _bring_near(self, value: Value, pair: Pair, reads: Sequence[tuple[Node, int]]) -> None:
+        """A DQ of its own in every body whose units read a value of outside: runtimes look for it beside the unit."""
+        rw, home, decode = self.ctx.rewriter, pair.decode.graph, pair.decode
+        for node, slot in reads:
+            graph = node.graph
+            if graph is None or graph is home:
+                continue
+            if graph not in pair.near:
+                pair.near[graph] = rw.insert(
+                    "DequantizeLinear", decode.inputs, before=next(iter(graph.nodes)), outputs=["d"],
+                    domain=decode.domain, origin=[node],
+                )  # fmt: skip
+            rw.set_input(node, slot, pair.near[graph].outputs[0])
+
+    def _drop(self, value: Value, pair: Pair) -> None:
+        """Take out what nobody reads; a value in float whose name DQ had gets a new one, and the levels show it."""
+        rw = self.ctx.rewriter
+        for decode in (*pair.near.values(), pair.decode):
+            if decode.outputs[0].is_dead:
+                rw.erase(decode)
+        if pair.decode.graph is not None:
+            return
+        levels = pair.name + SUFFIX
+        if pair.quantize.graph is not None and pair.quantize.outputs[0].name != levels:
+            rw.rename(pair.quantize.outputs[0], levels, near=True)
+        if value.graph is not None and value.name != pair.name:
+            rw.rename(value, f"{pair.name}_float", near=True)
 
     def _domain(self, graph: Graph, dtype: np.dtype[Any]) -> str:
         """Where Q and DQ of a type are: those of onnxruntime have 16 bits in older opsets, too."""

@@ -12,12 +12,12 @@ levels of a value x are called `x_quantized`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ....ir import Node, Value, tensor
+from ....ir import Graph, Node, Value, tensor
 from ...manager.context import Context
 from ..targets.profile import Profile
 from .affine import Affine
@@ -36,11 +36,12 @@ LEFT_OUT = {
 
 @dataclass(frozen=True)
 class Pair:
-    """The Q and the DQ of a value, and the name that it had."""
+    """The Q and the DQ of a value, the name that it had, and further DQ in bodies."""
 
     quantize: Node
     decode: Node
     name: str
+    near: dict[Graph, Node] = field(default_factory=dict)
 
 
 def why_not(unit: Unit, profile: Profile) -> str:
@@ -79,8 +80,6 @@ class QOperators:
                 self._move(unit)
             else:
                 self._compute(unit)
-        for value, pair in pairs.items():
-            self._drop(value, pair)
         domains = {node.domain for graph in self.ctx.model.walk_graphs() for node in graph.nodes}
         if DOMAIN in domains and DOMAIN not in self.ctx.model.opset:
             rw.set_opset(self.ctx.model, DOMAIN, 1)
@@ -146,14 +145,6 @@ class QOperators:
         assert quantize is not None
         self.ctx.rewriter.take_over(quantize.outputs[0], levels)
         self.ctx.rewriter.erase(quantize)
-
-    def _drop(self, value: Value, pair: Pair) -> None:
-        """Take out a DQ that nobody reads; if it had the name of a value in float, that one gets a new name."""
-        made, rw = pair.decode.outputs[0], self.ctx.rewriter
-        if made.is_dead:
-            rw.erase(pair.decode)
-            if value.graph is not None and value.name != pair.name:
-                rw.rename(value, f"{pair.name}_float", near=True)
 
 
 def arranged(op_type: str, parts: Sequence[Inputs], bias: Value | None, output: Inputs) -> Inputs:

@@ -223,20 +223,22 @@ def _costs(ctx: Context, settings: Settings, emitter: Emitter, shapes: Mapping[V
 
 
 class ShapeSeen:
-    """The shape of a value in the first sample."""
+    """The shape of a value in the first sample; in the body of a loop, in one turn of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, value: Value) -> None:
+        around = None if value.graph is None else value.graph.parent
+        self._turns = int(around is not None and around.op_type != "If")
         self.shape: Shape | None = None
 
     def update(self, array: Array) -> None:
         """Take the first."""
         if self.shape is None:
-            self.shape = array.shape
+            self.shape = array.shape[self._turns :]
 
 
 def seen(ctx: Context, values: Sequence[Value]) -> dict[Value, Shape]:
     """The shapes of values in the first sample that computes them: branches may come later."""
-    shapes = {value: ShapeSeen() for value in values}
+    shapes = {value: ShapeSeen(value) for value in values}
     first = list(islice(ctx.feeds(), 1))
     observe(ctx, {value: [one] for value, one in shapes.items()}, purpose="shapes", samples=first)
     rest = {value: [one] for value, one in shapes.items() if one.shape is None}

@@ -107,8 +107,6 @@ class Units:
             return "it reads an attribute of a function"
         if any(self._shapes.dtype(value) not in (FLOAT, None) for value in node.outputs[:1]):
             return ""
-        if _is_in_loop(graph):
-            return "it is in the body of a loop, which is computed in float"
         tail = self._tail(node)
         match rule.role:
             case Role.COMPUTE:
@@ -174,14 +172,6 @@ def keeps_name(value: Value) -> bool:
     if node is not None and (node.bodies or node.domain):
         return True
     return value.is_input or any(isinstance(use.user, Graph) for use in value.uses)
-
-
-def _is_in_loop(graph: Graph | None) -> bool:
-    while graph is not None and graph.parent is not None:
-        if graph.parent.op_type != "If":
-            return True
-        graph = graph.parent.graph
-    return False
 
 
 def _unsound(unit: Unit) -> str:
