@@ -19,14 +19,15 @@ from .recipe import Granularity, Levels, Recipe, WeightType
 from .repair.bias import PURPOSE, Original, correct_biases
 from .rounding.options import Clip, Rounder, Rounding
 from .static.quantize_static import Decided, Settings, decide_static
-from .targets.profile import names
+from .targets.profile import names, profile
 from .weight_only import quantize_weights
 
 MODES_OF = {
     ("static", "dynamic"): ("target", "latency", "error"),
-    ("static",): ("calibration", "percentile", "cache"),
+    ("static",): ("activations", "calibration", "percentile", "cache"),
 }
 """Which modes look at an option that not all look at."""
+Activations = Literal["auto", "uint8", "int8", "uint16", "int16"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class QuantizeInsert(Pass):
         "profile", "mode=static: where times come from: this host, the target's profile, or nowhere"
     )
     error: float = option(0.05, "mode=static or dynamic: rel-L2 of the outputs on --data that may be lost", low=0)
+    activations: Activations = option("auto", "mode=static: the type of activations; auto: that of the target")
     calibration: Method = option("minmax", "mode=static: how the range of an activation is found")
     percentile: float = option(PERCENTILE, "calibration=percentile: share of numbers in the range", low=50, high=100)
     cache: str = option("", "mode=static: a file that keeps the statistics of activations, and is used again")
@@ -74,8 +76,8 @@ class QuantizeInsert(Pass):
         "where levels lie: at equal distances (pow2: with powers of two as scales), at powers of two, by k-means, nf4",
     )
     form: Literal["cast", "dq"] = option("cast", "what decodes: Cast and Mul, or DequantizeLinear")
-    format: Literal["qdq", "nbits"] = option(
-        "qdq", "nbits: MatMulNBits of onnxruntime multiplies by codes, where it can"
+    format: Literal["qdq", "qoperator", "nbits"] = option(
+        "qdq", "qoperator: integer operators, not Q and DQ around others (mode=static); nbits: MatMulNBits where it can"
     )
     accuracy_level: int = option(
         0, "format=nbits: 4 rounds what is multiplied to 8 bits as well", choices=(0, 1, 2, 3, 4)
@@ -97,6 +99,7 @@ class QuantizeInsert(Pass):
     def __post_init__(self) -> None:
         """UserError for options that contradict each other."""
         self._check_mode()
+        self._check_target()
         self._recipe.check()
         if self._recipe.is_book and self.form == "dq":
             raise UserError(f"levels={self.levels} are looked up in a table, for which form=dq has no place")
@@ -116,6 +119,24 @@ class QuantizeInsert(Pass):
         if self.percentile != defaults["percentile"] and self.calibration != "percentile":
             raise UserError(f"quantize-insert: percentile is for calibration=percentile, not for {self.calibration}")
 
+    def _check_target(self) -> None:
+        """The target has the format and the type of activations."""
+        aim = profile(self.target)
+        if self.format == "qoperator" and self.mode != "static":
+            hint = "; mode=dynamic is written in integer operators anyway" if self.mode == "dynamic" else ""
+            raise UserError(f"quantize-insert: format=qoperator is for mode=static, not for {self.mode}{hint}")
+        if self.format == "qoperator" and not aim.qoperators:
+            raise UserError(f"quantize-insert: {aim.title} does not take format=qoperator: say qdq")
+        if self.activations != "auto" and self.activations not in aim.takes:
+            takes = " or ".join(aim.takes)
+            raise UserError(f"quantize-insert: {aim.title} takes activations={takes}, not {self.activations}")
+        wanted = aim.activation_type if self.activations == "auto" else self.activations
+        if self.format == "qoperator" and wanted not in aim.operator_types:
+            takes = " or ".join(aim.operator_types)
+            raise UserError(
+                f"quantize-insert: format=qoperator for {aim.title} takes activations={takes}, not {wanted}"
+            )
+
     @property
     def _recipe(self) -> Recipe:
         return Recipe(self.type, self.granularity, self.block, self.symmetric, self.levels)
@@ -129,8 +150,9 @@ class QuantizeInsert(Pass):
             samples_of(ctx, PURPOSE)
         corrects = self.bias_correction != "false" and ctx.samples is not None
         settings = Settings(
-            self.target, self.latency, self.error, self.exclude, self.calibration, self.percentile, self.cache
-        )
+            self.target, self.latency, self.error, self.exclude, self.calibration, self.percentile, self.cache,
+            "qoperator" if self.format == "qoperator" else "qdq", self.activations,
+        )  # fmt: skip
         decided: Decided | None = None
         match self.mode:
             case "static":

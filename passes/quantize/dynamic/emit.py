@@ -38,6 +38,9 @@ class DynamicEmitter:
     levels: int
     _coded: dict[Value, Coded] = field(default_factory=dict)
 
+    def follow(self, old: Value, new: Value) -> None:
+        """What units read is quantized whatever it is."""
+
     def promise(self, units: Sequence[Unit]) -> None:
         """State the local bounds of what `emit` will do."""
         for unit in units:

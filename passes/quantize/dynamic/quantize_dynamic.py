@@ -80,7 +80,7 @@ def _shapes(ctx: Context, units: list[Unit]) -> Mapping[Value, tuple[int, ...]]:
     inferred = ctx.shapes()
     values = dict.fromkeys(value for unit in units for value in (*unit.activations, *unit.outputs, *unit.node.outputs))
     found = {value: shape for value in values if (shape := inferred.static_shape(value)) is not None}
-    rest = {value: ShapeSeen() for value in values if value not in found}
+    rest = {value: ShapeSeen(value) for value in values if value not in found}
     feed = next(ctx.feeds(), None)
     if rest and feed is not None and ctx.backend is not None:
         observe(ctx, {value: [one] for value, one in rest.items()}, purpose="shapes", samples=[feed])

@@ -2,14 +2,14 @@
 
     x -> Q -> DQ -> op(DQ(levels of the weight), DQ(int32 bias)) [-> Relu] -> Q -> DQ -> y
 
-Every value has one Q and one DQ, whoever reads it; a value whose producer runs in integers is read behind them by all,
-so that runtimes find the producer's output consumed by its Q alone. The int32 bias has the scale s_x s_w of the
-products; a channel's weight scale is raised where else its bias would not fit.
+Every value has one Q, and one DQ in every graph that reads it; a value whose producer runs in integers is read behind
+them by all, so that runtimes find the producer's output consumed by its Q alone. The int32 bias has the scale s_x s_w
+of the products; a channel's weight scale is raised where else its bias would not fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +26,11 @@ from ..place import Place, Shared
 from ..targets.profile import Profile
 from .affine import Affine
 from .promises import Promises
+from .qoperator import DOMAIN, SUFFIX, Pair, QOperators
 from .units import Unit, channel_axis, keeps_name
 
+SIXTEEN_BITS = 21
+"""The opset from which on Q and DQ have 16 bits."""
 BIAS_LEVELS = 2.0**30
 """The largest bias in steps of s_x s_w: half of int32, as sums of products come on top."""
 
@@ -72,13 +75,19 @@ class Emitter:
 
     ctx: Context
     profile: Profile
-    of: Mapping[Value, Affine]
+    of: dict[Value, Affine]
+    format: str = "qdq"
+    """`qoperator` puts one integer operator in the place of DQ -> op -> Q."""
     weights: dict[tuple[Value, Value | None], Coded] = field(default_factory=dict)
     """Weights in levels, by weight and bias; shared by several emissions."""
 
+    def follow(self, old: Value, new: Value) -> None:
+        """Take note that the units read `new` now, which stands for `old`."""
+        self.of[new] = self.of[old]
+
     def promise(self, units: Sequence[Unit]) -> None:
         """State the local bounds of what `emit` will do; names are those of now."""
-        promises = Promises(self.of)
+        promises = Promises(self.of, names_products=self.format == "qdq")
         made, read = made_by(units), {value for unit in units for _, value in unit.inputs}
         kept = frozenset(value for value in read if value not in made and keeps_name(value))
         for value in needed(units):
@@ -92,6 +101,7 @@ class Emitter:
         """Let these units run in integers."""
         made = made_by(units)
         self._shared: Shared = {}
+        self._pairs: dict[Value, Pair] = {}
         reads: dict[Value, list[tuple[Node, int]]] = {}
         for unit in units:
             for slot, value in unit.inputs:
@@ -107,6 +117,12 @@ class Emitter:
         for unit in units:
             if unit.weight >= 0:
                 self._product(unit)
+        for value, pair in self._pairs.items():
+            self._bring_near(value, pair, reads.get(value, ()))
+        if self.format == "qoperator":
+            QOperators(self.ctx, self.profile, self.of).convert(units, self._pairs)
+        for value, pair in self._pairs.items():
+            self._drop(value, pair)
 
     # ---- activations
 
@@ -131,22 +147,57 @@ class Emitter:
             self.ctx.rewriter.swap_names(value, decoded)
 
     def _pair(self, value: Value, graph: Graph, before: Node | None) -> tuple[Value, Node]:
-        rw, affine = self.ctx.rewriter, self.of[value]
+        rw, affine, name = self.ctx.rewriter, self.of[value], value.name
         scale = rw.constant(graph, tensor(np.float32(affine.scale)), "s", before=before)
         zero = rw.constant(graph, tensor(np.asarray(affine.zero, affine.dtype)), "z", before=before)
         origin = [] if value.producer is None else [value.producer]
-        levels = rw.insert(
-            "QuantizeLinear", [value, scale, zero], before=before, graph=graph, outputs=["q"], origin=origin
-        )
-        decoded = rw.insert(
-            "DequantizeLinear",
-            [levels.outputs[0], scale, zero],
-            before=before,
-            graph=graph,
-            outputs=["d"],
-            origin=origin,
-        )
+        domain = self._domain(graph, affine.dtype)
+
+        def insert(op_type: str, first: Value, hint: str) -> Node:
+            return rw.insert(
+                op_type, [first, scale, zero], before=before, graph=graph, outputs=[hint], domain=domain, origin=origin
+            )
+
+        levels = insert("QuantizeLinear", value, "q")
+        decoded = insert("DequantizeLinear", levels.outputs[0], "d")
+        self._pairs[value] = Pair(levels, decoded, name)
         return decoded.outputs[0], levels
+
+    def _bring_near(self, value: Value, pair: Pair, reads: Sequence[tuple[Node, int]]) -> None:
+        """A DQ of its own in every body whose units read a value of outside: runtimes look for it beside the unit."""
+        rw, home, decode = self.ctx.rewriter, pair.decode.graph, pair.decode
+        for node, slot in reads:
+            graph = node.graph
+            if graph is None or graph is home:
+                continue
+            if graph not in pair.near:
+                pair.near[graph] = rw.insert(
+                    "DequantizeLinear", decode.inputs, before=next(iter(graph.nodes)), outputs=["d"],
+                    domain=decode.domain, origin=[node],
+                )  # fmt: skip
+            rw.set_input(node, slot, pair.near[graph].outputs[0])
+
+    def _drop(self, value: Value, pair: Pair) -> None:
+        """Take out what nobody reads; a value in float whose name DQ had gets a new one, and the levels show it."""
+        rw = self.ctx.rewriter
+        for decode in (*pair.near.values(), pair.decode):
+            if decode.outputs[0].is_dead:
+                rw.erase(decode)
+        if pair.decode.graph is not None:
+            return
+        levels = pair.name + SUFFIX
+        if pair.quantize.graph is not None and pair.quantize.outputs[0].name != levels:
+            rw.rename(pair.quantize.outputs[0], levels, near=True)
+        if value.graph is not None and value.name != pair.name:
+            rw.rename(value, f"{pair.name}_float", near=True)
+
+    def _domain(self, graph: Graph, dtype: np.dtype[Any]) -> str:
+        """Where Q and DQ of a type are: those of onnxruntime have 16 bits in older opsets, too."""
+        if dtype.itemsize == 1 or graph.opset[""] >= SIXTEEN_BITS:
+            return ""
+        if DOMAIN not in self.ctx.model.opset:
+            self.ctx.rewriter.set_opset(self.ctx.model, DOMAIN, 1)
+        return DOMAIN
 
     # ---- constants
 
@@ -167,7 +218,7 @@ class Emitter:
         decoded = self._decoded(node, found.levels, found.scales, zeros, found.axis)
         rw.set_input(node, unit.weight, decoded)
         made = [value.const for value in decoded.producer.inputs if value is not None] if decoded.producer else []
-        self.ctx.weights.became(old, [one for one in made if one is not None], Outcome.QUANTIZED, form="qdq")
+        self.ctx.weights.became(old, [one for one in made if one is not None], Outcome.QUANTIZED, form=self.format)
         if found.bias is not None:
             scales = found.scales * np.float32(self.of[unit.inputs[0][1]].scale)
             rw.set_input(
@@ -200,7 +251,10 @@ class Emitter:
         parts = [("q", levels), ("s", scales), *([] if zeros is None else [("z", zeros)])]
         held = [home.constant(self.ctx.rewriter, tensor(array), hint) for hint, array in parts]
         attributes = None if axis is None else {"axis": axis}
-        made = self.ctx.rewriter.insert("DequantizeLinear", held, attributes, before=node, outputs=["w"], origin=[node])
+        domain = "" if zeros is None else self._domain(home.graph, zeros.dtype)
+        made = self.ctx.rewriter.insert(
+            "DequantizeLinear", held, attributes, before=node, outputs=["w"], domain=domain, origin=[node]
+        )
         return made.outputs[0]
 
 

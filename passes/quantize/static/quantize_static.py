@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
@@ -23,11 +24,12 @@ from .affine import TYPES, Affine, affine
 from .alone import Alone, Shape
 from .choose import choose
 from .cut import Costs, Free
-from .emit import Emitter, needed
+from .emit import SIXTEEN_BITS, Emitter, needed
 from .estimated import EstimatedCosts
 from .joined import only_joined
 from .ledger import Ledger, codings
 from .measured import MeasuredCosts
+from .qoperator import why_not
 from .spelled import Spelling
 from .trial import Trials
 from .units import Unit, Units, values_of
@@ -50,10 +52,22 @@ class Settings:
     calibration: Method = "minmax"
     percentile: float = PERCENTILE
     cache: str = ""
+    format: str = "qdq"
+    activations: str = "auto"
+
+    @property
+    def aim(self) -> Profile:
+        """The profile of the target, with the type of activations that was asked for."""
+        found = profile(self.target)
+        return found if self.activations == "auto" else replace(found, activation_type=self.activations)
 
 
 class Writes(Protocol):
     """Lets units run in integers, and says what that promises."""
+
+    def follow(self, old: Value, new: Value) -> None:
+        """Take note that the units read `new` now, which stands for `old`."""
+        ...
 
     def promise(self, units: Sequence[Unit]) -> None:
         """State the local bounds of what `emit` will do."""
@@ -67,7 +81,7 @@ class Writes(Protocol):
 @dataclass(frozen=True)
 class Decided:
     """What is to run in integers. Weights that it takes are left to it by what quantizes the others, which comes first:
-    values have their names still, by which bounds are stated."""
+    values have their names still, by which bounds are stated. Values may be others by then, as rows of a table are."""
 
     writes: Writes
     units: Sequence[Unit]
@@ -80,8 +94,12 @@ class Decided:
 
     def carry_out(self) -> None:
         """Change the model."""
-        self.writes.promise(self.units)
-        self.writes.emit(self.units)
+        units = [unit.now() for unit in self.units]
+        for before, after in zip(self.units, units, strict=True):
+            for (_, old), (_, new) in zip(before.inputs, after.inputs, strict=True):
+                self.writes.follow(old, new)
+        self.writes.promise(units)
+        self.writes.emit(units)
 
 
 def decide_static(ctx: Context, settings: Settings) -> Decided | None:
@@ -91,17 +109,19 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
     if ctx.backend is None:
         raise UserError("mode=static needs an executor")
     mark = ctx.rewriter.mark()
-    if not opened(ctx, PER_CHANNEL):
+    aim = settings.aim
+    is_wide = TYPES[aim.activation_type].itemsize > 1
+    opsets = (SIXTEEN_BITS, *([PER_CHANNEL] if aim.takes_contrib else [])) if is_wide else (PER_CHANNEL,)
+    if not opened(ctx, *opsets):
         return None
-    aim = profile(settings.target)
     if settings.latency == "measure" and not aim.runs_here:
         raise UserError(f"latency=measure: {aim.title} does not run here: say latency=profile or off")
-    units = Units(ctx.model, aim, ctx.shapes(), lambda unit: left_out(ctx, settings, unit))
+    units = Units(ctx.model, aim, ctx.shapes(), partial(_excluded, ctx, settings, aim))
     values = list(values_of(units.found))
     ranges = _ranges(ctx, settings, aim, values)
     shapes = seen(ctx, values)
     known = units.known(ranges, shapes)
-    emitter = Emitter(ctx, aim, parameters(known, ranges, aim))
+    emitter = Emitter(ctx, aim, parameters(known, ranges, aim), settings.format)
     costs = _costs(ctx, settings, emitter, shapes)
     writes = Spelling(emitter, [unit for unit in known if costs.spells(unit)])
     trials = Trials(ctx, writes, SAMPLES)
@@ -118,8 +138,9 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
     return Decided(writes, choice.units)
 
 
-def opened(ctx: Context, opset: int) -> bool:
-    """Whether the model can be quantized: it is not yet, and is of `opset` or could be raised to it, and was."""
+def opened(ctx: Context, *opsets: int) -> bool:
+    """Whether the model can be quantized: it is not yet, and is of the first of `opsets` to which it could be raised,
+    or higher."""
     if is_quantized(ctx.model):
         ctx.remarks.missed("model", "it is quantized already: its activations are left as they are", rule="quantized")
         return False
@@ -128,17 +149,26 @@ def opened(ctx: Context, opset: int) -> bool:
         why = f"{chance.op_type} {chance.label} draws random numbers: neither ranges nor errors can be told"
         ctx.remarks.missed("model", why, rule="random")
         return False
-    problem = raise_opset(ctx, opset)
-    if problem:
-        ctx.remarks.missed("model", problem, rule="opset", suggestion=f"convert the model to opset {opset} first")
-    return not problem
+    problem = None
+    for opset in opsets:
+        problem = raise_opset(ctx, opset)
+        if not problem:
+            return True
+    hint = f"convert the model to opset {opsets[-1]} first"
+    ctx.remarks.missed("model", str(problem), rule="opset", suggestion=hint)
+    return False
+
+
+CONTRIB = ("DequantizeLinear", "MatMulIntegerToFloat", "MatMulNBits", "QGemm", "QuantizeLinear")
+"""Operators of onnxruntime's own domain that read or make levels, but for those called `QLinear` and something."""
 
 
 def is_quantized(model: Model) -> bool:
     """Whether values are decoded from integers anywhere."""
     return any(
-        node.is_op("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul")
-        or node.op_type == "MatMulNBits"
+        node.is_op("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+        or (node.domain == "com.microsoft" and node.op_type in CONTRIB)
+        or node.op_type.startswith("QLinear")
         or any(scales_levels(node, slot) for slot in range(min(2, len(node.inputs))))
         for graph in model.walk_graphs()
         for node in graph.nodes
@@ -169,6 +199,17 @@ def left_out(ctx: Context, settings: Settings, unit: Unit) -> str:
     return "" if pattern is None else f"exclude has {pattern!r}"
 
 
+def _excluded(ctx: Context, settings: Settings, aim: Profile, unit: Unit) -> str:
+    """Why a unit is left out by the user, or cannot be written or fused in the form that was asked for; empty if
+    nothing stands against it."""
+    why = left_out(ctx, settings, unit)
+    if settings.format == "qoperator":
+        return why or why_not(unit, aim)
+    if settings.latency != "off" and not aim.computes(unit.rule):
+        return why or f"{aim.title} computes {unit.node.op_type} in float where activations are {aim.activation_type}"
+    return why
+
+
 def _ranges(ctx: Context, settings: Settings, aim: Profile, values: Sequence[Value]) -> dict[Value, Range]:
     """The ranges of activations on the sample data, by the method that was asked for."""
     bits = TYPES[aim.activation_type].itemsize * 8
@@ -189,20 +230,22 @@ def _costs(ctx: Context, settings: Settings, emitter: Emitter, shapes: Mapping[V
 
 
 class ShapeSeen:
-    """The shape of a value in the first sample."""
+    """The shape of a value in the first sample; in the body of a loop, in one turn of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, value: Value) -> None:
+        around = None if value.graph is None else value.graph.parent
+        self._turns = int(around is not None and around.op_type != "If")
         self.shape: Shape | None = None
 
     def update(self, array: Array) -> None:
         """Take the first."""
         if self.shape is None:
-            self.shape = array.shape
+            self.shape = array.shape[self._turns :]
 
 
 def seen(ctx: Context, values: Sequence[Value]) -> dict[Value, Shape]:
     """The shapes of values in the first sample that computes them: branches may come later."""
-    shapes = {value: ShapeSeen() for value in values}
+    shapes = {value: ShapeSeen(value) for value in values}
     first = list(islice(ctx.feeds(), 1))
     observe(ctx, {value: [one] for value, one in shapes.items()}, purpose="shapes", samples=first)
     rest = {value: [one] for value, one in shapes.items() if one.shape is None}
