@@ -13,9 +13,11 @@ from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.options import option
 from ..manager.units import Size
+from .budget.limit import Limit
+from .budget.options import Precision
 from .dynamic.quantize_dynamic import decide_dynamic
 from .nbits import NBits
-from .recipe import Granularity, Levels, Recipe, WeightType
+from .recipe import BOOK_BITS, Granularity, Levels, Recipe, WeightType
 from .repair.bias import PURPOSE, Original, correct_biases
 from .rounding.options import Clip, Rounder, Rounding
 from .static.quantize_static import Decided, Settings, decide_static
@@ -23,11 +25,14 @@ from .targets.profile import names, profile
 from .weight_only import quantize_weights
 
 MODES_OF = {
-    ("static", "dynamic"): ("target", "latency", "error"),
+    ("static", "dynamic"): ("target", "latency"),
     ("static",): ("activations", "calibration", "percentile", "cache"),
 }
 """Which modes look at an option that not all look at."""
 Activations = Literal["auto", "uint8", "int8", "uint16", "int16"]
+
+ERROR = 0.05
+"""What outputs may lose where activations are quantized and nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,9 @@ class QuantizeInsert(Pass):
     latency: Literal["measure", "profile", "off"] = option(
         "profile", "mode=static: where times come from: this host, the target's profile, or nowhere"
     )
-    error: float = option(0.05, "mode=static or dynamic: rel-L2 of the outputs on --data that may be lost", low=0)
+    error: float | None = option(
+        None, "rel-L2 of the outputs on --data that may be lost; none: 0.05 with activations, any for weights", low=0
+    )
     activations: Activations = option("auto", "mode=static: the type of activations; auto: that of the target")
     calibration: Method = option("minmax", "mode=static: how the range of an activation is found")
     percentile: float = option(PERCENTILE, "calibration=percentile: share of numbers in the range", low=50, high=100)
@@ -92,6 +99,9 @@ class QuantizeInsert(Pass):
     clip: Clip = option("auto", "whether ranges may be clipped where outputs err less for it (needs --data)")
     moments: Size = option(1 << 30, "bytes of second moments of inputs that rounding may hold at a time", low=1)
 
+    budget: str = option(
+        "", "mode=weight-only: bytes of float constants after it (2MB), or their share (0.15); types are chosen by it"
+    )
     bias_correction: Literal["auto", "true", "false"] = option(
         "auto", "add the mean error of each output channel to the bias, on sample data; auto: if there are any"
     )
@@ -106,6 +116,19 @@ class QuantizeInsert(Pass):
         if self.accuracy_level and self.format != "nbits":
             raise UserError("accuracy-level is for format=nbits")
         self._nbits()
+        self._check_budget()
+
+    def _check_budget(self) -> None:
+        """`budget` chooses types, so none is given with it; nor levels that not all types have."""
+        if not self.budget:
+            return
+        Limit.of(self.budget)
+        if self.type != "int8" or self.levels in BOOK_BITS:
+            what = f"type={self.type}" if self.type != "int8" else f"levels={self.levels}"
+            raise UserError(f"quantize-insert: budget chooses the type of each weight: leave out {what}")
+        if self.mode != "weight-only" or self.error is not None:
+            what = "error" if self.error is not None else f"mode={self.mode}"
+            raise UserError(f"quantize-insert: budget is for mode=weight-only, and goes without {what}")
 
     def _check_mode(self) -> None:
         """No option is given that the mode does not look at."""
@@ -138,6 +161,16 @@ class QuantizeInsert(Pass):
             )
 
     @property
+    def _precision(self) -> Precision:
+        budget = Limit.of(self.budget) if self.budget else None
+        error = self._error if self.mode != "weight-only" else self.error
+        return Precision(self._recipe, budget, error, self.moments)
+
+    @property
+    def _error(self) -> float:
+        return ERROR if self.error is None else self.error
+
+    @property
     def _recipe(self) -> Recipe:
         return Recipe(self.type, self.granularity, self.block, self.symmetric, self.levels)
 
@@ -146,11 +179,13 @@ class QuantizeInsert(Pass):
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Quantize what the mode says; weights that are not multiplied in integers are stored in fewer bits."""
+        if self.error is not None and self.mode == "weight-only":
+            samples_of(ctx, "error")
         if self.bias_correction == "true":
             samples_of(ctx, PURPOSE)
         corrects = self.bias_correction != "false" and ctx.samples is not None
         settings = Settings(
-            self.target, self.latency, self.error, self.exclude, self.calibration, self.percentile, self.cache,
+            self.target, self.latency, self._error, self.exclude, self.calibration, self.percentile, self.cache,
             "qoperator" if self.format == "qoperator" else "qdq", self.activations,
         )  # fmt: skip
         decided: Decided | None = None
@@ -164,7 +199,7 @@ class QuantizeInsert(Pass):
         quantize_weights(
             ctx, form=self.form, recipe=self._recipe, min_bytes=self.min_bytes, exclude=self.exclude,
             balance=self.balance, nbits=self._nbits(), taken=taken,
-            rounder=Rounder(self.rounding, self.clip, self.moments),
+            rounder=Rounder(self.rounding, self.clip, self.moments), precision=self._precision,
         )  # fmt: skip
         if original is not None and ctx.model.version != version:
             correct_biases(ctx, original, by=self.name)

@@ -19,7 +19,7 @@ RULE = "rounding"
 
 def rounded(ctx: Context, plans: Sequence[Plan], options: Rounder) -> list[Plan]:
     """The plans, with the grids that err least on held-out samples. Remarks say why others stay as they are."""
-    found = {id(plan): _readers(plan, options.memory) for plan in plans}
+    found = {id(plan): readers_of(plan, options.memory) for plan in plans}
     known = [(plan, readers) for plan in plans if not isinstance(readers := found[id(plan)], str)]
     made = {id(plan): plan for plan in plans}
     moments = grams(ctx, [readers for _, readers in known], options.memory)
@@ -34,7 +34,7 @@ def rounded(ctx: Context, plans: Sequence[Plan], options: Rounder) -> list[Plan]
     return list(made.values())
 
 
-def _readers(plan: Plan, memory: int) -> list[View] | str:
+def readers_of(plan: Plan, memory: int) -> list[View] | str:
     """How the readers of a weight see it, or why rounding cannot go by their outputs."""
     if plan.graph.is_function:
         return "it lies in a function"
