@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...ir import Value
 from ...ir.analysis.coupling.axes import Axis
-from .expected import Expected, Reach, best
+from .expected import ALPHAS, Expected, Reach, best
 from .scales import Role, Touch
 from .units import Units
 
@@ -163,5 +163,5 @@ def _alpha(balance: Balance, touches: Sequence[Touch], mine: Int64) -> float | N
         return {touch: powers[balance.units.numbers[touch.axis]] for touch in layers}
 
     layers = balance.expected(touches)
-    found = best(layers, powers_for)
+    found = best(layers, ALPHAS, powers_for)
     return None if found is None else found[0]

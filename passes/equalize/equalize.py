@@ -1,31 +1,17 @@
-"""The pass `equalize`: options, and the turns of choosing and scaling."""
+"""The pass `equalize`: options."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ...errors import UserError
 from ...ir import Graph
-from ...ir.analysis.coupling.axes import Axis
 from ..calibrate.stream import samples_of
 from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.options import option
-from .activations import reach_of_inputs
-from .apply import out_of_range, powers_of, rename, scale
-from .choose import Balance, Choice, choose
-from .expected import Reach
-from .explain import explain
-from .insert import insert_factors
-from .units import Units, find_units
-
-Int64 = NDArray[np.int64]
-PURPOSE = "equalizing activations"
-TURNS = 8
+from .rescale import PURPOSE, rescale
 
 
 @dataclass(frozen=True)
@@ -62,33 +48,4 @@ class Equalize(Pass):
         if watches:
             samples_of(ctx, PURPOSE)
         watches |= self.criterion == "auto" and ctx.samples is not None
-        reach: dict[Axis, Reach] | None = None
-        for turn in range(TURNS):
-            units = find_units(ctx.model, ctx.shapes(), ctx.selects)
-            if watches and reach is None:
-                reach = reach_of_inputs(ctx, units, PURPOSE)
-            balance, choice, held = _settled(units, reach, self.alpha)
-            changed = powers_of(units, choice.powers)
-            if not turn:
-                explain(ctx, balance, choice, held)
-            if changed:
-                rename(ctx, units, choice.powers)
-                scale(ctx, changed)
-                for axis, each in (reach or {}).items():
-                    balance.reach[axis] = each.scaled(choice.powers[units.numbers[axis]])
-            more = insert_factors(ctx, balance) if self.insert and not changed else {}
-            if not changed and not more:
-                return
-            reach = balance.reach | more if watches else None
-
-
-def _settled(units: Units, reach: dict[Axis, Reach] | None, alpha: float | None) -> tuple[Balance, Choice, Int64]:
-    """The choice without the units whose constants would leave their range."""
-    held = np.zeros(0, np.int64)
-    while True:
-        balance = Balance(units, reach, alpha)
-        choice = choose(balance, held)
-        more = out_of_range(units, choice.powers)
-        if not len(more):
-            return balance, choice, held
-        held = np.union1d(held, more)
+        rescale(ctx, watches=watches, alpha=self.alpha, insert=self.insert)

@@ -11,9 +11,9 @@ It is too large where numbers are much smaller than a step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from .scales import Touch
 Array = np.ndarray[Any, np.dtype[Any]]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
+T = TypeVar("T")
 
 
 class Reach:
@@ -119,15 +120,16 @@ GAIN = 0.9
 
 
 def best(
-    layers: Mapping[Touch, Expected], powers_for: Callable[[float], Mapping[Touch, Int64]]
-) -> tuple[float, float] | None:
-    """The exponent of which the powers leave the least of the errors, and how much: the mean over the layers, each by
-    its own error. None if that is no gain."""
+    layers: Mapping[Touch, Expected], choices: Iterable[T], powers_for: Callable[[T], Mapping[Touch, Int64]]
+) -> tuple[T, float] | None:
+    """The choice of which the powers leave the least of the errors, and how much: the mean over the layers, each by
+    its own error; of equal ones the first. None if that is no gain."""
     if not layers:
         return None
-    shares = []
-    for alpha in ALPHAS:
-        powers = powers_for(alpha)
-        shares.append((float(np.mean([layer.ratio(powers[touch]) for touch, layer in layers.items()])), alpha))
-    share, alpha = min(shares)
-    return (alpha, share) if share < GAIN else None
+
+    def share(choice: T) -> float:
+        powers = powers_for(choice)
+        return float(np.mean([layer.ratio(powers[touch]) for touch, layer in layers.items()]))
+
+    least, found = min(((share(choice), choice) for choice in choices), key=lambda pair: pair[0])
+    return (found, least) if least < GAIN else None

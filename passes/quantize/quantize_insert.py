@@ -20,13 +20,14 @@ from .nbits import NBits
 from .recipe import BOOK_BITS, Granularity, Levels, Recipe, WeightType
 from .repair.bias import PURPOSE, Original, correct_biases
 from .rounding.options import Clip, Rounder, Rounding
+from .static.equalized import Equalize
 from .static.quantize_static import Decided, Settings, decide_static
 from .targets.profile import names, profile
 from .weight_only import quantize_weights
 
 MODES_OF = {
     ("static", "dynamic"): ("target", "latency"),
-    ("static",): ("activations", "calibration", "percentile", "cache"),
+    ("static",): ("activations", "calibration", "percentile", "cache", "equalize"),
 }
 """Which modes look at an option that not all look at."""
 Activations = Literal["auto", "uint8", "int8", "uint16", "int16"]
@@ -71,6 +72,7 @@ class QuantizeInsert(Pass):
     calibration: Method = option("minmax", "mode=static: how the range of an activation is found")
     percentile: float = option(PERCENTILE, "calibration=percentile: share of numbers in the range", low=50, high=100)
     cache: str = option("", "mode=static: a file that keeps the statistics of activations, and is used again")
+    equalize: Equalize = option("auto", "mode=static: rescale channels first; auto: where the outputs err less for it")
     type: WeightType = option("int8", "what weights are stored in")
     granularity: Granularity = option(
         "auto",
@@ -186,7 +188,7 @@ class QuantizeInsert(Pass):
         corrects = self.bias_correction != "false" and ctx.samples is not None
         settings = Settings(
             self.target, self.latency, self._error, self.exclude, self.calibration, self.percentile, self.cache,
-            "qoperator" if self.format == "qoperator" else "qdq", self.activations,
+            self.equalize, "qoperator" if self.format == "qoperator" else "qdq", self.activations,
         )  # fmt: skip
         decided: Decided | None = None
         match self.mode:

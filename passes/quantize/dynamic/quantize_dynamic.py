@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ....ir import Value
 from ...calibrate.stream import observe
 from ...manager.context import Context
-from ..static.choose import Choice, choose
+from ..static.choose import Choice, choose, fastest
 from ..static.cut import Costs, Free, chosen
 from ..static.estimated import EstimatedCosts
 from ..static.ledger import Ledger
@@ -61,7 +61,8 @@ def decide_dynamic(ctx: Context, settings: Settings) -> Decided | None:
         ctx.remarks.missed("model", "without sample data the error of the outputs is not looked at", rule="error")
         choice = Choice(chosen(known, costs), float("nan"), {})
     else:
-        choice = choose(ctx, known, costs, Trials(ctx, emitter, SAMPLES), settings.error)
+        trials = Trials(ctx, emitter, SAMPLES)
+        choice = choose(ctx, known, costs, trials, settings.error, fastest(known, costs, trials))
     Ledger(ctx, known, choice, costs, settings.error, aim).decisions(units.declined, shapes)
     if not choice.units:
         ctx.rewriter.rollback(mark)

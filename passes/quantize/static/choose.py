@@ -34,12 +34,18 @@ class Choice:
     sensitivity: Mapping[Unit, float]
 
 
-def choose(ctx: Context, units: Sequence[Unit], costs: Costs, trials: Trials, limit: float) -> Choice:
-    """The choice among `units` whose error is at most `limit`; none of them if no choice is."""
+def fastest(units: Sequence[Unit], costs: Costs, trials: Trials) -> Choice:
+    """The fastest choice among `units`, whatever its error."""
     best = chosen(units, costs)
-    error = trials.error(best)
-    if error <= limit or not best:
-        return Choice(best, error, {})
+    return Choice(best, trials.error(best), {})
+
+
+def choose(ctx: Context, units: Sequence[Unit], costs: Costs, trials: Trials, limit: float, first: Choice) -> Choice:
+    """The choice among `units` whose error is at most `limit`, `first` being the fastest; none of them if no choice
+    is."""
+    best = first.units
+    if first.error <= limit or not best:
+        return first
     if trials.problem:
         ctx.remarks.missed("model", f"not all can run in integers: {trials.problem}", rule="executor")
     own = sensitivity(ctx, [unit for unit in best if not unit.is_mover], trials, limit)

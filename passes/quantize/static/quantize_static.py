@@ -16,15 +16,17 @@ from ...calibrate.calibrate import calibrate
 from ...calibrate.ranges import Array, Range
 from ...calibrate.statistics import PERCENTILE, Method
 from ...calibrate.stream import observe
+from ...equalize.insert import Inserted
 from ...graph.opset import raise_opset
 from ...manager.context import Context
 from ..sites import scales_levels
 from ..targets.profile import Profile, profile
 from .affine import TYPES, Affine, affine
 from .alone import Alone, Shape
-from .choose import choose
+from .choose import Choice, choose, fastest
 from .cut import Costs, Free
 from .emit import SIXTEEN_BITS, Emitter, needed
+from .equalized import Equalize, WithFactors, equalized, take_back_unused
 from .estimated import EstimatedCosts
 from .joined import only_joined
 from .ledger import Ledger, codings
@@ -52,6 +54,7 @@ class Settings:
     calibration: Method = "minmax"
     percentile: float = PERCENTILE
     cache: str = ""
+    equalize: Equalize = "false"
     format: str = "qdq"
     activations: str = "auto"
 
@@ -116,26 +119,76 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
         return None
     if settings.latency == "measure" and not aim.runs_here:
         raise UserError(f"latency=measure: {aim.title} does not run here: say latency=profile or off")
-    units = Units(ctx.model, aim, ctx.shapes(), partial(_excluded, ctx, settings, aim))
-    values = list(values_of(units.found))
-    ranges = _ranges(ctx, settings, aim, values)
-    shapes = seen(ctx, values)
-    known = units.known(ranges, shapes)
-    emitter = Emitter(ctx, aim, parameters(known, ranges, aim), settings.format)
-    costs = _costs(ctx, settings, emitter, shapes)
-    writes = Spelling(emitter, [unit for unit in known if costs.spells(unit)])
-    trials = Trials(ctx, writes, SAMPLES)
-    choice = choose(ctx, known, costs, trials, settings.error)
+    drafter = Drafter(ctx, settings, aim)
+    draft, inserted = equalized(ctx, settings.equalize, drafter, settings.error, drafter.selects)
+    choice = choose(ctx, draft.units, draft.costs, draft.trials, settings.error, draft.fastest)
     if settings.latency == "measure":
-        choice = not_slower(ctx, Whole(ctx, writes, ctx.backend), choice, costs, trials, settings.error)
-    ledger = Ledger(ctx, known, choice, costs, settings.error, aim)
-    ledger.decisions(units.declined, shapes)
+        whole = Whole(ctx, draft.writes, ctx.backend)
+        choice = not_slower(ctx, whole, choice, draft.costs, draft.trials, settings.error)
+    ledger = Ledger(ctx, draft.units, choice, draft.times, settings.error, aim)
+    ledger.decisions(draft.declined, draft.shapes)
     if not choice.units:
         ctx.rewriter.rollback(mark)
         return None
+    take_back_unused(ctx, inserted, choice.units)
     quantized = [value for value in needed(choice.units) if value.const is None]
-    ledger.activations(codings(ctx, quantized, emitter.of))
-    return Decided(writes, choice.units)
+    ledger.activations(codings(ctx, quantized, draft.emitter.of))
+    return Decided(draft.writes, choice.units)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Ranges of activations, times, and the fastest choice, of the model as it is."""
+
+    units: Sequence[Unit]
+    declined: Mapping[Node, str]
+    shapes: Mapping[Value, Shape]
+    emitter: Emitter
+    writes: Spelling
+    times: Costs
+    costs: Costs
+    """`times`, with what factors cost."""
+    trials: Trials
+    fastest: Choice
+
+    @property
+    def error(self) -> float:
+        """rel-L2 of the fastest choice."""
+        return self.fastest.error
+
+
+class Drafter:
+    """Makes drafts of the model that `ctx` holds."""
+
+    def __init__(self, ctx: Context, settings: Settings, aim: Profile) -> None:
+        self._ctx, self._settings, self._aim = ctx, settings, aim
+        self._trials: Trials | None = None
+
+    def __call__(self, inserted: Sequence[Inserted]) -> Draft:
+        """A draft; what was inserted is left in float. The statistics of a model with factors are not for the cache."""
+        ctx, settings, aim = self._ctx, self._settings, self._aim
+        muls = {one.node for one in inserted}
+        units = Units(ctx.model, aim, ctx.shapes(), partial(_excluded, ctx, settings, aim))
+        units.found = [unit for unit in units.found if unit.node not in muls]
+        values = list(values_of(units.found))
+        first = self._trials is None
+        ranges = _ranges(ctx, settings if first else replace(settings, cache=""), aim, values)
+        shapes = seen(ctx, values)
+        known = units.known(ranges, shapes)
+        emitter = Emitter(ctx, aim, parameters(known, ranges, aim), settings.format)
+        times = _costs(ctx, settings, emitter, shapes)
+        costs = WithFactors(times, frozenset(one.scaled for one in inserted)) if inserted else times
+        writes = Spelling(emitter, [unit for unit in known if times.spells(unit)])
+        trials = Trials(ctx, writes, SAMPLES) if self._trials is None else self._trials.of(writes)
+        self._trials = trials
+        best = fastest(known, costs, trials)
+        return Draft(known, units.declined, shapes, emitter, writes, times, costs, trials, best)
+
+    def selects(self, node: Node) -> bool:
+        """Whether weights of a node may be scaled."""
+        names = [value.name for value in node.inputs if value is not None and value.const is not None]
+        out = excluded([node.label, node.outputs[0].name, *names], self._settings)
+        return self._ctx.selects(node) and out is None
 
 
 def opened(ctx: Context, *opsets: int) -> bool:
@@ -195,8 +248,13 @@ def left_out(ctx: Context, settings: Settings, unit: Unit) -> str:
         return "the pass may not act on it"
     weight = unit.node.input(unit.weight) if unit.weight >= 0 else None
     names = [unit.node.label, unit.node.outputs[0].name, *([] if weight is None else [weight.name])]
-    pattern = next((p for p in settings.exclude if any(fnmatchcase(name, p) for name in names)), None)
+    pattern = excluded(names, settings)
     return "" if pattern is None else f"exclude has {pattern!r}"
+
+
+def excluded(names: Sequence[str], settings: Settings) -> str | None:
+    """The first pattern of `exclude` that one of the names matches."""
+    return next((p for p in settings.exclude if any(fnmatchcase(name, p) for name in names)), None)
 
 
 def _excluded(ctx: Context, settings: Settings, aim: Profile, unit: Unit) -> str:

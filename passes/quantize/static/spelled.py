@@ -63,6 +63,10 @@ class Spelling:
     emitter: Emitter
     slow: Sequence[Unit]
 
+    def follow(self, old: Value, new: Value) -> None:
+        """Take note that the units read `new` now, which stands for `old`."""
+        self.emitter.follow(old, new)
+
     def promise(self, units: Sequence[Unit]) -> None:
         """State the local bounds of what `emit` will do; spelling out is but rounding."""
         self.emitter.promise(units)
@@ -70,6 +74,7 @@ class Spelling:
     def emit(self, units: Sequence[Unit]) -> None:
         """Change the model."""
         self.emitter.emit(units)
+        taken = {unit.node for unit in units}
         for unit in self.slow:
-            if unit not in units:
+            if unit.node not in taken:
                 SPELLINGS[unit.node.op_type](self.emitter.ctx.rewriter, unit.node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from itertools import islice
 from typing import Any, Protocol
 
@@ -68,6 +69,12 @@ class Trials(Outputs):
     def __init__(self, ctx: Context, emitter: Emits, samples: int) -> None:
         super().__init__(ctx, samples)
         self._emitter = emitter
+
+    def of(self, emitter: Emits) -> Trials:
+        """The same for what another emits; outputs of the model are as they were."""
+        made = copy(self)
+        made._emitter, made.problem = emitter, ""
+        return made
 
     def error(self, units: Sequence[Unit], samples: int | None = None) -> float:
         """rel-L2 of the outputs over all samples (or the first ones), the worst of the outputs."""
