@@ -17,11 +17,13 @@ from ...calibrate.statistics import PERCENTILE, Method
 from ...calibrate.stream import observe
 from ...graph.opset import raise_opset
 from ...manager.context import Context
+from ..rounding.options import Rounder
 from ..sites import scales_levels
 from ..targets.profile import Profile, profile
 from .affine import TYPES, Affine, affine
 from .alone import Alone, Shape
 from .choose import choose
+from .coder import Coder
 from .cut import Costs, Free
 from .emit import Emitter, needed
 from .estimated import EstimatedCosts
@@ -49,8 +51,8 @@ class Settings:
     cache: str = ""
 
 
-class Writes(Protocol):
-    """Lets units run in integers, and says what that promises."""
+class Writes(Coder, Protocol):
+    """Holds weights in levels, lets units run in integers, and says what that promises."""
 
     def promise(self, units: Sequence[Unit]) -> None:
         """State the local bounds of what `emit` will do."""
@@ -75,8 +77,9 @@ class Decided:
         held = (unit.node.inputs[unit.weight] for unit in self.units if unit.weight >= 0)
         return frozenset(value for value in held if value is not None)
 
-    def carry_out(self) -> None:
-        """Change the model."""
+    def carry_out(self, ctx: Context, rounder: Rounder, *, corrects: bool) -> None:
+        """Find better levels for weights, and biases if it `corrects` those; then change the model."""
+        rounder.units(ctx, self.writes, self.units, corrects=corrects)
         self.writes.promise(self.units)
         self.writes.emit(self.units)
 
