@@ -197,13 +197,14 @@ class QuantizeInsert(Pass):
             case "dynamic":
                 decided = decide_dynamic(ctx, settings)
         original, version = Original.of(ctx) if corrects else None, ctx.model.version
+        rounder = Rounder(self.rounding, self.clip, self.moments)
         taken = frozenset() if decided is None else decided.weights
         quantize_weights(
             ctx, form=self.form, recipe=self._recipe, min_bytes=self.min_bytes, exclude=self.exclude,
             balance=self.balance, nbits=self._nbits(), taken=taken,
-            rounder=Rounder(self.rounding, self.clip, self.moments), precision=self._precision,
+            rounder=rounder, precision=self._precision,
         )  # fmt: skip
         if original is not None and ctx.model.version != version:
             correct_biases(ctx, original, by=self.name)
         if decided is not None:
-            decided.carry_out()
+            decided.carry_out(ctx, rounder, corrects=corrects)

@@ -67,7 +67,7 @@ def decide_dynamic(ctx: Context, settings: Settings) -> Decided | None:
     if not choice.units:
         ctx.rewriter.rollback(mark)
         return None
-    return Decided(emitter, choice.units)
+    return Decided(emitter, emitter, choice.units)
 
 
 def _not_dynamic(unit: Unit) -> str:

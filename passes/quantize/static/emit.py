@@ -37,16 +37,23 @@ BIAS_LEVELS = 2.0**30
 
 @dataclass(frozen=True)
 class Coded:
-    """A weight in levels with one scale per index of `axis`, or one for all; its bias in steps of s_x times them."""
+    """A weight in levels with one scale per index of `axis`, or one for all; its bias in steps of s_x times them, or in
+    float if it was corrected where the target has it so."""
 
     levels: NDArray[np.int8]
     scales: NDArray[np.float32]
     axis: int | None
-    bias: NDArray[np.int32] | None = None
+    bias: NDArray[np.int32] | NDArray[np.float32] | None = None
 
     def decoded(self) -> Array:
         """What the executor multiplies with."""
         return np.asarray(self.levels.astype(np.float32) * along(self.scales, self.axis, self.levels.ndim))
+
+    def decoded_bias(self, x: float) -> NDArray[np.float64] | None:
+        """What the executor adds, if inputs have steps of `x`."""
+        if self.bias is None or self.bias.dtype != np.int32:
+            return None if self.bias is None else self.bias.astype(np.float64)
+        return np.asarray(self.bias.astype(np.float64) * (self.scales * np.float32(x)))
 
 
 def along(scales: Array, axis: int | None, rank: int) -> Array:
@@ -60,13 +67,23 @@ def coded(weight: Array, axis: int | None, levels: int, bias: Array | None = Non
     found = steps(weight, axes, np.dtype(np.float32)).array * np.float32(127 / levels)
     scales = found.reshape(() if axis is None else -1)
     if bias is not None:
-        least = np.abs(bias.astype(np.float64)) / (x * BIAS_LEVELS)
+        least = least_scales(bias, x)
         scales = np.maximum(scales, least.max(initial=0) if axis is None else least).astype(np.float32)
     made = np.clip(np.rint(weight / along(scales, axis, weight.ndim)), -levels, levels).astype(np.int8)
-    if bias is None:
-        return Coded(made, scales, axis)
-    numbers = np.rint(bias / (scales * np.float32(x)).astype(np.float64)).astype(np.int32)
-    return Coded(made, scales, axis, numbers)
+    return Coded(made, scales, axis, None if bias is None else bias_levels(bias, scales, x))
+
+
+def least_scales(bias: Array, x: float) -> NDArray[np.float64]:
+    """The least scale of the weight of each channel with which its bias fits into int32."""
+    return np.asarray(np.abs(bias.astype(np.float64)) / (x * BIAS_LEVELS))
+
+
+def bias_levels(bias: Array, scales: NDArray[np.float32], x: float) -> NDArray[np.int32]:
+    """A bias in steps of the weight's times `x`."""
+    return np.rint(bias / (scales * np.float32(x)).astype(np.float64)).astype(np.int32)
+
+
+_Key = tuple[Value, Value | None, float]
 
 
 @dataclass
@@ -78,8 +95,8 @@ class Emitter:
     of: dict[Value, Affine]
     format: str = "qdq"
     """`qoperator` puts one integer operator in the place of DQ -> op -> Q."""
-    weights: dict[tuple[Value, Value | None], Coded] = field(default_factory=dict)
-    """Weights in levels, by weight and bias; shared by several emissions."""
+    weights: dict[_Key, Coded] = field(default_factory=dict)
+    """Weights in levels, by weight, bias and what a step of the input is; shared by several emissions."""
 
     def follow(self, old: Value, new: Value) -> None:
         """Take note that the units read `new` now, which stands for `old`."""
@@ -220,26 +237,48 @@ class Emitter:
         made = [value.const for value in decoded.producer.inputs if value is not None] if decoded.producer else []
         self.ctx.weights.became(old, [one for one in made if one is not None], Outcome.QUANTIZED, form=self.format)
         if found.bias is not None:
-            scales = found.scales * np.float32(self.of[unit.inputs[0][1]].scale)
-            rw.set_input(
-                node, unit.bias, self._decoded(node, found.bias, scales, None, None if scales.ndim == 0 else 0)
-            )
+            rw.set_input(node, unit.bias, self._bias(unit, found.bias, found.scales))
+
+    def _bias(self, unit: Unit, bias: Array, scales: NDArray[np.float32]) -> Value:
+        if bias.dtype != np.int32:
+            return Place.of(unit.node, self._shared).constant(self.ctx.rewriter, tensor(bias), "b")
+        steps_ = scales * np.float32(self.of[unit.inputs[0][1]].scale)
+        return self._decoded(unit.node, bias, steps_, None, None if steps_.ndim == 0 else 0)
+
+    def recode(self, unit: Unit, coded: Coded) -> None:
+        """Take other levels for the weight of a unit, and for its bias."""
+        self.weights[self._key(unit)] = coded
+
+    def _key(self, unit: Unit) -> _Key:
+        weight = unit.node.inputs[unit.weight]
+        assert weight is not None
+        bias = unit.node.input(unit.bias) if unit.bias >= 0 else None
+        return weight, bias, 1.0 if bias is None else self.of[unit.inputs[0][1]].scale
+
+    @property
+    def top(self) -> int:
+        """The largest absolute level of a weight."""
+        return self.profile.weight_levels
+
+    def rounded(self, unit: Unit, x: Array) -> Array:
+        """What the input of a unit becomes."""
+        return self.of[unit.inputs[0][1]].rounded(x)
+
+    def bias_step(self, unit: Unit) -> float | None:
+        """What steps of the weight are multiplied by to be those of the bias; None if that is in float."""
+        return self.of[unit.inputs[0][1]].scale if self.profile.bias_type == "int32" else None
 
     def coded(self, unit: Unit) -> Coded:
         """The weight of a unit in levels, and its bias where the target has it in integers."""
-        weight = unit.node.inputs[unit.weight]
-        bias = unit.node.input(unit.bias) if unit.bias >= 0 and self.profile.bias_type == "int32" else None
-        assert weight is not None
-        key = (weight, bias)
+        key = weight, bias, scale = self._key(unit)
         if key not in self.weights:
             assert weight.const is not None
-            numbers = None if bias is None or bias.const is None else bias.const.numpy().reshape(-1)
-            scale = self.of[unit.inputs[0][1]].scale
+            numbers = None if bias is None or self.profile.bias_type != "int32" else bias.const
             self.weights[key] = coded(
                 weight.const.numpy(),
                 channel_axis(unit.node) if unit.rule.channels else None,
                 self.profile.weight_levels,
-                numbers,
+                None if numbers is None else numbers.numpy().reshape(-1),
                 scale,
             )
         return self.weights[key]

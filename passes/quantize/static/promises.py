@@ -65,9 +65,8 @@ class Promises:
         change = np.abs(weight.const.numpy().astype(np.float64) - coded.decoded())
         yield LocalBound(BY, _label(y), y.name, "linear", self._axis(unit), _sums(change, unit), weight.name)
         bias = unit.node.input(unit.bias) if unit.bias >= 0 else None
-        if bias is not None and bias.const is not None and coded.bias is not None:
-            scale = self.of[unit.inputs[0][1]].scale
-            found = coded.bias.astype(np.float64) * (coded.scales * np.float32(scale))
+        found = coded.decoded_bias(self.of[unit.inputs[0][1]].scale)
+        if bias is not None and bias.const is not None and found is not None:
             change = np.abs(bias.const.numpy().astype(np.float64).reshape(-1) - found)
             yield LocalBound(BY, _label(y), y.name, "absolute", self._axis(unit), change, bias.name)
 

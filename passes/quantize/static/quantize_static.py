@@ -19,11 +19,13 @@ from ...calibrate.stream import observe
 from ...equalize.insert import Inserted
 from ...graph.opset import raise_opset
 from ...manager.context import Context
+from ..rounding.options import Rounder
 from ..sites import scales_levels
 from ..targets.profile import Profile, profile
 from .affine import TYPES, Affine, affine
 from .alone import Alone, Shape
 from .choose import Choice, choose, fastest
+from .coder import Coder
 from .cut import Costs, Free
 from .emit import SIXTEEN_BITS, Emitter, needed
 from .equalized import Equalize, WithFactors, equalized, take_back_unused
@@ -87,6 +89,7 @@ class Decided:
     values have their names still, by which bounds are stated. Values may be others by then, as rows of a table are."""
 
     writes: Writes
+    coder: Coder
     units: Sequence[Unit]
 
     @property
@@ -95,12 +98,13 @@ class Decided:
         held = (unit.node.inputs[unit.weight] for unit in self.units if unit.weight >= 0)
         return frozenset(value for value in held if value is not None)
 
-    def carry_out(self) -> None:
-        """Change the model."""
+    def carry_out(self, ctx: Context, rounder: Rounder, *, corrects: bool) -> None:
+        """Find better levels for weights, and biases if it `corrects` those; then change the model."""
         units = [unit.now() for unit in self.units]
         for before, after in zip(self.units, units, strict=True):
             for (_, old), (_, new) in zip(before.inputs, after.inputs, strict=True):
                 self.writes.follow(old, new)
+        rounder.units(ctx, self.coder, units, corrects=corrects)
         self.writes.promise(units)
         self.writes.emit(units)
 
@@ -133,7 +137,7 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
     take_back_unused(ctx, inserted, choice.units)
     quantized = [value for value in needed(choice.units) if value.const is None]
     ledger.activations(codings(ctx, quantized, draft.emitter.of))
-    return Decided(draft.writes, choice.units)
+    return Decided(draft.writes, draft.emitter, choice.units)
 
 
 @dataclass(frozen=True)
