@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ...ir import Value
@@ -155,7 +156,8 @@ def _explicitly(ctx: Context, plan: Plan, studies: Sequence[Study], shapes: Shap
 def _too_slow(ctx: Context, plan: Plan, study: Study, choice: Choice, shapes: Shapes) -> str:
     if plan.latency != "measure":
         return ""
-    ratio = layer_ratio(ctx, study.site, study.factors(choice.method, choice.ranks), shapes)
+    factors = study.factors(choice.method, choice.ranks).rounded(study.site.dtype)
+    ratio = layer_ratio(ctx, study.site, factors, shapes)
     return "" if ratio is None or ratio <= SLOWER else f"the factors take {ratio:.2f} of the time here"
 
 
@@ -190,13 +192,19 @@ def _keep_fast(ctx: Context, plan: Plan, study: Study, shapes: Shapes) -> None:
 
 
 def _weigh(ctx: Context, plan: Plan, studies: Sequence[Study], before: Results) -> None:
-    """How much each layer matters: the squared error of the outputs over its own, if it alone is factorized."""
+    """How much each layer matters: the squared error of the outputs over its own, if it alone is factorized.
+
+    One that changes no output at all is in a branch that no sample takes: nothing is known of it, so it stays.
+    """
+    is_fine = any(np.asarray(value).dtype.kind == "f" for value in before[0].values())
     for study in ctx.progress.track([study for study in studies if study.choices], "sensitivity"):
         choice = sorted(study.choices, key=lambda one: one.error)[len(study.choices) // 2]
         if choice.error > 0:
             pick = Pick((study,), choice, 0.0, 0.0)
             squared = mean_squared(before, outputs_with(ctx, plan, [pick], len(before)))
             study.weight = max(1e-9, min(1e3, squared / choice.error))
+            if squared == 0 and is_fine:
+                study.choices, study.is_reached = [], False
 
 
 def _items(ctx: Context, plan: Plan, studies: Sequence[Study], shapes: Shapes) -> tuple[list[Item], float]:
@@ -214,7 +222,8 @@ def _items(ctx: Context, plan: Plan, studies: Sequence[Study], shapes: Shapes) -
     items = []
     together = bundles(studies) if plan.shared and "svd" in plan.methods else [(study,) for study in studies]
     for some in together:
-        shared = look_together(some, plan.share, timed=plan.is_timed) if len(some) > 1 else []
+        may_share = len(some) > 1 and all(study.is_reached for study in some)
+        shared = look_together(some, plan.share, timed=plan.is_timed) if may_share else []
         items.append(item_of(some, shared, cost))
         for study in some:
             study.forget()

@@ -198,25 +198,39 @@ def test_excluded_weights_stay() -> None:
     assert [row.layer for row in report.layers] == ["B"]
 
 
-def test_bodies_and_constant_nodes() -> None:
-    from onnx import TensorProto, numpy_helper
+def branches(weight: Any, in_other: Any) -> ModelProto:
+    """x W if the sum of x is positive, else x V."""
+    from onnx import numpy_helper
 
-    weight = numpy_helper.from_array(low(30, 30, 3), "held")
-    inner = [
-        helper.make_node("Constant", [], ["w"], value=weight),
-        helper.make_node("MatMul", ["x", "w"], ["t"]),
-    ]
-    out = [helper.make_tensor_value_info("t", 1, [4, 30])]
-    body = helper.make_graph(inner, "yes", [], out)
-    other = helper.make_graph([helper.make_node("Relu", ["x"], ["t"])], "no", [], out)
+    out = [helper.make_tensor_value_info("t", 1, None)]
+
+    def body(name: str, held: Any) -> Any:
+        product = helper.make_node("MatMul", ["x", "w"], ["t"])
+        constant = helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(held, f"of {name}"))
+        return helper.make_graph([constant, product], name, [], out)
+
     nodes = [
         helper.make_node("ReduceSum", ["x"], ["s"], keepdims=0),
         helper.make_node("Greater", ["s", "zero"], ["c"]),
-        helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=other),
+        helper.make_node("If", ["c"], ["y"], then_branch=body("yes", weight), else_branch=body("no", in_other)),
     ]
-    proto = model(nodes, {"zero": np.zeros((), np.float32)}, [4, 30], 2)
-    assert proto.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
+    return model(nodes, {"zero": np.zeros((), np.float32)}, [4, len(weight)], 2)
+
+
+def test_bodies_and_constant_nodes() -> None:
+    proto = branches(low(30, 30, 3), low(30, 30, 4, seed=1))
     made, report = factorized(proto)
-    assert ranks(report) == ["svd 3"]
+    assert ranks(report) == ["svd 4", "svd 3"]
     for sign in (1, -1):
         close(proto, made, sign * np.abs(np.random.default_rng(0).standard_normal((4, 30))).astype(np.float32))
+
+
+@pytest.mark.parametrize("goal", ["macs=0.5", "bytes=0.5", "error=0.2"])
+def test_what_no_sample_reaches_stays(goal: str) -> None:
+    random = np.random.default_rng(0)
+    proto = branches(low(96, 96, 8), random.standard_normal((96, 96)).astype(np.float32))
+    feeds = [{"x": np.abs(random.standard_normal((4, 96))).astype(np.float32)} for _ in range(4)]
+    _, report = factorized(proto, f"{goal} latency=any", feeds)
+    why = [str(row.cells["why"]) for row in report.layers if row.cells["kept"] == "as it was"]
+    assert len(ranks(report)) == 1
+    assert why == ["no output of a sample depends on it, so that its error cannot be seen"]
