@@ -222,7 +222,7 @@ def _items(ctx: Context, plan: Plan, studies: Sequence[Study], shapes: Shapes) -
     items = []
     together = bundles(studies) if plan.shared and "svd" in plan.methods else [(study,) for study in studies]
     for some in together:
-        may_share = len(some) > 1 and all(study.is_reached for study in some)
+        may_share = len(some) > 1 and plan.latency != "measure" and all(study.is_reached for study in some)
         shared = look_together(some, plan.share, timed=plan.is_timed) if may_share else []
         items.append(item_of(some, shared, cost))
         for study in some:
