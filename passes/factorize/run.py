@@ -111,8 +111,12 @@ def _observe(ctx: Context, plan: Plan, studies: Sequence[Study]) -> None:
                 mine.append(moments)
         left_out = observe(ctx, observers, purpose="whiten", samples=_unprobed(ctx))
         for study, moments in batch:
-            if study.site.x not in left_out and moments.count:
+            if study.site.x in left_out:
+                continue
+            if moments.count and moments.gram.any():
                 _learn(study, moments, plan.ridge)
+            else:
+                study.is_reached = False
 
 
 def _unprobed(ctx: Context) -> Iterable[Feed]:
@@ -166,7 +170,7 @@ def _too_slow(ctx: Context, plan: Plan, study: Study, choice: Choice, shapes: Sh
 
 def _to_goal(ctx: Context, plan: Plan, studies: Sequence[Study], shapes: Shapes) -> None:
     for study in ctx.progress.track(list(studies), "ranks"):
-        if plan.goal == "bytes" or study.site.kind != "table":
+        if study.is_reached and (plan.goal == "bytes" or study.site.kind != "table"):
             look(study, plan.methods, plan.share, timed=plan.is_timed)
             _keep_fast(ctx, plan, study, shapes)
         study.forget()
@@ -194,7 +198,7 @@ def _keep_fast(ctx: Context, plan: Plan, study: Study, shapes: Shapes) -> None:
 def _weigh(ctx: Context, plan: Plan, studies: Sequence[Study], before: Results) -> None:
     """How much each layer matters: the squared error of the outputs over its own, if it alone is factorized.
 
-    One that changes no output at all is in a branch that no sample takes: nothing is known of it, so it stays.
+    Where that changes no output at all, as in a branch that no sample takes, nothing is known of it: it stays.
     """
     is_fine = any(np.asarray(value).dtype.kind == "f" for value in before[0].values())
     for study in ctx.progress.track([study for study in studies if study.choices], "sensitivity"):

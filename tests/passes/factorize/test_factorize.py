@@ -234,3 +234,28 @@ def test_what_no_sample_reaches_stays(goal: str) -> None:
     why = [str(row.cells["why"]) for row in report.layers if row.cells["kept"] == "as it was"]
     assert len(ranks(report)) == 1
     assert why == ["no output of a sample depends on it, so that its error cannot be seen"]
+
+
+@pytest.mark.parametrize("fill", [0.0, 1.0, np.nan])
+@pytest.mark.parametrize(
+    "options", ["rank=3", "energy=0.99", "macs=0.5 latency=any", "bytes=0.5", "error=0.1 latency=any"]
+)
+def test_data_that_say_nothing_do_no_harm(fill: float, options: str) -> None:
+    """All zero, one and the same row, or no numbers: a weight of rank 3 stays what it is."""
+    proto = model([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": low(30, 40, 3)}, [4, 30], 2)
+    made, _ = factorized(proto, options, [{"x": np.full((4, 30), fill, np.float32)}] * 4)
+    close(proto, made, np.ones((4, 30), np.float32))
+    if fill != 1.0:
+        close(proto, made, np.random.default_rng(0).standard_normal((4, 30)).astype(np.float32))
+
+
+@pytest.mark.parametrize("n", [1, 2, 40])
+@pytest.mark.parametrize("options", ["rank=1", "energy=0.9", "vbmf", "macs=0.9 latency=any", "bytes=0.9"])
+def test_matrices_of_one_row_or_column(n: int, options: str) -> None:
+    weight = np.random.default_rng(0).standard_normal((n, 40)).astype(np.float32)
+    for held in (weight, weight.T):
+        proto = model([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": held}, [4, len(held)], 2)
+        made, report = factorized(proto, options, feeds_of(len(held)))
+        if n == 1:
+            assert not report.changed
+            close(proto, made, np.ones((4, len(held)), np.float32))
