@@ -36,6 +36,8 @@ from onnxpress.backends.interface import Pins
 from onnxpress.backends.latency import latency_ratio
 from onnxpress.backends.ort import OrtBackend
 
+SECONDS = 3.0
+"""How long each process times two models."""
 ERRORS = (0.02, 0.05, 0.1, 0.2)
 PIPELINES = [f"simplify,factorize{{error={error}}}" for error in ERRORS]
 HEADER = ("model", "pipeline", "data", "CPU", "layers", "bytes", "MACs", "rel-L2", "time", "of {}", "score")
@@ -83,23 +85,27 @@ def made(source: Path, pipeline: str, data: str | None, file: Path, *, measure: 
     return report, taken
 
 
-def timed(a: Path, b: Path, data: str | None, processes: int) -> str:
-    """The time of b over that of a."""
-    command = [sys.executable, __file__, "--time", str(a), str(b), data or "random"]
+def timed(source: Path, other: Path, file: Path, data: str | None, processes: int) -> tuple[str, str]:
+    """The time of a file over that of its source and over that of another one."""
+    command = [sys.executable, __file__, "--time", *map(str, (source, other, file)), data or "random"]
     found = [json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
              for _ in range(processes)]  # fmt: skip
+    return _median([each[0] for each in found]), _median([each[1] for each in found])
+
+
+def _median(found: list[dict[str, float]]) -> str:
     keys = ("cpu_ratio", "ratio_low", "ratio_high")
     cpu, low, high = (statistics.median(each[key] for each in found) for key in keys)
     return f"{cpu:.2f} ({low:.2f}-{high:.2f})"
 
 
-def print_time(a: str, b: str, data: str) -> None:
-    """Time b against a in this process."""
+def print_times(source: str, other: str, file: str, data: str) -> None:
+    """Both ratios as this process sees them."""
     backend = OrtBackend()
-    models = [onnxpress.load(Path(file)) for file in (a, b)]
+    models = [onnxpress.load(Path(each)) for each in (source, other, file)]
     feed = next(iter(islice(samples_for(models[0], data, backend, Pins(), 0), 1)))
-    found = latency_ratio(*(backend.prepare(model, optimize=True) for model in models), feed)
-    print(json.dumps(found.as_dict()))
+    *before, after = (backend.prepare(model, optimize=True) for model in models)
+    print(json.dumps([latency_ratio(each, after, feed, seconds=SECONDS).as_dict() for each in before]))
 
 
 def measured(
@@ -120,7 +126,7 @@ def measured(
         score, size = scored(task, file), file.stat().st_size
         if against is not None:
             made(source, against, data, other)
-            times = timed(source, file, data, processes), timed(other, file, data, processes)
+            times = timed(source, other, file, data, processes)
     if layers is not None:
         with layers.open("a") as out:
             lines = [line.as_dict() for line in report.layers]
@@ -137,7 +143,7 @@ def measured(
 
 def main() -> None:
     if sys.argv[1:2] == ["--time"]:
-        print_time(*sys.argv[2:])
+        print_times(*sys.argv[2:])
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", help="MODEL.onnx or MODEL.onnx=DATA")
