@@ -28,6 +28,7 @@ class Cse(Pass):
 
     name: ClassVar[str] = "cse"
     effect: ClassVar[Effect] = Effect.EXACT
+    uses_blas: ClassVar[bool] = False
     scope: ClassVar[Literal["graph", "model"]] = "model"
 
     def run(self, graph: Graph, ctx: Context) -> None:

@@ -26,6 +26,7 @@ class Dedupe(Pass):
 
     name: ClassVar[str] = "dedupe"
     effect: ClassVar[Effect] = Effect.EXACT
+    uses_blas: ClassVar[bool] = False
     scope: ClassVar[Literal["graph", "model"]] = "model"
 
     def run(self, graph: Graph, ctx: Context) -> None:

@@ -38,6 +38,7 @@ class Inline(Pass):
 
     name: ClassVar[str] = "inline"
     effect: ClassVar[Effect] = Effect.EXACT
+    uses_blas: ClassVar[bool] = False
 
     functions: tuple[str, ...] = option(("*",), "globs of the functions to inline, as NAME or DOMAIN.NAME")
 

@@ -31,6 +31,7 @@ class Recognize(Pass):
 
     name: ClassVar[str] = "recognize"
     effect: ClassVar[Effect] = Effect.ROUNDING
+    uses_blas: ClassVar[bool] = False
 
     opset: int | None = option(
         None, "the opset up to which the model may be raised, as far as what is recognized needs it", low=1
