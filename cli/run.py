@@ -170,6 +170,7 @@ def command(
         synthetic_weights,
         provenance,
         not no_measure,
+        not quiet or report is not None,
     )
     trail = _supervised(request, quiet=quiet)
     from .blas import Threads

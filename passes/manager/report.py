@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ...ir.analysis.cost import Cost
     from .bounds import LocalBound
     from .layer_rows import LayerRow
+    from .prices import Price
     from .remarks import Remark
     from .weights import WeightEntry
 
@@ -18,14 +19,29 @@ if TYPE_CHECKING:
 class State(NamedTuple):
     """A model at one moment: its cost, its bytes on disk, and its error against the original.
 
-    `error` maps names of metrics to their worst values in the reference configuration; None where nothing was
-    measured, for the reason in `unmeasured`.
+    `price` is None in a run that counts no prices; its parts then raise RuntimeError. `error` maps names of metrics to
+    their worst values in the reference configuration; None where nothing was measured, for the reason in `unmeasured`.
     """
 
-    cost: Cost
-    file_bytes: int
+    price: Price | None
     error: Mapping[str, float] | None = None
     unmeasured: str = ""
+
+    @property
+    def cost(self) -> Cost:
+        """Nodes, parameters and MACs."""
+        return self._counted.cost
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes on disk."""
+        return self._counted.file_bytes
+
+    @property
+    def _counted(self) -> Price:
+        if self.price is None:
+            raise RuntimeError("the run was told to count no prices")
+        return self.price
 
     def as_dict(self) -> dict[str, Any]:
         """For the JSON report."""
