@@ -136,6 +136,17 @@ def test_external_above(cli, tmp_path, model):
 
 def test_quiet(cli, tmp_path, model):
     assert cli("run", model, "-p", SMALLER, "-o", tmp_path / "out.onnx", "--quiet") == (0, "", "")
+    assert cli("run", model, "-p", SMALLER, "-o", tmp_path / "told.onnx").code == 0
+    assert (tmp_path / "out.onnx").read_bytes() == (tmp_path / "told.onnx").read_bytes()
+
+
+def test_quiet_writes_the_whole_report(cli, tmp_path, model):
+    reports = [tmp_path / "quiet.json", tmp_path / "told.json"]
+    assert cli("run", model, "-p", SMALLER, "--quiet", "--report", reports[0]) == (0, "", "")
+    assert cli("run", model, "-p", SMALLER, "--report", reports[1]).code == 0
+    quiet, told = (json.loads(path.read_text()) for path in reports)
+    for key in ("before", "after", "weights"):
+        assert quiet[key] == told[key]
 
 
 def test_report(cli, tmp_path, model, data):
