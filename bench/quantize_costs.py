@@ -28,6 +28,8 @@ from onnxpress.passes.quantize.static.units import Units, values_of
 from onnxpress.passes.quantize.targets.profile import profile
 
 ROWS: dict[str, dict[tuple[float, float], tuple[float, float]]] = defaultdict(dict)
+SPELLED: dict[str, list[float]] = defaultdict(list)
+"""Microseconds for a million numbers of what was spelled out."""
 CROSSINGS: list[tuple[float, float]] = []
 SESSION = 8.0
 """Microseconds that a run of a session of one small node takes."""
@@ -53,9 +55,11 @@ class Collect(Pass):
         CROSSINGS.append((costs._quantize[1] * 1e6, costs._decode[1] * 1e6))
         for unit in known:
             macs, numbers, weight = work(unit, shapes)
-            taken = costs.unit(unit)
-            if np.isfinite(taken[1]) and taken[0]:
-                ROWS[kind_of(unit, weight)][macs, numbers] = taken
+            in_float, spelled, in_integers = costs.times(unit)
+            if np.isfinite(in_integers) and in_float:
+                ROWS[kind_of(unit, weight, shapes)][macs, numbers] = in_float, in_integers
+            if np.isfinite(spelled):
+                SPELLED[kind_of(unit, weight, shapes)].append((spelled - SESSION) / numbers * 1e6)
 
 
 def main() -> None:
@@ -79,8 +83,10 @@ def main() -> None:
             scale = 1 / (taken[:, side] + 10)
             fits.append(nnls(work_ * scale[:, None], np.maximum(taken[:, side] - 1, 0) * scale)[0])
         (mac_f, num_f), (mac_i, num_i) = fits
+        spelled = f", spelled = {np.median(SPELLED[kind]):.0f}" if SPELLED[kind] else ""
         print(
-            f"{kind} = {{ mac = [{mac_f:.2f}, {mac_i:.2f}], number = [{num_f:.0f}, {num_i:.0f}] }}  # {len(rows)} sizes"
+            f"{kind} = {{ mac = [{mac_f:.2f}, {mac_i:.2f}], number = [{num_f:.0f}, {num_i:.0f}]{spelled} }}"
+            f"  # {len(rows)} sizes"
         )
 
 

@@ -57,6 +57,8 @@ class Request(NamedTuple):
     provenance: bool
     measure: bool
     """Whether errors are measured."""
+    count_prices: bool
+    """Whether someone will read what the model costs after each pass."""
 
 
 class Job(NamedTuple):
@@ -137,6 +139,7 @@ class Job(NamedTuple):
             samples=asked.samples or SAMPLES,
             provenance=asked.provenance,
             measure=asked.measure,
+            count_prices=asked.count_prices,
         )
 
     def asked(self) -> Asked:

@@ -170,14 +170,18 @@ def command(
         synthetic_weights,
         provenance,
         not no_measure,
+        not quiet or report is not None,
     )
     trail = _supervised(request, quiet=quiet)
+    from .blas import Threads
     from .job import plan
     from .progress import bars
 
+    threads = None if trail is None else Threads()
     job = plan(request)
-    if trail is not None:
+    if threads is not None:
         _keep_imports()
+        threads.start_for(job.passes)
     with bars(quiet=quiet or job.prints_models) as progress:
         model, found = job.run(progress, trail)
     if not quiet or timing or statistics:

@@ -10,7 +10,24 @@ from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, 
 RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
-PURE = frozenset({("com.microsoft", "MatMulNBits")})
+PURE = frozenset(
+    ("com.microsoft", name)
+    for name in (
+        "DequantizeLinear",
+        "MatMulNBits",
+        "MatMulIntegerToFloat",
+        "QGemm",
+        "QLinearAdd",
+        "QLinearAveragePool",
+        "QLinearConcat",
+        "QLinearGlobalAveragePool",
+        "QLinearLeakyRelu",
+        "QLinearMul",
+        "QLinearSigmoid",
+        "QLinearSoftmax",
+        "QuantizeLinear",
+    )
+)
 """Operators that onnx does not know, and that compute nothing but a function of their inputs."""
 _Functions = Mapping[tuple[str, str], FunctionProto]
 _Names = frozenset[str]

@@ -23,6 +23,7 @@ from onnx import ModelProto
 
 from ..ir import lower
 from ..passes.manager.bounds import LocalBound
+from .qoperators import spelled_out
 from .scaled import Scaled
 from .stated import Stated
 from .trace import Key, Mode, Noise, Record, Slot, Tracer, is_real, slot_of
@@ -73,7 +74,7 @@ class Nearness:
     ) -> None:
         """`native` lets every operation round as the types of the model do, instead of those on constants alone."""
         self._feed, self._native = feed, native
-        self._tracers = (Tracer(before), Tracer(after))
+        self._tracers = (Tracer(before), Tracer(spelled_out(after)))
         self._names = [name for name in self._tracers[0].outputs if name in self._tracers[1].outputs]
         self._known = self._tracers[0].run(feed, Mode())
         self._scaled = Scaled(bounds)

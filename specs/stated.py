@@ -85,7 +85,7 @@ class Stated:
     def _largest(self, bound: LocalBound, key: Key) -> float:
         """max abs(x) over the operand that is not the weight: the one that varies, or the other than the named one; as
         it is or scaled, whichever is larger."""
-        node = self._nodes.get((bound.graph, bound.value))
+        node = _in_front(self._nodes.get((bound.graph, bound.value)))
         operands = [value for value in (node.inputs[:2] if node is not None else ()) if value is not None]
         free = [value for value in operands if self._record.varies(key[0], value.name)]
         if len(free) != 1:
@@ -105,6 +105,14 @@ class Stated:
         start = node.input(6 if is_cell else 5)
         first = 0.0 if start is None else _greatest(self._record.find(key[0], start.name))
         return first + len(self._operands(key, 1)[0]) if is_cell else max(1.0, first)
+
+
+def _in_front(node: Node | None) -> Node | None:
+    """The node whose result activations hand on: they make no error larger, so its bound may be stated behind them."""
+    while node is not None and node.is_op("Relu", "Clip"):
+        first = node.input(0)
+        node = None if first is None else first.producer
+    return node
 
 
 def _beyond(value: Any, bound: LocalBound) -> Any:

@@ -23,6 +23,7 @@ class At(Pass):
 
     name: ClassVar[str] = "at"
     effect: ClassVar[Effect] = Effect.EXACT
+    uses_blas: ClassVar[bool] = False
     takes_pipeline: ClassVar[bool] = True
 
     nodes: tuple[str, ...] = option((), "patterns of names; none means every node")

@@ -17,6 +17,7 @@ class Fixpoint(Pass):
 
     name: ClassVar[str] = "fixpoint"
     effect: ClassVar[Effect] = Effect.EXACT
+    uses_blas: ClassVar[bool] = False
     takes_pipeline: ClassVar[bool] = True
 
     max: int = option(10, "rounds at most", low=1)

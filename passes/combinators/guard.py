@@ -23,6 +23,7 @@ class Guard(Pass):
 
     name: ClassVar[str] = "guard"
     effect: ClassVar[Effect] = Effect.EXACT
+    uses_blas: ClassVar[bool] = False
     takes_pipeline: ClassVar[bool] = True
     needs_judge: ClassVar[bool] = True
 

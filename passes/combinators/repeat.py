@@ -17,6 +17,7 @@ class Repeat(Pass):
 
     name: ClassVar[str] = "repeat"
     effect: ClassVar[Effect] = Effect.EXACT
+    uses_blas: ClassVar[bool] = False
     takes_pipeline: ClassVar[bool] = True
 
     times: int = option(2, "how often", low=1)

@@ -38,6 +38,8 @@ def carry_out(
 def _why(plan: Plan, study: Study) -> str:
     if study.site.kind == "table" and plan.goal != "bytes":
         return "a table has no MACs to save: a goal for bytes factorizes it"
+    if not study.is_reached:
+        return "no output of a sample depends on it, so that its error cannot be seen"
     if not study.choices:
         how = "here" if plan.latency == "measure" else "by the estimate" if plan.is_timed else ""
         return f"nothing costs at most {plan.share:.0%} of it" + (f" and is faster {how}" if how else "")

@@ -10,6 +10,7 @@ from .factors import Float64, matrices
 from .plan import Plan
 from .ranks import by_energy, numerical, variational
 from .study import Choice, Study, applies
+from .svd import LARGE
 from .work import numbers
 
 
@@ -55,7 +56,7 @@ def _eps(study: Study) -> float:
 
 
 def _rank(flat: Float64, study: Study, plan: Plan) -> int:
-    if min(flat.shape) > 3000 and plan.goal == "exact":
+    if min(flat.shape) > LARGE and plan.goal == "exact":
         return _rank_of_large(flat, study)
     high = flat if flat.shape[0] >= flat.shape[1] else flat.T
     triangle = np.linalg.qr(high, mode="r") if high.shape[0] > 2 * high.shape[1] else high

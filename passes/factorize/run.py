@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ...ir import Value
@@ -110,8 +111,12 @@ def _observe(ctx: Context, plan: Plan, studies: Sequence[Study]) -> None:
                 mine.append(moments)
         left_out = observe(ctx, observers, purpose="whiten", samples=_unprobed(ctx))
         for study, moments in batch:
-            if study.site.x not in left_out and moments.count:
+            if study.site.x in left_out:
+                continue
+            if moments.count and moments.gram.any():
                 _learn(study, moments, plan.ridge)
+            else:
+                study.is_reached = False
 
 
 def _unprobed(ctx: Context) -> Iterable[Feed]:
@@ -155,7 +160,8 @@ def _explicitly(ctx: Context, plan: Plan, studies: Sequence[Study], shapes: Shap
 def _too_slow(ctx: Context, plan: Plan, study: Study, choice: Choice, shapes: Shapes) -> str:
     if plan.latency != "measure":
         return ""
-    ratio = layer_ratio(ctx, study.site, study.factors(choice.method, choice.ranks), shapes)
+    factors = study.factors(choice.method, choice.ranks).rounded(study.site.dtype)
+    ratio = layer_ratio(ctx, study.site, factors, shapes)
     return "" if ratio is None or ratio <= SLOWER else f"the factors take {ratio:.2f} of the time here"
 
 
@@ -164,7 +170,7 @@ def _too_slow(ctx: Context, plan: Plan, study: Study, choice: Choice, shapes: Sh
 
 def _to_goal(ctx: Context, plan: Plan, studies: Sequence[Study], shapes: Shapes) -> None:
     for study in ctx.progress.track(list(studies), "ranks"):
-        if plan.goal == "bytes" or study.site.kind != "table":
+        if study.is_reached and (plan.goal == "bytes" or study.site.kind != "table"):
             look(study, plan.methods, plan.share, timed=plan.is_timed)
             _keep_fast(ctx, plan, study, shapes)
         study.forget()
@@ -190,13 +196,19 @@ def _keep_fast(ctx: Context, plan: Plan, study: Study, shapes: Shapes) -> None:
 
 
 def _weigh(ctx: Context, plan: Plan, studies: Sequence[Study], before: Results) -> None:
-    """How much each layer matters: the squared error of the outputs over its own, if it alone is factorized."""
+    """How much each layer matters: the squared error of the outputs over its own, if it alone is factorized.
+
+    Where that changes no output at all, as in a branch that no sample takes, nothing is known of it: it stays.
+    """
+    is_fine = any(np.asarray(value).dtype.kind == "f" for value in before[0].values())
     for study in ctx.progress.track([study for study in studies if study.choices], "sensitivity"):
         choice = sorted(study.choices, key=lambda one: one.error)[len(study.choices) // 2]
         if choice.error > 0:
             pick = Pick((study,), choice, 0.0, 0.0)
             squared = mean_squared(before, outputs_with(ctx, plan, [pick], len(before)))
             study.weight = max(1e-9, min(1e3, squared / choice.error))
+            if squared == 0 and is_fine:
+                study.choices, study.is_reached = [], False
 
 
 def _items(ctx: Context, plan: Plan, studies: Sequence[Study], shapes: Shapes) -> tuple[list[Item], float]:
@@ -214,7 +226,8 @@ def _items(ctx: Context, plan: Plan, studies: Sequence[Study], shapes: Shapes) -
     items = []
     together = bundles(studies) if plan.shared and "svd" in plan.methods else [(study,) for study in studies]
     for some in together:
-        shared = look_together(some, plan.share, timed=plan.is_timed) if len(some) > 1 else []
+        may_share = len(some) > 1 and plan.latency != "measure" and all(study.is_reached for study in some)
+        shared = look_together(some, plan.share, timed=plan.is_timed) if may_share else []
         items.append(item_of(some, shared, cost))
         for study in some:
             study.forget()

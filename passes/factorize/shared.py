@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from .factors import Factors, Float64
-from .study import ALIGN, PER_NODE_BYTES, POINTS, Choice, Study
+from .study import ALIGN, FASTER, PER_NODE_BYTES, POINTS, Choice, Study
 from .svd import Svd, decompose
-from .work import PER_NODE, PER_NUMBER
+from .work import stage
 
 
 def bundles(studies: Sequence[Study]) -> list[tuple[Study, ...]]:
@@ -63,18 +63,17 @@ def look_together(studies: Sequence[Study], share: float, *, timed: bool) -> lis
     if most < 1:
         return []
     svd = decomposed(studies)
-    dims = studies[0].dims
+    dims, kind = studies[0].dims, studies[0].site.kind
     found = []
     ranks = {max(1, round(part * most)) for part in np.linspace(1 / POINTS, 1, POINTS)}
     for rank in sorted({rank if rank < 64 else rank // ALIGN * ALIGN for rank in ranks}):
-        thin = dims.leaving * rank
-        macs = thin * per_rank
-        moved = dims.entering * c + dims.leaving * sum(widths) + thin * (1 + len(studies))
-        time = macs + PER_NUMBER * moved + PER_NODE * (1 + len(studies))
-        if timed and time >= sum(study.time for study in studies):
+        nodes = [stage(kind, 1, c, rank, a * b, dims.entering, dims.leaving)]
+        nodes += [stage(kind, 1, rank, n, 1, dims.leaving, dims.leaving) for n in widths]
+        time = sum(node.time for node in nodes)
+        if timed and time >= FASTER * sum(study.time for study in studies):
             continue
         size = rank * per_rank * studies[0].site.dtype.itemsize + PER_NODE_BYTES
-        found.append(Choice("svd", (rank,), svd.dropped(rank), size, macs, time))
+        found.append(Choice("svd", (rank,), svd.dropped(rank), size, sum(node.macs for node in nodes), time))
     return found
 
 

@@ -28,6 +28,8 @@ MEMORY = 1 << 30
 """Bytes of moments of one stage, at most."""
 TRIED = (1 / 16, 1.0, 16.0)
 """Ridges that are tried, in units of what few rows make necessary."""
+LEAST = 1e-9
+"""The least ridge: where all rows are the same, their noise makes none necessary, and moments cannot be inverted."""
 COLUMNS = 128
 """Outputs that a ridge is tried on, evenly spaced."""
 
@@ -119,7 +121,7 @@ def target_of(plan: Plan, pick: Pick, halves: Halves | None) -> Target:
     fit = None if halves is None else halves.whole()
     if halves is None or fit is None or not fit.count:
         return Target(kernels, pick.studies[0].gram)
-    least = fit.ridge() if plan.ridge is None else plan.ridge
+    least = max(fit.ridge() if plan.ridge is None else plan.ridge, LEAST)
     gram = ridged(fit.second / fit.count, least)
     dense = np.concatenate([matrices(kernel) for kernel in kernels], axis=2)
     ridge = halves.best_ridge(dense, least)

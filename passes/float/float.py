@@ -37,6 +37,7 @@ class Float(Pass):
 
     name: ClassVar[str] = "float"
     effect: ClassVar[Effect] = Effect.LOSSY
+    uses_blas: ClassVar[bool] = False
     scope: ClassVar[Literal["graph", "model"]] = "model"
 
     to: Literal["float16", "bfloat16"] = option("float16", "the format of 16 bits")

@@ -29,6 +29,7 @@ class Cast(Pass):
 
     name: ClassVar[str] = "cast"
     effect: ClassVar[Effect] = Effect.ROUNDING
+    uses_blas: ClassVar[bool] = False
 
     to: int = option(17, "the opset to come out", low=LOWEST)
 

@@ -22,6 +22,7 @@ class Dce(Pass):
 
     name: ClassVar[str] = "dce"
     effect: ClassVar[Effect] = Effect.EXACT
+    uses_blas: ClassVar[bool] = False
     scope: ClassVar[Literal["graph", "model"]] = "model"
 
     def run(self, graph: Graph, ctx: Context) -> None:

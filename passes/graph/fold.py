@@ -36,6 +36,7 @@ class Fold(Pass):
 
     name: ClassVar[str] = "fold"
     effect: ClassVar[Effect] = Effect.EXACT
+    uses_blas: ClassVar[bool] = False
 
     limit: Size = option(0, "bytes that the file may grow by", low=0)
 

@@ -22,6 +22,7 @@ class FreezeDefaults(Pass):
 
     name: ClassVar[str] = "freeze-defaults"
     effect: ClassVar[Effect] = Effect.EXACT
+    uses_blas: ClassVar[bool] = False
     keeps_interface: ClassVar[bool] = False
 
     def run(self, graph: Graph, ctx: Context) -> None:

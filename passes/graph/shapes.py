@@ -30,6 +30,7 @@ class Shapes(Pass):
 
     name: ClassVar[str] = "shapes"
     effect: ClassVar[Effect] = Effect.EXACT
+    uses_blas: ClassVar[bool] = False
     keeps_interface: ClassVar[bool] = False
 
     freeze: tuple[str, ...] = option(

@@ -47,6 +47,8 @@ class Pass(ABC):
     It promises what the passes inside promise; its own `effect` says what it adds, as a rule EXACT (nothing)."""
     needs_judge: ClassVar[bool] = False
     """Whether it decides by measuring (`ctx.measurements`): then errors are measured though nobody asked for them."""
+    uses_blas: ClassVar[bool] = True
+    """Whether it may multiply matrices so large that several threads pay; `onnxpress run` starts them only then."""
 
     @abstractmethod
     def run(self, graph: Graph, ctx: Context) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import LimitError
 from ...ir import Backend, Model, Rewriter
-from ...ir.analysis.cost import CostMeter
 from ...ir.analysis.shapes import infer_shapes
-from ...ir.proto import FileMeter
 from .base import Effect, Pass, effect_of, walk_passes
 from .context import Context, Counted, Feed, Progress, Silent
 from .instruments import Instrument
@@ -24,12 +22,13 @@ from .weights import WeightAccount
 
 if TYPE_CHECKING:
     from .judging import Judge, Measurements, Metrics
+    from .prices import PriceMeter
 
 IDLE_LIMIT = 1800.0
 """Seconds without a sign of life after which a pass is stopped."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class PassManager:
     """Runs a pipeline, given as text or as passes.
 
@@ -49,6 +48,9 @@ class PassManager:
     idle_limit: float | None = IDLE_LIMIT
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Shapes of inputs at which MACs are counted; without any, those of the judge's first feed."""
+    count_prices: bool = True
+    """Whether the report tells nodes, MACs and bytes after each pass, and what became of each weight; one that nobody
+    will read does without, in less time."""
 
     def __post_init__(self) -> None:
         self.passes = (
@@ -109,8 +111,7 @@ class _Run:
         )
         self.runner = Runner(self.ctx, manager.seed, manager.instruments, manager.verify_each, manager.idle_limit)
         pins = manager.shapes or (judge.pins if judge is not None else None)
-        self.meter = CostMeter(model, pins, partial(self.ctx.analyses.get, infer_shapes, ahead=True))
-        self.file_meter = FileMeter(model)
+        self.meter = _price_meter(self.ctx, pins) if manager.count_prices else None
         why = judge.unmeasured if judge is not None else "not asked for"
         self.before = self._state(None, why)
         self.runner.overhead += time.perf_counter() - started
@@ -131,7 +132,7 @@ class _Run:
             self.before,
             steps,
             list(ctx.remarks),
-            ctx.weights.entries(self.model),
+            ctx.weights.entries(self.model) if manager.count_prices else (),
             list(ctx.bounds),
             list(ctx.layers),
             self._deployment_error(steps),
@@ -144,7 +145,7 @@ class _Run:
         outputs = None if self.measurements is None else self.measurements.outputs()
         step = self.runner.run(pass_, measured=True)
         if not step.changed:
-            return replace(step, after=before)
+            return step._replace(after=before)
         error = None if self.measurements is None else self.measurements.from_original() or None
         broken = self._broken(error)
         if broken:
@@ -153,15 +154,14 @@ class _Run:
                 self.measurements.remember(outputs)
             return self._over_budget(step, before, broken)
         started = time.perf_counter()
-        exact = effect_of(pass_) is Effect.EXACT
-        edits = self.rewriter.journal[checkpoint.journal :]
-        self.meter.update(edits, same_values=exact)
-        self.file_meter.update(edits)
+        if self.meter is not None:
+            exact = effect_of(pass_) is Effect.EXACT
+            self.meter.update(self.rewriter.journal[checkpoint.journal :], same_values=exact)
         refusal = "" if self.measurements is None else self.measurements.outputs().refusal
         why = NO_SAMPLE_FITS if error is None and not self.before.unmeasured else self.before.unmeasured
         after = self._state(error, refusal or why)
         self.runner.overhead += time.perf_counter() - started
-        return replace(step, after=after)
+        return step._replace(after=after)
 
     def _broken(self, error: Metrics | None) -> tuple[str, ...]:
         limits = self.manager.budget
@@ -177,7 +177,7 @@ class _Run:
             raise LimitError(f"pass {step.text!r} is {words}")
         self.ctx.remarks.by = step.name
         self.ctx.remarks.failed("model", f"rolled back, {words}", rule="budget")
-        return replace(taken_back(step), after=before)
+        return taken_back(step)._replace(after=before)
 
     def _deployment_error(self, steps: Sequence[Step]) -> Metrics | None:
         if self.judge is None or self.measurements is None or not any(step.changed for step in steps):
@@ -186,7 +186,7 @@ class _Run:
         return self.judge.error(self.judge.original(deployment=True), now) or None
 
     def _state(self, error: Metrics | None, unmeasured: str) -> State:
-        return State(self.meter.cost(), self.file_meter.size(), error, unmeasured)
+        return State(None if self.meter is None else self.meter.price(), error, unmeasured)
 
 
 def _measurements(judge: Judge, model: Model) -> Measurements:
@@ -196,3 +196,10 @@ def _measurements(judge: Judge, model: Model) -> Measurements:
     made = Measurements(judge, model)
     made.remember(judge.original())
     return made
+
+
+def _price_meter(ctx: Context, pins: Mapping[str, tuple[int, ...]] | None) -> PriceMeter:
+    """One that shares the inference of shapes with the passes."""
+    from .prices import PriceMeter
+
+    return PriceMeter(ctx.model, pins, partial(ctx.analyses.get, infer_shapes, ahead=True))

@@ -5,27 +5,47 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from ...ir.analysis.cost import Cost
     from .bounds import LocalBound
     from .layer_rows import LayerRow
+    from .prices import Price
     from .remarks import Remark
     from .weights import WeightEntry
+
+
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class State(NamedTuple):
     """A model at one moment: its cost, its bytes on disk, and its error against the original.
 
-    `error` maps names of metrics to their worst values in the reference configuration; None where nothing was
-    measured, for the reason in `unmeasured`.
+    `price` is None in a run that counts no prices; its parts then raise RuntimeError. `error` maps names of metrics to
+    their worst values in the reference configuration; None where nothing was measured, for the reason in `unmeasured`.
     """
 
-    cost: Cost
-    file_bytes: int
+    price: Price | None
     error: Mapping[str, float] | None = None
     unmeasured: str = ""
+
+    @property
+    def cost(self) -> Cost:
+        """Nodes, parameters and MACs."""
+        return self._counted.cost
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes on disk."""
+        return self._counted.file_bytes
+
+    @property
+    def _counted(self) -> Price:
+        if self.price is None:
+            raise RuntimeError("the run was told to count no prices")
+        return self.price
 
     def as_dict(self) -> dict[str, Any]:
         """For the JSON report."""
@@ -45,8 +65,7 @@ class Fate(StrEnum):
     ROLLED_BACK = "rolled back"
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One pass of the pipeline: its text, what it changed, the time it took, and those inside it.
 
     `seconds` is the time of the pass itself and those inside it; `verify_seconds` and `measure_seconds` came on top.
@@ -58,8 +77,8 @@ class Step:
     text: str
     effect: str
     seconds: float
-    edits: Mapping[str, int] = field(default_factory=dict)
-    rules: Mapping[str, int] = field(default_factory=dict)
+    edits: Mapping[str, int] = _NOTHING
+    rules: Mapping[str, int] = _NOTHING
     fate: Fate = Fate.RAN
     verify_seconds: float = 0.0
     measure_seconds: float = 0.0
@@ -90,7 +109,7 @@ class Step:
         }
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Report:
     """Everything a run has to say. `deployment_error` is the final error in the deployment session.
 

@@ -44,6 +44,7 @@ class Reason(StrEnum):
     OPSET = "the opset has no operator for it"
     COMPUTED_INTO = "it was computed into another constant"
     DEAD = "nothing reads it"
+    PRECISION = "in fewer bits it would err too much"
     NOT_RECOGNIZED = "not recognized"
 
 

@@ -12,7 +12,8 @@ from ..graph.opset import raise_opset
 from ..manager.context import Context
 from ..manager.weights import Reason
 from .decode import DecodeForm
-from .plan import NODE_BYTES, TENSOR_BYTES, Plan, Refusal
+from .plan import Plan, Refusal
+from .written import NODE_BYTES, TENSOR_BYTES
 
 
 class Wanting(Protocol):

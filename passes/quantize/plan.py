@@ -11,19 +11,15 @@ import numpy as np
 from ...ir import Graph, Node, SparseTensor, Tensor, Value
 from ...ir.dtypes import is_float, name_of, numpy_dtype
 from ..manager.weights import Reason
-from .levels import Array, Grid, fit
-from .nbits import NBits, inputs_axis
+from .decode import DecodeForm
+from .levels import Grid, fit
+from .nbits import TYPES, NBits, inputs_axis
 from .recipe import Recipe
 from .scales import Choice, Scaling
 from .sites import Finder, Readers, Site
 from .storage import Storage
+from .written import Written
 
-NODE_BYTES = 128
-"""More than a node of the decoding takes in a file, its short names included."""
-TENSOR_BYTES = 96
-"""More than a tensor takes in a file beside its data."""
-CONSTANT_BYTES = TENSOR_BYTES + 64
-"""The same for one in a Constant node, as functions have them."""
 WIDE = Recipe()
 """What is taken where fewer bits would not pay: int8 takes less beside the codes."""
 
@@ -46,12 +42,21 @@ class Plan:
     is_read_whole: bool
     zeros: bool
     opset: int
-    saved: int
+    saved: int = 0
     nbits: NBits | None = None
     inputs: int = 0
     """For MatMulNBits: the axis of the weight that is summed over."""
     note: str = ""
     """Why it is not stored as it was asked for."""
+
+    def written(self, form: DecodeForm) -> Written:
+        """What it takes in the file."""
+        if self.nbits is not None:
+            return Written(self.nbits.nbytes(self.grid, self.inputs), 3, 3 * len(self.readers.sites))
+        return Written.decoded(
+            form, self.grid, self.storage, self.tensor.dtype, rows=len(self.rows), whole=self.is_read_whole,
+            zeros=self.zeros, in_function=self.graph.is_function,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,18 @@ class Planner:
             return Refusal(Reason.DEAD, False)
         readers = self.finder.readers(value, tensor)
         return self._unfit(value, tensor, readers) or self._plan(graph, value, tensor, readers)
+
+    def in_other_types(self, plan: Plan, recipes: Sequence[Recipe]) -> list[Plan]:
+        """The weight of `plan` by other recipes, where they make it smaller."""
+        held = plan.graph, plan.value, plan.tensor, plan.readers
+        made: list[Plan | Refusal] = []
+        for recipe in recipes:
+            if plan.nbits is not None and recipe.type in TYPES:
+                nbits = NBits.of(recipe, plan.nbits.accuracy_level)
+                made.append(self._multiplied(nbits, plan.inputs, *held))
+            else:
+                made.append(self._decoded(replace(self.scaling, recipe=recipe), *held))
+        return [one for one in made if isinstance(one, Plan)]
 
     def _unfit(self, value: Value, tensor: Tensor, readers: Readers) -> Refusal | None:
         if value.pinned:
@@ -156,11 +173,8 @@ class Planner:
         rows = tuple(site for site in readers.sites if site.is_table and scaling.reads_rows(choice, site, storage))
         whole = len(rows) < len(value.uses)
         zeros = form.writes_zeros(grid, storage, any(site.node.is_op("Gemm") for site in readers.sites))
-        saved = tensor.nbytes - self._cost(graph, tensor, grid, storage, len(rows), whole, zeros)
-        if saved <= 0:
-            return Refusal(Reason.NO_GAIN)
         opset = form.opset(grid, storage, tensor.dtype)
-        return Plan(graph, value, tensor, readers, grid, storage, rows, whole, zeros, opset, saved)
+        return self._paying(Plan(graph, value, tensor, readers, grid, storage, rows, whole, zeros, opset))
 
     def _multiplied(
         self, nbits: NBits, inputs: int, graph: Graph, value: Value, tensor: Tensor, readers: Readers
@@ -170,22 +184,13 @@ class Planner:
         refusal = _unfit(grid, tensor)
         if refusal is not None:
             return refusal
-        saved = tensor.nbytes - nbits.nbytes(grid, inputs) - 3 * TENSOR_BYTES - 3 * NODE_BYTES * len(readers.sites)
-        if saved <= 0:
-            return Refusal(Reason.NO_GAIN)
-        return Plan(graph, value, tensor, readers, grid, nbits.storage, (), False, False, 1, saved, nbits, inputs)
+        plan = Plan(graph, value, tensor, readers, grid, nbits.storage, (), False, False, 1, nbits=nbits, inputs=inputs)
+        return self._paying(plan)
 
-    def _cost(
-        self, graph: Graph, tensor: Tensor, grid: Grid, storage: Storage, rows: int, whole: bool, zeros: bool
-    ) -> int:
-        """More bytes than the quantized weight takes in the file."""
-        form = self.scaling.form
-        nodes = whole * form.node_count(grid, storage, tensor.dtype, rows=False)
-        nodes += rows * form.node_count(grid, storage, tensor.dtype, rows=True)
-        beside: list[Array | Tensor] = [*grid.stored, *form.constants(grid, storage)]
-        beside += [form.zeros(grid, storage)] if zeros else []
-        frames = (1 + len(beside)) * (CONSTANT_BYTES if graph.is_function else TENSOR_BYTES)
-        return storage.nbytes(tensor.size) + sum(one.nbytes for one in beside) + frames + nodes * NODE_BYTES
+    def _paying(self, plan: Plan) -> Plan | Refusal:
+        """The plan if it makes the weight smaller, with what it saves."""
+        saved = plan.tensor.nbytes - plan.written(self.scaling.form).at_most
+        return replace(plan, saved=saved) if saved > 0 else Refusal(Reason.NO_GAIN)
 
 
 def _gains_nothing(decision: Plan | Refusal) -> bool:

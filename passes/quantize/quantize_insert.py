@@ -13,21 +13,27 @@ from ..manager.base import Effect, Pass
 from ..manager.context import Context
 from ..manager.options import option
 from ..manager.units import Size
+from .budget.limit import Limit
+from .budget.options import Precision
 from .dynamic.quantize_dynamic import decide_dynamic
 from .nbits import NBits
-from .recipe import Granularity, Levels, Recipe, WeightType
+from .recipe import BOOK_BITS, Granularity, Levels, Recipe, WeightType
 from .repair.bias import PURPOSE, Original, correct_biases
 from .rounding.options import Clip, Rounder, Rounding
 from .static.equalized import Equalize
 from .static.quantize_static import Decided, Settings, decide_static
-from .targets.profile import names
+from .targets.profile import names, profile
 from .weight_only import quantize_weights
 
 MODES_OF = {
-    ("static", "dynamic"): ("target", "latency", "error"),
-    ("static",): ("calibration", "percentile", "cache", "equalize"),
+    ("static", "dynamic"): ("target", "latency"),
+    ("static",): ("activations", "calibration", "percentile", "cache", "equalize"),
 }
 """Which modes look at an option that not all look at."""
+Activations = Literal["auto", "uint8", "int8", "uint16", "int16"]
+
+ERROR = 0.05
+"""What outputs may lose where activations are quantized and nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,10 @@ class QuantizeInsert(Pass):
     latency: Literal["measure", "profile", "off"] = option(
         "profile", "mode=static: where times come from: this host, the target's profile, or nowhere"
     )
-    error: float = option(0.05, "mode=static or dynamic: rel-L2 of the outputs on --data that may be lost", low=0)
+    error: float | None = option(
+        None, "rel-L2 of the outputs on --data that may be lost; none: 0.05 with activations, any for weights", low=0
+    )
+    activations: Activations = option("auto", "mode=static: the type of activations; auto: that of the target")
     calibration: Method = option("minmax", "mode=static: how the range of an activation is found")
     percentile: float = option(PERCENTILE, "calibration=percentile: share of numbers in the range", low=50, high=100)
     cache: str = option("", "mode=static: a file that keeps the statistics of activations, and is used again")
@@ -76,8 +85,8 @@ class QuantizeInsert(Pass):
         "where levels lie: at equal distances (pow2: with powers of two as scales), at powers of two, by k-means, nf4",
     )
     form: Literal["cast", "dq"] = option("cast", "what decodes: Cast and Mul, or DequantizeLinear")
-    format: Literal["qdq", "nbits"] = option(
-        "qdq", "nbits: MatMulNBits of onnxruntime multiplies by codes, where it can"
+    format: Literal["qdq", "qoperator", "nbits"] = option(
+        "qdq", "qoperator: integer operators, not Q and DQ around others (mode=static); nbits: MatMulNBits where it can"
     )
     accuracy_level: int = option(
         0, "format=nbits: 4 rounds what is multiplied to 8 bits as well", choices=(0, 1, 2, 3, 4)
@@ -92,6 +101,9 @@ class QuantizeInsert(Pass):
     clip: Clip = option("auto", "whether ranges may be clipped where outputs err less for it (needs --data)")
     moments: Size = option(1 << 30, "bytes of second moments of inputs that rounding may hold at a time", low=1)
 
+    budget: str = option(
+        "", "mode=weight-only: bytes of float constants after it (2MB), or their share (0.15); types are chosen by it"
+    )
     bias_correction: Literal["auto", "true", "false"] = option(
         "auto", "add the mean error of each output channel to the bias, on sample data; auto: if there are any"
     )
@@ -99,12 +111,26 @@ class QuantizeInsert(Pass):
     def __post_init__(self) -> None:
         """UserError for options that contradict each other."""
         self._check_mode()
+        self._check_target()
         self._recipe.check()
         if self._recipe.is_book and self.form == "dq":
             raise UserError(f"levels={self.levels} are looked up in a table, for which form=dq has no place")
         if self.accuracy_level and self.format != "nbits":
             raise UserError("accuracy-level is for format=nbits")
         self._nbits()
+        self._check_budget()
+
+    def _check_budget(self) -> None:
+        """`budget` chooses types, so none is given with it; nor levels that not all types have."""
+        if not self.budget:
+            return
+        Limit.of(self.budget)
+        if self.type != "int8" or self.levels in BOOK_BITS:
+            what = f"type={self.type}" if self.type != "int8" else f"levels={self.levels}"
+            raise UserError(f"quantize-insert: budget chooses the type of each weight: leave out {what}")
+        if self.mode != "weight-only" or self.error is not None:
+            what = "error" if self.error is not None else f"mode={self.mode}"
+            raise UserError(f"quantize-insert: budget is for mode=weight-only, and goes without {what}")
 
     def _check_mode(self) -> None:
         """No option is given that the mode does not look at."""
@@ -118,6 +144,34 @@ class QuantizeInsert(Pass):
         if self.percentile != defaults["percentile"] and self.calibration != "percentile":
             raise UserError(f"quantize-insert: percentile is for calibration=percentile, not for {self.calibration}")
 
+    def _check_target(self) -> None:
+        """The target has the format and the type of activations."""
+        aim = profile(self.target)
+        if self.format == "qoperator" and self.mode != "static":
+            hint = "; mode=dynamic is written in integer operators anyway" if self.mode == "dynamic" else ""
+            raise UserError(f"quantize-insert: format=qoperator is for mode=static, not for {self.mode}{hint}")
+        if self.format == "qoperator" and not aim.qoperators:
+            raise UserError(f"quantize-insert: {aim.title} does not take format=qoperator: say qdq")
+        if self.activations != "auto" and self.activations not in aim.takes:
+            takes = " or ".join(aim.takes)
+            raise UserError(f"quantize-insert: {aim.title} takes activations={takes}, not {self.activations}")
+        wanted = aim.activation_type if self.activations == "auto" else self.activations
+        if self.format == "qoperator" and wanted not in aim.operator_types:
+            takes = " or ".join(aim.operator_types)
+            raise UserError(
+                f"quantize-insert: format=qoperator for {aim.title} takes activations={takes}, not {wanted}"
+            )
+
+    @property
+    def _precision(self) -> Precision:
+        budget = Limit.of(self.budget) if self.budget else None
+        error = self._error if self.mode != "weight-only" else self.error
+        return Precision(self._recipe, budget, error, self.moments)
+
+    @property
+    def _error(self) -> float:
+        return ERROR if self.error is None else self.error
+
     @property
     def _recipe(self) -> Recipe:
         return Recipe(self.type, self.granularity, self.block, self.symmetric, self.levels)
@@ -127,19 +181,15 @@ class QuantizeInsert(Pass):
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Quantize what the mode says; weights that are not multiplied in integers are stored in fewer bits."""
+        if self.error is not None and self.mode == "weight-only":
+            samples_of(ctx, "error")
         if self.bias_correction == "true":
             samples_of(ctx, PURPOSE)
         corrects = self.bias_correction != "false" and ctx.samples is not None
         settings = Settings(
-            self.target,
-            self.latency,
-            self.error,
-            self.exclude,
-            self.calibration,
-            self.percentile,
-            self.cache,
-            self.equalize,
-        )
+            self.target, self.latency, self._error, self.exclude, self.calibration, self.percentile, self.cache,
+            self.equalize, "qoperator" if self.format == "qoperator" else "qdq", self.activations,
+        )  # fmt: skip
         decided: Decided | None = None
         match self.mode:
             case "static":
@@ -147,13 +197,14 @@ class QuantizeInsert(Pass):
             case "dynamic":
                 decided = decide_dynamic(ctx, settings)
         original, version = Original.of(ctx) if corrects else None, ctx.model.version
+        rounder = Rounder(self.rounding, self.clip, self.moments)
         taken = frozenset() if decided is None else decided.weights
         quantize_weights(
             ctx, form=self.form, recipe=self._recipe, min_bytes=self.min_bytes, exclude=self.exclude,
             balance=self.balance, nbits=self._nbits(), taken=taken,
-            rounder=Rounder(self.rounding, self.clip, self.moments),
+            rounder=rounder, precision=self._precision,
         )  # fmt: skip
         if original is not None and ctx.model.version != version:
             correct_biases(ctx, original, by=self.name)
         if decided is not None:
-            decided.carry_out()
+            decided.carry_out(ctx, rounder, corrects=corrects)

@@ -49,6 +49,17 @@ def _node_in(graph: Graph, user: Node | Graph) -> Node | None:
     return None if isinstance(user, Graph) and user is graph else node
 
 
+def store(ctx: Context, form: DecodeForm, plans: Sequence[Plan]) -> None:
+    """Quantize weights, and raise the IR version to the lowest that has the types of the codes."""
+    needed = max((plan.storage.ir_version for plan in plans), default=0)
+    if needed > ctx.model.ir_version:
+        ctx.rewriter.set_ir_version(needed)
+    first, shared = first_readers(plans), Shared()
+    for plan in ctx.progress.track(plans, "quantize"):
+        with ctx.rewriter.apply(form.name, *dict.fromkeys(site.node for site in plan.readers.sites)):
+            carry_out(ctx, form, plan, first[plan.value], shared)
+
+
 def carry_out(ctx: Context, form: DecodeForm, plan: Plan, first: Node | None, shared: Shared) -> None:
     """Quantize one weight; `first` is its first reader, before which it is decoded. Weights share the constants in
     `shared`."""

@@ -181,10 +181,12 @@ def _same(value: Value, other: Value) -> bool:
 def scales_levels(node: Node, slot: int) -> bool:
     """Whether input `slot` of `node` is the scale of integers that are decoded there, or a book that they are looked up
     in: it is never encoded again."""
-    if node.is_op("QuantizeLinear", "DequantizeLinear"):
+    if node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.domain in ("", "com.microsoft"):
         return slot > 0
     if node.domain == "com.microsoft" and node.op_type == "MatMulNBits":
         return slot > 1
+    if node.op_type.startswith("QLinear") or node.op_type in ("QGemm", "MatMulIntegerToFloat"):
+        return True
     if node.is_op("Gather") and slot == 0:
         if _bits_of_codes(node.input(1)) in range(1, 9):  # more is an index into a table, as of positions
             return True

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
-from ...ir import Graph, Model, Tensor, Value
+from ...ir import Model, Value
 from ..manager.context import Context
 from ..manager.weights import ACCOUNTED_FROM, Reason
+from .budget.options import Precision
+from .explain import Held, explain_kept
 from .forms import FORMS
 from .nbits import NBits
 from .opsets import checked, raise_for
-from .place import Shared
 from .plan import Plan, Planner, Refusal
 from .recipe import Recipe
-from .rewrite import carry_out, first_readers
+from .rewrite import store
 from .rounding.options import Rounder
 from .scales import Scaling
 from .sites import Finder
 
-Held = tuple[Graph, Value, Tensor]
 Decision = tuple[Held, Plan | Refusal]
 
 
@@ -33,54 +34,57 @@ def quantize_weights(
     balance: bool = True,
     nbits: NBits | None = None,
     rounder: Rounder | None = None,
+    precision: Precision | None = None,
     taken: Collection[Value] = (),
 ) -> None:
     """Quantize the weights of all graphs, and account for every constant.
 
     `form` names the decoding, `recipe` says what grids are made of. Weights of less than `min_bytes` and those that
     match a glob of `exclude` are left. With `balance` input channels may get scales too. With `nbits` MatMulNBits reads
-    weights where it can. `rounder` finds better codes than the nearest. `taken` are weights that
-    something else quantizes.
+    weights where it can. `rounder` finds better codes than the nearest. `precision` gives weights types of
+    their own. `taken` are weights that something else quantizes.
     """
     decode = FORMS[form]
     scaling = Scaling(decode, partial(_rank, ctx), recipe, balance)
-    decisions = _decide(ctx, scaling, min_bytes, exclude, nbits, taken)
+    planner = Planner(Finder(ctx.model), scaling, min_bytes, exclude, ctx.selects, nbits)
+    decisions = _decide(ctx, planner, taken)
     version = ctx.model.version
     problem = raise_for(ctx, _plans(decisions))
     if ctx.model.version != version:
-        decisions = _decide(ctx, scaling, min_bytes, exclude, nbits, taken)
+        planner = replace(planner, finder=Finder(ctx.model))
+        decisions = _decide(ctx, planner, taken)
     decisions = [
         (held, checked(ctx.model, decode, one, problem) if isinstance(one, Plan) else one) for held, one in decisions
     ]
     _account_for_attributes(ctx)
-    _explain(ctx, decisions, exclude)
-    plans = _plans(decisions) if rounder is None else rounder.plans(ctx, _plans(decisions))
-    _raise_ir_version(ctx, plans)
-    first, shared = first_readers(plans), Shared()
-    for plan in ctx.progress.track(plans, "quantize"):
-        with ctx.rewriter.apply(decode.name, *dict.fromkeys(site.node for site in plan.readers.sites)):
-            carry_out(ctx, decode, plan, first[plan.value], shared)
+    others = partial(_in_other_types, ctx, planner)
+    if precision is not None:
+        decisions = _replaced(decisions, precision.within_budget(ctx, decode, _plans(decisions), others))
+    if rounder is not None:
+        decisions = _replaced(decisions, rounder.plans(ctx, _plans(decisions)))
+    if precision is not None:
+        decisions = _replaced(decisions, precision.within_error(ctx, decode, _plans(decisions), others))
+    explain_kept(ctx, decisions, exclude, lambda kept: kept.nbytes - kept.size, "weight that could be quantized")
+    plans = _plans(decisions)
+    store(ctx, decode, plans)
     if not plans and not taken:
         ctx.remarks.missed("model", "no weight was quantized")
 
 
-def _raise_ir_version(ctx: Context, plans: Sequence[Plan]) -> None:
-    """To the lowest that has the types of the codes."""
-    needed = max((plan.storage.ir_version for plan in plans), default=0)
-    if needed > ctx.model.ir_version:
-        ctx.rewriter.set_ir_version(needed)
+def _replaced(decisions: Sequence[Decision], made: Sequence[Plan | Refusal]) -> list[Decision]:
+    """The decisions, with what was made of their plans, in order."""
+    new = iter(made)
+    return [(held, next(new) if isinstance(one, Plan) else one) for held, one in decisions]
 
 
-def _decide(
-    ctx: Context,
-    scaling: Scaling,
-    min_bytes: int,
-    exclude: Sequence[str],
-    nbits: NBits | None,
-    taken: Collection[Value],
-) -> list[Decision]:
+def _in_other_types(ctx: Context, planner: Planner, plan: Plan, recipes: Sequence[Recipe]) -> list[Plan]:
+    """The weight of a plan by other recipes, where they make it smaller and the opset has what they need."""
+    made = planner.in_other_types(plan, recipes)
+    return [one for one in made if isinstance(checked(ctx.model, planner.scaling.form, one, None), Plan)]
+
+
+def _decide(ctx: Context, planner: Planner, taken: Collection[Value]) -> list[Decision]:
     """For every constant what is to be done with it."""
-    planner = Planner(Finder(ctx.model), scaling, min_bytes, exclude, ctx.selects, nbits)
     constants = [one for one in held_constants(ctx.model) if one[1] not in taken]
     held = ctx.progress.track(constants, "weights")
     return [(one, planner.decide(*one)) for one in held]
@@ -115,30 +119,3 @@ def _account_for_attributes(ctx: Context) -> None:
             for attribute in node.attributes.values() if node.constant is None else ():
                 if attribute.tensor is not None and attribute.tensor.nbytes >= ACCOUNTED_FROM:
                     ctx.weights.kept(attribute.tensor, reason)
-
-
-def _explain(ctx: Context, decisions: Sequence[Decision], exclude: Sequence[str]) -> None:
-    """Say why constants stay, and which globs exclude nothing."""
-    unmatched = dict.fromkeys(exclude)
-    for held, decision in decisions:
-        if isinstance(decision, Refusal):
-            _refuse(ctx, held, decision)
-            for pattern in decision.patterns:
-                unmatched.pop(pattern, None)
-    for pattern in unmatched:
-        ctx.remarks.missed("exclude", f"{pattern!r} matches no weight that could be quantized", rule="exclude")
-
-
-def _refuse(ctx: Context, held: Held, refusal: Refusal) -> None:
-    graph, value, tensor_ = held
-    if tensor_.nbytes < ACCOUNTED_FROM:
-        return
-    ctx.weights.kept(tensor_, refusal.reason)
-    if refusal.is_weight:
-        ctx.remarks.missed(
-            f"{graph.label}/{value.name}",
-            str(refusal.reason),
-            rule=refusal.reason.name.lower(),
-            suggestion=refusal.hint,
-            bytes_at_stake=tensor_.nbytes - tensor_.size,
-        )

@@ -35,7 +35,7 @@ THIRD_PARTY = {
     "backends": {"numpy", "onnx", "ml_dtypes", "onnxruntime", "google"},
     "specs": {"numpy", "onnx", "ml_dtypes", "hypothesis"},
     "api": {"numpy", "onnx"},
-    "cli": {"numpy", "onnx", "click", "rich", "networkx"},
+    "cli": {"numpy", "onnx", "click", "rich", "networkx", "threadpoolctl"},
     "": set(),
 }
 """What comes from elsewhere. `google` is protobuf, which onnx is made of and depends on."""

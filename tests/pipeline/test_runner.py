@@ -270,6 +270,20 @@ def test_times_and_counts_form_a_tree(chain):
     assert len(report.as_dict()["steps"][0]["steps"]) == 6
 
 
+def test_prices_that_nobody_reads_are_not_counted(chain):
+    counted = lower(emit(chain))
+    whole = run([Stretch(by=1.001), Dce()], counted)
+    report = run([Stretch(by=1.001), Dce()], chain, count_prices=False)
+    assert message(chain) == message(counted)
+    assert [step.edits for step in report.steps] == [step.edits for step in whole.steps]
+    assert report.after.error == whole.after.error
+    assert not report.weights
+    for state in (report.before, report.after):
+        assert state.price is None
+        with pytest.raises(RuntimeError, match="count no prices"):
+            _ = state.cost
+
+
 def test_applications_are_numbered_and_can_be_taken_back_one_by_one(chain):
     from onnxpress.ir import Rewriter
 

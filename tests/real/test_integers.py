@@ -21,7 +21,7 @@ NOTHING = 1e-6
 """What an output is off by on the mean that is nothing: a detector finds no text in noise."""
 
 
-@pytest.mark.parametrize("mode", ["static", "dynamic"])
+@pytest.mark.parametrize("mode", ["static", "static format=qoperator", "dynamic"])
 def test_real_models_run_in_integers(real_model: Any, mode: str) -> None:
     before = real_model.load()
     feeds = list(feeds_of(real_model, before))

@@ -30,6 +30,7 @@ class Canonicalize(Pass):
 
     name: ClassVar[str] = "canonicalize"
     effect: ClassVar[Effect] = Effect.EXACT
+    uses_blas: ClassVar[bool] = False
     scope: ClassVar[Literal["graph", "model"]] = "model"
 
     def run(self, graph: Graph, ctx: Context) -> None:

@@ -32,6 +32,7 @@ class Fuse(Pass):
 
     name: ClassVar[str] = "fuse"
     effect: ClassVar[Effect] = Effect.ROUNDING
+    uses_blas: ClassVar[bool] = False
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Apply all rules until none fits."""

@@ -19,24 +19,30 @@ from onnx import TensorProto
 
 from ....ir import Node, Value, tensor
 from ....ir.links import next_alive
+from ...calibrate.ranges import Array, Range
 from ...manager.bounds import LocalBound
 from ...manager.context import Context
 from ...manager.weights import Outcome
+from ..static.affine import TYPES, affine
 from ..static.emit import Coded, coded
 from ..static.units import Unit, channel_axis
 
 BY = "quantize-insert"
+UINT8 = TYPES["uint8"]
 STEP = 2 / 255
 """The largest step, of max|x|."""
 
 
 @dataclass
 class DynamicEmitter:
-    """Writes dynamic products for units; weights get at most `levels` levels on either side of zero."""
+    """Writes dynamic products for units; weights get at most `top` levels on either side of zero."""
 
     ctx: Context
-    levels: int
+    top: int
     _coded: dict[Value, Coded] = field(default_factory=dict)
+
+    def follow(self, old: Value, new: Value) -> None:
+        """What units read is quantized whatever it is."""
 
     def promise(self, units: Sequence[Unit]) -> None:
         """State the local bounds of what `emit` will do."""
@@ -49,15 +55,17 @@ class DynamicEmitter:
             sums = off.sum(axis=1 - channel_axis(unit.node))
             label = "" if y.graph is None else y.graph.label
             self.ctx.bounds.append(LocalBound(BY, label, y.name, "linear", -1, sums, weight.name))
+            bias, moved = unit.node.input(2), self.coded(unit).bias
+            if moved is not None and bias is not None and bias.const is not None:
+                change = np.abs(bias.const.numpy().reshape(-1).astype(np.float64) - moved)
+                self.ctx.bounds.append(LocalBound(BY, label, y.name, "absolute", -1, change, bias.name))
 
     def emit(self, units: Sequence[Unit]) -> None:
         """Let these units run in integers."""
-        shared: dict[Value, Node] = {}
+        read = dict.fromkeys(unit.inputs[0][1] for unit in units)
+        shared = {x: self._quantize(x) for x in read}  # before the product that makes one of them is replaced
         for unit in units:
-            x = unit.inputs[0][1]
-            if x not in shared:
-                shared[x] = self._quantize(x)
-            self._product(unit, shared[x])
+            self._product(unit, shared[unit.inputs[0][1]])
 
     def coded(self, unit: Unit) -> Coded:
         """The weight of a unit in levels."""
@@ -65,8 +73,22 @@ class DynamicEmitter:
         assert weight is not None
         assert weight.const is not None
         if weight not in self._coded:
-            self._coded[weight] = coded(weight.const.numpy(), channel_axis(unit.node), self.levels)
+            self._coded[weight] = coded(weight.const.numpy(), channel_axis(unit.node), self.top)
         return self._coded[weight]
+
+    def recode(self, unit: Unit, coded: Coded) -> None:
+        """Take other levels for the weight of a unit."""
+        weight = unit.node.inputs[1]
+        assert weight is not None
+        self._coded[weight] = coded
+
+    def rounded(self, unit: Unit, x: Array) -> Array:
+        """What the input of a unit becomes in a run of its own."""
+        return affine(Range(float(x.min()), float(x.max())), UINT8, symmetric=False).rounded(x)
+
+    def bias_step(self, unit: Unit) -> float | None:
+        """None: biases are in float."""
+        return None
 
     def _quantize(self, x: Value) -> Node:
         graph, node = x.graph, x.producer
@@ -95,6 +117,8 @@ class DynamicEmitter:
         sums = insert("Cast", [insert("MatMulInteger", [q, stored[0], z])], to=int(TensorProto.FLOAT))
         y = insert("Mul", [sums, scales])
         bias = node.input(2)
+        if found.bias is not None:
+            bias = rw.constant(graph, tensor(found.bias), "b", before=node)
         if bias is not None:
             y = insert("Add", [y, bias])
         old = weight.const

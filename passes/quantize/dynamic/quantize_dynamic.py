@@ -41,6 +41,10 @@ class DynamicCosts:
         """Nothing: sums are decoded where they are made."""
         return 0.0
 
+    def spells(self, unit: Unit) -> bool:
+        """No: there are products alone."""
+        return False
+
 
 def decide_dynamic(ctx: Context, settings: Settings) -> Decided | None:
     """Which products with constant weights are to run in integers; None if there are none."""
@@ -63,7 +67,7 @@ def decide_dynamic(ctx: Context, settings: Settings) -> Decided | None:
     if not choice.units:
         ctx.rewriter.rollback(mark)
         return None
-    return Decided(emitter, choice.units)
+    return Decided(emitter, emitter, choice.units)
 
 
 def _not_dynamic(unit: Unit) -> str:
@@ -77,7 +81,7 @@ def _shapes(ctx: Context, units: list[Unit]) -> Mapping[Value, tuple[int, ...]]:
     inferred = ctx.shapes()
     values = dict.fromkeys(value for unit in units for value in (*unit.activations, *unit.outputs, *unit.node.outputs))
     found = {value: shape for value in values if (shape := inferred.static_shape(value)) is not None}
-    rest = {value: ShapeSeen() for value in values if value not in found}
+    rest = {value: ShapeSeen(value) for value in values if value not in found}
     feed = next(ctx.feeds(), None)
     if rest and feed is not None and ctx.backend is not None:
         observe(ctx, {value: [one] for value, one in rest.items()}, purpose="shapes", samples=[feed])

@@ -17,7 +17,7 @@ from ...graph.evaluate import run_nodes
 from ...manager.bounds import LocalBound
 from ...manager.context import Context
 from .places import Place, add, cast_of, place_of
-from .shift import RoundTrip, Shift
+from .shift import Correction, RoundTrip, Shift
 
 PURPOSE = "bias correction"
 
@@ -113,17 +113,30 @@ def _correct(ctx: Context, layer: Layer, shift: Shift, by: str) -> bool:
     assert weight is not None
     after = run_nodes(decoding(weight), [weight], {}, ctx)[weight]
     found = shift.correction(before.numpy(), after.numpy())
+    if not tell(ctx, label, found):
+        return False
+    assert found is not None
+    put(ctx, place, found, by)
+    return True
+
+
+def tell(ctx: Context, label: str, found: Correction | None) -> bool:
+    """Whether a correction is to be made; a remark says what it saves, or why it is not."""
     if found is None:
         ctx.remarks.missed(label, "its bias stays: it takes two samples to judge a correction", rule="bias")
         return False
     if not found.pays:
         ctx.remarks.missed(label, "its bias stays: a correction saves little on held-out samples", rule="bias")
         return False
+    share = f"{found.saved / found.error:.1%} of the squared error of its weight"
+    ctx.remarks.applied(label, f"bias corrected: takes away {share} on held-out samples", rule="bias")
+    return True
+
+
+def put(ctx: Context, place: Place, found: Correction, by: str) -> None:
+    """Make a correction, and state its bound in the name of the pass `by`."""
     amounts = cast_of(place, found.amounts * place.factor)
     moved = add(ctx, place, amounts)
     graph = moved.graph
     assert graph is not None
     ctx.bounds.append(LocalBound(by, graph.label, moved.name, "absolute", place.axis, abs(amounts)))
-    share = f"{found.saved / found.error:.1%} of the squared error of its weight"
-    ctx.remarks.applied(label, f"bias corrected: takes away {share} on held-out samples", rule="bias")
-    return True

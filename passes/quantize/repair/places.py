@@ -58,7 +58,7 @@ def add(ctx: Context, place: Place, amounts: Float64) -> Value:
     """Add to the bias, to that of an Add behind a MatMul, or by a new Add; returns the value that has moved."""
     node = place.node
     if node.op_type == "MatMul":
-        behind = _add_behind(place)
+        behind = add_behind(place)
         if behind is None:
             return _new_add(ctx, place, amounts)
         adder, slot = behind
@@ -105,7 +105,7 @@ def _give_bias(ctx: Context, place: Place, amounts: Float64) -> Value:
     return new.outputs[0]
 
 
-def _add_behind(place: Place) -> tuple[Node, int] | None:
+def add_behind(place: Place) -> tuple[Node, int] | None:
     """The Add that alone reads the output of a MatMul and adds a constant along its channels, and the slot of that."""
     uses = place.node.outputs[0].uses
     user = uses[0].user if len(uses) == 1 else None

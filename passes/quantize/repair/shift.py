@@ -38,8 +38,8 @@ class Shift:
         self.layer = layer
         self._rounded = rounded
         self._samples = 0
-        self._sums: Float64 = np.zeros((2, 3, layer.groups, layer.k))
-        """By half: of x, of x - x~, and of x^2."""
+        self._sums: Float64 = np.zeros((2, 4, layer.groups, layer.k))
+        """By half: of x, of x - x~, of x^2, and of (x - x~)^2."""
         self._counts = [0, 0]
 
     def update(self, array: Array) -> None:
@@ -54,7 +54,20 @@ class Shift:
         self._sums[half, 0] += first
         self._sums[half, 2] += row_sums(self.layer, np.square(x))[0]
         if self._rounded is not None:
-            self._sums[half, 1] += row_sums(self.layer, x - self._rounded(array))[0]
+            apart = x - self._rounded(array)
+            self._sums[half, 1] += row_sums(self.layer, apart)[0]
+            self._sums[half, 3] += row_sums(self.layer, np.square(apart))[0]
+
+    def errors(self, before: Array, after: Array) -> tuple[float, float]:
+        """The squared errors expected of the outputs, summed over channels, for the rounding of the weight and for that
+        of the input: errors of elements are taken to be independent."""
+        new = self.layer.matrices(after.astype(np.float64))
+        change = self.layer.matrices(before.astype(np.float64)) - new
+        means = self._sums.sum(0) / max(1, sum(self._counts))
+        of_weight, of_input = (
+            float(np.einsum("gk,gkn->", mean, np.square(m))) for mean, m in ((means[2], change), (means[3], new))
+        )
+        return of_weight, of_input
 
     def correction(self, before: Array, after: Array) -> Correction | None:
         """What to add to the outputs of a layer whose weight was `before` and is `after`: by the first half; of that,
@@ -64,7 +77,7 @@ class Shift:
         new = self.layer.matrices(after.astype(np.float64))
         change = self.layer.matrices(before.astype(np.float64)) - new
         means = self._sums / np.reshape(self._counts, (2, 1, 1, 1))
-        amounts, judge = ((mean @ change + apart @ new).reshape(-1) for mean, apart, _ in means[:, :, :, None, :])
+        amounts, judge = ((mean @ change + apart @ new).reshape(-1) for mean, apart, *_ in means[:, :, :, None, :])
         saved = 2 * amounts * judge - np.square(amounts)
         helps = saved > 0
         error = float((means[1, 2][:, None, :] @ np.square(change)).sum())

@@ -19,7 +19,7 @@ RULE = "rounding"
 
 def rounded(ctx: Context, plans: Sequence[Plan], options: Rounder) -> list[Plan]:
     """The plans, with the grids that err least on held-out samples. Remarks say why others stay as they are."""
-    found = {id(plan): _readers(plan, options.memory) for plan in plans}
+    found = {id(plan): readers_of(plan, options.memory) for plan in plans}
     known = [(plan, readers) for plan in plans if not isinstance(readers := found[id(plan)], str)]
     made = {id(plan): plan for plan in plans}
     moments = grams(ctx, [readers for _, readers in known], options.memory)
@@ -34,7 +34,7 @@ def rounded(ctx: Context, plans: Sequence[Plan], options: Rounder) -> list[Plan]
     return list(made.values())
 
 
-def _readers(plan: Plan, memory: int) -> list[View] | str:
+def readers_of(plan: Plan, memory: int) -> list[View] | str:
     """How the readers of a weight see it, or why rounding cannot go by their outputs."""
     if plan.graph.is_function:
         return "it lies in a function"
@@ -49,18 +49,19 @@ def _readers(plan: Plan, memory: int) -> list[View] | str:
 def _rounded(ctx: Context, plan: Plan, view: View, moments: Grams, options: Rounder) -> Plan:
     task = Task(plan.tensor.numpy(), plan.grid, view, moments.fit, moments.held)
     best = task.best(options.rounding, options.clip)
-    _tell(ctx, plan, best)
+    tell(ctx, _name(plan), best)
     return replace(plan, grid=best.grid)
 
 
-def _tell(ctx: Context, plan: Plan, best: Rounded) -> None:
+def tell(ctx: Context, name: str, best: Rounded) -> None:
+    """A row of the report and a remark for a weight."""
     cells: dict[str, Cell] = {"rounding": best.how, "held-out error": best.error, "nearest's": best.nearest}
-    ctx.layers.append(LayerRow(BY, _name(plan), cells))
+    ctx.layers.append(LayerRow(BY, name, cells))
     if best.how == "nearest":
-        ctx.remarks.missed(_name(plan), "rounded to nearest: nothing errs less on held-out samples", rule=RULE)
+        ctx.remarks.missed(name, "rounded to nearest: nothing errs less on held-out samples", rule=RULE)
         return
     share = best.error / best.nearest
-    ctx.remarks.applied(_name(plan), f"{best.how}: {share:.3f} of nearest's error on held-out samples", rule=RULE)
+    ctx.remarks.applied(name, f"{best.how}: {share:.3f} of nearest's error on held-out samples", rule=RULE)
 
 
 def _name(plan: Plan) -> str:

@@ -42,16 +42,17 @@ class Affine:
 
     def rounded(self, array: Array) -> Array:
         """What quantizing and decoding make of numbers, in float32."""
-        info = np.iinfo(self.dtype)
-        scale = np.float32(self.scale)
-        levels = np.clip(np.rint(np.asarray(array, np.float32) / scale) + self.zero, info.min, info.max)
-        return np.asarray((levels - self.zero).astype(np.float32) * scale)
+        return np.asarray((self._nearest(array) - self.zero).astype(np.float32) * np.float32(self.scale))
 
     def levels(self, array: Array) -> Array:
         """The levels of numbers."""
+        return np.asarray(self._nearest(array).astype(self.dtype))
+
+    def _nearest(self, array: Array) -> Array:
         info = np.iinfo(self.dtype)
-        ratio = np.rint(np.asarray(array, np.float32) / np.float32(self.scale)) + self.zero
-        return np.asarray(np.clip(ratio, info.min, info.max).astype(self.dtype))
+        with np.errstate(over="ignore"):  # what is beyond all numbers saturates as well
+            ratio = np.asarray(array, np.float32) / np.float32(self.scale)
+        return np.asarray(np.clip(np.rint(ratio) + self.zero, info.min, info.max))
 
 
 def affine(range_: Range, dtype: np.dtype[Any], *, symmetric: bool) -> Affine:

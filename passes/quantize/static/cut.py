@@ -7,7 +7,7 @@ a network whose source side is what runs in integers (Greig, Porteous and Seheul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from ....ir import Graph, Node, Value
@@ -35,6 +35,10 @@ class Costs(Protocol):
         """Of decoding a value."""
         ...
 
+    def spells(self, unit: Unit) -> bool:
+        """Whether a unit in float is faster spelled out, and counted so."""
+        ...
+
 
 class Free:
     """No times: whatever can run in integers does."""
@@ -50,6 +54,10 @@ class Free:
     def decode(self, value: Value) -> float:
         """Nothing."""
         return 0.0
+
+    def spells(self, unit: Unit) -> bool:
+        """No."""
+        return False
 
 
 def chosen(units: Sequence[Unit], costs: Costs, penalty: Callable[[Unit], float] = lambda unit: 0.0) -> list[Unit]:
@@ -73,6 +81,24 @@ def chosen(units: Sequence[Unit], costs: Costs, penalty: Callable[[Unit], float]
             _decoded(network, value, producer, readers.get(value, ()), costs.decode(value), _others(value, readers))
     _, (integers, _) = nx.minimum_cut(network, INTEGERS, FLOAT)
     return _sharing_alike([unit for unit in units if unit in integers])
+
+
+def time_of(units: Sequence[Unit], taken: Collection[Unit], costs: Costs) -> float:
+    """What `units` take if those of `taken` run in integers, with what is quantized and decoded."""
+    made_by = {value: unit for unit in units for value in unit.outputs}
+    readers: dict[Value, list[Unit]] = {}
+    for unit in units:
+        for value in unit.activations:
+            readers.setdefault(value, []).append(unit)
+    total = sum(costs.unit(unit)[unit in taken] for unit in units)
+    for value in dict.fromkeys((*made_by, *readers)):
+        producer = made_by.get(value)
+        read = [unit in taken for unit in readers.get(value, ())]
+        if producer is None or producer not in taken:
+            total += costs.quantize(value) if any(read) else 0.0
+        elif not producer.leaves_float and (not all(read) or _others(value, readers)):
+            total += costs.decode(value)
+    return total
 
 
 def _sharing_alike(units: list[Unit]) -> list[Unit]:

@@ -2,14 +2,14 @@
 
     x -> Q -> DQ -> op(DQ(levels of the weight), DQ(int32 bias)) [-> Relu] -> Q -> DQ -> y
 
-Every value has one Q and one DQ, whoever reads it; a value whose producer runs in integers is read behind them by all,
-so that runtimes find the producer's output consumed by its Q alone. The int32 bias has the scale s_x s_w of the
-products; a channel's weight scale is raised where else its bias would not fit.
+Every value has one Q, and one DQ in every graph that reads it; a value whose producer runs in integers is read behind
+them by all, so that runtimes find the producer's output consumed by its Q alone. The int32 bias has the scale s_x s_w
+of the products; a channel's weight scale is raised where else its bias would not fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,24 +26,34 @@ from ..place import Place, Shared
 from ..targets.profile import Profile
 from .affine import Affine
 from .promises import Promises
+from .qoperator import DOMAIN, SUFFIX, Pair, QOperators
 from .units import Unit, channel_axis, keeps_name
 
+SIXTEEN_BITS = 21
+"""The opset from which on Q and DQ have 16 bits."""
 BIAS_LEVELS = 2.0**30
 """The largest bias in steps of s_x s_w: half of int32, as sums of products come on top."""
 
 
 @dataclass(frozen=True)
 class Coded:
-    """A weight in levels with one scale per index of `axis`, or one for all; its bias in steps of s_x times them."""
+    """A weight in levels with one scale per index of `axis`, or one for all; its bias in steps of s_x times them, or in
+    float if it was corrected where the target has it so."""
 
     levels: NDArray[np.int8]
     scales: NDArray[np.float32]
     axis: int | None
-    bias: NDArray[np.int32] | None = None
+    bias: NDArray[np.int32] | NDArray[np.float32] | None = None
 
     def decoded(self) -> Array:
         """What the executor multiplies with."""
         return np.asarray(self.levels.astype(np.float32) * along(self.scales, self.axis, self.levels.ndim))
+
+    def decoded_bias(self, x: float) -> NDArray[np.float64] | None:
+        """What the executor adds, if inputs have steps of `x`."""
+        if self.bias is None or self.bias.dtype != np.int32:
+            return None if self.bias is None else self.bias.astype(np.float64)
+        return np.asarray(self.bias.astype(np.float64) * (self.scales * np.float32(x)))
 
 
 def along(scales: Array, axis: int | None, rank: int) -> Array:
@@ -57,13 +67,23 @@ def coded(weight: Array, axis: int | None, levels: int, bias: Array | None = Non
     found = steps(weight, axes, np.dtype(np.float32)).array * np.float32(127 / levels)
     scales = found.reshape(() if axis is None else -1)
     if bias is not None:
-        least = np.abs(bias.astype(np.float64)) / (x * BIAS_LEVELS)
+        least = least_scales(bias, x)
         scales = np.maximum(scales, least.max(initial=0) if axis is None else least).astype(np.float32)
     made = np.clip(np.rint(weight / along(scales, axis, weight.ndim)), -levels, levels).astype(np.int8)
-    if bias is None:
-        return Coded(made, scales, axis)
-    numbers = np.rint(bias / (scales * np.float32(x)).astype(np.float64)).astype(np.int32)
-    return Coded(made, scales, axis, numbers)
+    return Coded(made, scales, axis, None if bias is None else bias_levels(bias, scales, x))
+
+
+def least_scales(bias: Array, x: float) -> NDArray[np.float64]:
+    """The least scale of the weight of each channel with which its bias fits into int32."""
+    return np.asarray(np.abs(bias.astype(np.float64)) / (x * BIAS_LEVELS))
+
+
+def bias_levels(bias: Array, scales: NDArray[np.float32], x: float) -> NDArray[np.int32]:
+    """A bias in steps of the weight's times `x`."""
+    return np.rint(bias / (scales * np.float32(x)).astype(np.float64)).astype(np.int32)
+
+
+_Key = tuple[Value, Value | None, float]
 
 
 @dataclass
@@ -72,13 +92,19 @@ class Emitter:
 
     ctx: Context
     profile: Profile
-    of: Mapping[Value, Affine]
-    weights: dict[tuple[Value, Value | None], Coded] = field(default_factory=dict)
-    """Weights in levels, by weight and bias; shared by several emissions."""
+    of: dict[Value, Affine]
+    format: str = "qdq"
+    """`qoperator` puts one integer operator in the place of DQ -> op -> Q."""
+    weights: dict[_Key, Coded] = field(default_factory=dict)
+    """Weights in levels, by weight, bias and what a step of the input is; shared by several emissions."""
+
+    def follow(self, old: Value, new: Value) -> None:
+        """Take note that the units read `new` now, which stands for `old`."""
+        self.of[new] = self.of[old]
 
     def promise(self, units: Sequence[Unit]) -> None:
         """State the local bounds of what `emit` will do; names are those of now."""
-        promises = Promises(self.of)
+        promises = Promises(self.of, names_products=self.format == "qdq")
         made, read = made_by(units), {value for unit in units for _, value in unit.inputs}
         kept = frozenset(value for value in read if value not in made and keeps_name(value))
         for value in needed(units):
@@ -92,6 +118,7 @@ class Emitter:
         """Let these units run in integers."""
         made = made_by(units)
         self._shared: Shared = {}
+        self._pairs: dict[Value, Pair] = {}
         reads: dict[Value, list[tuple[Node, int]]] = {}
         for unit in units:
             for slot, value in unit.inputs:
@@ -107,6 +134,12 @@ class Emitter:
         for unit in units:
             if unit.weight >= 0:
                 self._product(unit)
+        for value, pair in self._pairs.items():
+            self._bring_near(value, pair, reads.get(value, ()))
+        if self.format == "qoperator":
+            QOperators(self.ctx, self.profile, self.of).convert(units, self._pairs)
+        for value, pair in self._pairs.items():
+            self._drop(value, pair)
 
     # ---- activations
 
@@ -131,22 +164,57 @@ class Emitter:
             self.ctx.rewriter.swap_names(value, decoded)
 
     def _pair(self, value: Value, graph: Graph, before: Node | None) -> tuple[Value, Node]:
-        rw, affine = self.ctx.rewriter, self.of[value]
+        rw, affine, name = self.ctx.rewriter, self.of[value], value.name
         scale = rw.constant(graph, tensor(np.float32(affine.scale)), "s", before=before)
         zero = rw.constant(graph, tensor(np.asarray(affine.zero, affine.dtype)), "z", before=before)
         origin = [] if value.producer is None else [value.producer]
-        levels = rw.insert(
-            "QuantizeLinear", [value, scale, zero], before=before, graph=graph, outputs=["q"], origin=origin
-        )
-        decoded = rw.insert(
-            "DequantizeLinear",
-            [levels.outputs[0], scale, zero],
-            before=before,
-            graph=graph,
-            outputs=["d"],
-            origin=origin,
-        )
+        domain = self._domain(graph, affine.dtype)
+
+        def insert(op_type: str, first: Value, hint: str) -> Node:
+            return rw.insert(
+                op_type, [first, scale, zero], before=before, graph=graph, outputs=[hint], domain=domain, origin=origin
+            )
+
+        levels = insert("QuantizeLinear", value, "q")
+        decoded = insert("DequantizeLinear", levels.outputs[0], "d")
+        self._pairs[value] = Pair(levels, decoded, name)
         return decoded.outputs[0], levels
+
+    def _bring_near(self, value: Value, pair: Pair, reads: Sequence[tuple[Node, int]]) -> None:
+        """A DQ of its own in every body whose units read a value of outside: runtimes look for it beside the unit."""
+        rw, home, decode = self.ctx.rewriter, pair.decode.graph, pair.decode
+        for node, slot in reads:
+            graph = node.graph
+            if graph is None or graph is home:
+                continue
+            if graph not in pair.near:
+                pair.near[graph] = rw.insert(
+                    "DequantizeLinear", decode.inputs, before=next(iter(graph.nodes)), outputs=["d"],
+                    domain=decode.domain, origin=[node],
+                )  # fmt: skip
+            rw.set_input(node, slot, pair.near[graph].outputs[0])
+
+    def _drop(self, value: Value, pair: Pair) -> None:
+        """Take out what nobody reads; a value in float whose name DQ had gets a new one, and the levels show it."""
+        rw = self.ctx.rewriter
+        for decode in (*pair.near.values(), pair.decode):
+            if decode.outputs[0].is_dead:
+                rw.erase(decode)
+        if pair.decode.graph is not None:
+            return
+        levels = pair.name + SUFFIX
+        if pair.quantize.graph is not None and pair.quantize.outputs[0].name != levels:
+            rw.rename(pair.quantize.outputs[0], levels, near=True)
+        if value.graph is not None and value.name != pair.name:
+            rw.rename(value, f"{pair.name}_float", near=True)
+
+    def _domain(self, graph: Graph, dtype: np.dtype[Any]) -> str:
+        """Where Q and DQ of a type are: those of onnxruntime have 16 bits in older opsets, too."""
+        if dtype.itemsize == 1 or graph.opset[""] >= SIXTEEN_BITS:
+            return ""
+        if DOMAIN not in self.ctx.model.opset:
+            self.ctx.rewriter.set_opset(self.ctx.model, DOMAIN, 1)
+        return DOMAIN
 
     # ---- constants
 
@@ -167,28 +235,50 @@ class Emitter:
         decoded = self._decoded(node, found.levels, found.scales, zeros, found.axis)
         rw.set_input(node, unit.weight, decoded)
         made = [value.const for value in decoded.producer.inputs if value is not None] if decoded.producer else []
-        self.ctx.weights.became(old, [one for one in made if one is not None], Outcome.QUANTIZED, form="qdq")
+        self.ctx.weights.became(old, [one for one in made if one is not None], Outcome.QUANTIZED, form=self.format)
         if found.bias is not None:
-            scales = found.scales * np.float32(self.of[unit.inputs[0][1]].scale)
-            rw.set_input(
-                node, unit.bias, self._decoded(node, found.bias, scales, None, None if scales.ndim == 0 else 0)
-            )
+            rw.set_input(node, unit.bias, self._bias(unit, found.bias, found.scales))
+
+    def _bias(self, unit: Unit, bias: Array, scales: NDArray[np.float32]) -> Value:
+        if bias.dtype != np.int32:
+            return Place.of(unit.node, self._shared).constant(self.ctx.rewriter, tensor(bias), "b")
+        steps_ = scales * np.float32(self.of[unit.inputs[0][1]].scale)
+        return self._decoded(unit.node, bias, steps_, None, None if steps_.ndim == 0 else 0)
+
+    def recode(self, unit: Unit, coded: Coded) -> None:
+        """Take other levels for the weight of a unit, and for its bias."""
+        self.weights[self._key(unit)] = coded
+
+    def _key(self, unit: Unit) -> _Key:
+        weight = unit.node.inputs[unit.weight]
+        assert weight is not None
+        bias = unit.node.input(unit.bias) if unit.bias >= 0 else None
+        return weight, bias, 1.0 if bias is None else self.of[unit.inputs[0][1]].scale
+
+    @property
+    def top(self) -> int:
+        """The largest absolute level of a weight."""
+        return self.profile.weight_levels
+
+    def rounded(self, unit: Unit, x: Array) -> Array:
+        """What the input of a unit becomes."""
+        return self.of[unit.inputs[0][1]].rounded(x)
+
+    def bias_step(self, unit: Unit) -> float | None:
+        """What steps of the weight are multiplied by to be those of the bias; None if that is in float."""
+        return self.of[unit.inputs[0][1]].scale if self.profile.bias_type == "int32" else None
 
     def coded(self, unit: Unit) -> Coded:
         """The weight of a unit in levels, and its bias where the target has it in integers."""
-        weight = unit.node.inputs[unit.weight]
-        bias = unit.node.input(unit.bias) if unit.bias >= 0 and self.profile.bias_type == "int32" else None
-        assert weight is not None
-        key = (weight, bias)
+        key = weight, bias, scale = self._key(unit)
         if key not in self.weights:
             assert weight.const is not None
-            numbers = None if bias is None or bias.const is None else bias.const.numpy().reshape(-1)
-            scale = self.of[unit.inputs[0][1]].scale
+            numbers = None if bias is None or self.profile.bias_type != "int32" else bias.const
             self.weights[key] = coded(
                 weight.const.numpy(),
                 channel_axis(unit.node) if unit.rule.channels else None,
                 self.profile.weight_levels,
-                numbers,
+                None if numbers is None else numbers.numpy().reshape(-1),
                 scale,
             )
         return self.weights[key]
@@ -200,7 +290,10 @@ class Emitter:
         parts = [("q", levels), ("s", scales), *([] if zeros is None else [("z", zeros)])]
         held = [home.constant(self.ctx.rewriter, tensor(array), hint) for hint, array in parts]
         attributes = None if axis is None else {"axis": axis}
-        made = self.ctx.rewriter.insert("DequantizeLinear", held, attributes, before=node, outputs=["w"], origin=[node])
+        domain = "" if zeros is None else self._domain(home.graph, zeros.dtype)
+        made = self.ctx.rewriter.insert(
+            "DequantizeLinear", held, attributes, before=node, outputs=["w"], domain=domain, origin=[node]
+        )
         return made.outputs[0]
 
 

@@ -140,3 +140,7 @@ class WithFactors:
     def decode(self, value: Value) -> float:
         """Of decoding a value."""
         return self.costs.decode(value)
+
+    def spells(self, unit: Unit) -> bool:
+        """Whether a unit in float is faster spelled out."""
+        return self.costs.spells(unit)

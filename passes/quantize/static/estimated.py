@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 
 from ....ir import Value
 from ..targets.profile import Profile, Role
 from .alone import Shape
+from .spelled import STEPS, is_apart
 from .units import Unit
 
 THIN = 8
 """Convolutions of fewer input channels are a kind of their own: integer kernels pad channels."""
 
 
-def kind_of(unit: Unit, weight: Shape) -> str:
+def kind_of(unit: Unit, weight: Shape, shapes: Mapping[Value, Shape]) -> str:
     """Which coefficients apply; `weight` is the shape of the weight of a product, () if it has none."""
     node = unit.node
+    if is_apart(unit, shapes):
+        return "softmax_apart"
     if unit.rule.role is not Role.COMPUTE:
         return node.op_type
     if node.op_type == "Conv":
@@ -40,12 +43,23 @@ class EstimatedCosts:
 
     def unit(self, unit: Unit) -> tuple[float, float]:
         """Microseconds of a unit in float and in integers; none for kinds without coefficients."""
+        as_it_is, spelled, in_integers = self._times(unit)
+        return min(as_it_is, spelled), in_integers
+
+    def spells(self, unit: Unit) -> bool:
+        """Whether a unit in float is faster spelled out."""
+        as_it_is, spelled, _ = self._times(unit)
+        return spelled < as_it_is
+
+    def _times(self, unit: Unit) -> tuple[float, float, float]:
+        """In float as it is, spelled out (infinite where that is unknown), and in integers."""
         macs, numbers, weight = work(unit, self.shapes)
-        found = self.profile.costs.get(kind_of(unit, weight))
+        found = self.profile.costs.get(kind_of(unit, weight, self.shapes))
         if found is None:
-            return 0.0, 0.0
+            return 0.0, inf, 0.0
         in_float, in_integers = (found.mac[side] * macs / 1e6 + found.number[side] * numbers / 1e6 for side in (0, 1))
-        return in_float + self.profile.node, in_integers + self.profile.node
+        spelled = found.spelled * numbers / 1e6 + STEPS * self.profile.node if found.spelled else inf
+        return in_float + self.profile.node, spelled, in_integers + self.profile.node
 
     def quantize(self, value: Value) -> float:
         """Microseconds of quantizing a value."""

@@ -21,8 +21,8 @@ from ...manager.layer_rows import Cell, LayerRow
 from ..targets.profile import Profile, Role
 from .affine import Affine
 from .choose import Choice
-from .cut import Costs, Free
-from .estimated import work
+from .cut import Costs, Free, time_of
+from .estimated import EstimatedCosts, work
 from .measured import MeasuredCosts
 from .units import Unit
 
@@ -102,11 +102,15 @@ class Ledger:
         for unit in self.units:
             if unit in taken:
                 self.ctx.remarks.applied(unit.node.label, self._times(unit), rule="integers")
+            elif taken and self.costs.spells(unit):
+                what = f"{unit.node.op_type} is spelled out in float: {self.costs.unit(unit)[0]:.3g} us"
+                self.ctx.remarks.applied(unit.node.label, f"{what}, {self._source()}", rule="spelled")
             else:
                 self.ctx.remarks.missed(unit.node.label, self._why(unit), rule="float")
         for node, why in declined.items():
             self.ctx.remarks.missed(node.label, why, rule="float")
         self._share(shapes)
+        self._predicted()
 
     def _times(self, unit: Unit) -> str:
         in_float, in_integers = self.costs.unit(unit)
@@ -125,6 +129,14 @@ class Ledger:
 
     def _source(self) -> str:
         return "measured" if isinstance(self.costs, MeasuredCosts) else "estimated"
+
+    def _predicted(self) -> None:
+        """What the units take together by the target's table, if it has one."""
+        if not isinstance(self.costs, EstimatedCosts) or not self.choice.units:
+            return
+        before, after = (time_of(self.units, taken, self.costs) for taken in ((), frozenset(self.choice.units)))
+        what = f"by the table of {self.profile.name} the units take {after:.4g} us for {before:.4g} us"
+        self.ctx.remarks.applied("model", f"{what}: predicted, not measured", rule="latency")
 
     def _share(self, shapes: Mapping[Value, tuple[int, ...]]) -> None:
         """How much of the work runs in integers."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from functools import partial
+from math import inf, prod
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper
 
 from ....errors import ExecutionError
-from ....ir import Backend, Session, Value, lower
+from ....ir import Backend, Rewriter, Session, Value, lower
 from ...manager.deployed import deployed
 from .alone import Alone, Feed, Shape
+from .spelled import SPELLINGS, is_apart
+from .timing import interleaved
 from .units import Unit
 
 SECONDS = 0.06
@@ -29,7 +31,7 @@ class MeasuredCosts:
     backend: Backend
     alone: Alone
     shapes: Mapping[Value, Shape]
-    _units: dict[Any, tuple[float, float]] = field(default_factory=dict)
+    _units: dict[Any, tuple[float, float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Measure what crossing costs a number."""
@@ -38,16 +40,28 @@ class MeasuredCosts:
 
     def unit(self, unit: Unit) -> tuple[float, float]:
         """Microseconds of a unit in float and in integers; infinity where the executor does not run it."""
+        as_it_is, spelled, in_integers = self.times(unit)
+        return min(as_it_is, spelled), in_integers
+
+    def spells(self, unit: Unit) -> bool:
+        """Whether a unit in float is faster spelled out."""
+        as_it_is, spelled, _ = self.times(unit)
+        return spelled < as_it_is
+
+    def times(self, unit: Unit) -> tuple[float, float, float]:
+        """In float as it is, spelled out (infinite where it is no matter), and in integers."""
         key = self._key(unit)
         if key not in self._units:
             if any(shape is None for shape in key[2]):
-                return 0.0, 0.0
+                return 0.0, inf, 0.0
             try:
                 versions = [self._prepared(*make(unit)) for make in (self.alone.in_float, self.alone.in_integers)]
-                in_float, in_integers = _times(versions)
-                self._units[key] = in_float, in_integers
+                if is_apart(unit, self.shapes):
+                    versions.append(self._spelled(unit))
+                in_float, in_integers, *spelled = _times(versions)
+                self._units[key] = in_float, min(spelled, default=inf), in_integers
             except ExecutionError:
-                self._units[key] = (0.0, float("inf"))
+                self._units[key] = 0.0, inf, inf
         return self._units[key]
 
     def quantize(self, value: Value) -> float:
@@ -67,6 +81,13 @@ class MeasuredCosts:
     def _shape(self, value: Value) -> Any:
         """What tells times apart; None for what was not observed, as computed sizes are not."""
         return ("constant", value.const.shape) if value.const is not None else self.shapes.get(value)
+
+    def _spelled(self, unit: Unit) -> tuple[Session, Feed]:
+        proto, feed = self.alone.in_float(unit)
+        model = lower(proto)
+        node = next(node for node in model.graph.nodes if node.op_type in SPELLINGS)
+        SPELLINGS[node.op_type](Rewriter(model), node)
+        return deployed(self.backend, model), feed
 
     def _prepared(self, proto: Any, feed: Feed) -> tuple[Session, Feed]:
         return deployed(self.backend, lower(proto)), feed
@@ -99,14 +120,6 @@ class MeasuredCosts:
 
 def _times(versions: Sequence[tuple[Session, Feed]]) -> tuple[float, ...]:
     """The median times of sessions in microseconds, in interleaved runs."""
-    for session, feed in versions:
-        session.run(feed)
-        session.run(feed)
-    taken: list[list[float]] = [[] for _ in versions]
-    deadline = time.perf_counter() + SECONDS
-    while len(taken[0]) < 5 or (time.perf_counter() < deadline and len(taken[0]) < 500):
-        for times, (session, feed) in zip(taken, versions, strict=True):
-            start = time.perf_counter()
-            session.run(feed)
-            times.append(time.perf_counter() - start)
+    runs = [partial(session.run, feed) for session, feed in versions]
+    taken = interleaved(runs, seconds=SECONDS, least=5, most=500)
     return tuple(float(np.median(times)) * 1e6 for times in taken)

@@ -31,6 +31,9 @@ class Promises:
     """States the bounds of units whose activations have the parameters `of`; call it before anything is changed."""
 
     of: Mapping[Value, Affine]
+    names_products: bool = True
+    """Whether what is in front of an activation keeps its name; else its bounds are stated behind the activation, which
+    makes no error larger."""
 
     def step(self, value: Value) -> LocalBound:
         """Of a quantized activation under its old name."""
@@ -41,13 +44,13 @@ class Promises:
 
     def unit(self, unit: Unit, coded: Coded | None, kept: frozenset[Value]) -> Iterator[LocalBound]:
         """Of the output of the operator of a unit, for its constants, and for inputs whose name another value keeps."""
-        y = unit.node.outputs[0]
+        y = unit.node.outputs[0] if self.names_products else unit.outputs[0]
         for slot, value in unit.inputs:
             if value.const is not None:
                 yield self._constant(unit, value, y)
             elif value in kept:
                 affine = self.of[value]
-                for output in unit.node.outputs:
+                for output in unit.node.outputs if unit.tail is None else (y,):
                     yield LocalBound(
                         BY, _label(y), output.name, "rounded", self._axis(unit), self._slopes(unit, slot, coded),
                         value.name, low=affine.low, high=affine.high, half=affine.scale / 2,
@@ -62,9 +65,8 @@ class Promises:
         change = np.abs(weight.const.numpy().astype(np.float64) - coded.decoded())
         yield LocalBound(BY, _label(y), y.name, "linear", self._axis(unit), _sums(change, unit), weight.name)
         bias = unit.node.input(unit.bias) if unit.bias >= 0 else None
-        if bias is not None and bias.const is not None and coded.bias is not None:
-            scale = self.of[unit.inputs[0][1]].scale
-            found = coded.bias.astype(np.float64) * (coded.scales * np.float32(scale))
+        found = coded.decoded_bias(self.of[unit.inputs[0][1]].scale)
+        if bias is not None and bias.const is not None and found is not None:
             change = np.abs(bias.const.numpy().astype(np.float64).reshape(-1) - found)
             yield LocalBound(BY, _label(y), y.name, "absolute", self._axis(unit), change, bias.name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
@@ -18,19 +19,25 @@ from ...calibrate.stream import observe
 from ...equalize.insert import Inserted
 from ...graph.opset import raise_opset
 from ...manager.context import Context
+from ..rounding.options import Rounder
 from ..sites import scales_levels
 from ..targets.profile import Profile, profile
 from .affine import TYPES, Affine, affine
 from .alone import Alone, Shape
 from .choose import Choice, choose, fastest
+from .coder import Coder
 from .cut import Costs, Free
-from .emit import Emitter, needed
+from .emit import SIXTEEN_BITS, Emitter, needed
 from .equalized import Equalize, WithFactors, equalized
 from .estimated import EstimatedCosts
+from .joined import only_joined
 from .ledger import Ledger, codings
 from .measured import MeasuredCosts
+from .qoperator import why_not
+from .spelled import Spelling
 from .trial import Trials
 from .units import Unit, Units, values_of
+from .whole import Whole, not_slower
 
 SAMPLES = 16
 """Samples on which errors of choices are measured."""
@@ -51,10 +58,22 @@ class Settings:
     percentile: float = PERCENTILE
     cache: str = ""
     equalize: Equalize = "false"
+    format: str = "qdq"
+    activations: str = "auto"
+
+    @property
+    def aim(self) -> Profile:
+        """The profile of the target, with the type of activations that was asked for."""
+        found = profile(self.target)
+        return found if self.activations == "auto" else replace(found, activation_type=self.activations)
 
 
 class Writes(Protocol):
     """Lets units run in integers, and says what that promises."""
+
+    def follow(self, old: Value, new: Value) -> None:
+        """Take note that the units read `new` now, which stands for `old`."""
+        ...
 
     def promise(self, units: Sequence[Unit]) -> None:
         """State the local bounds of what `emit` will do."""
@@ -68,9 +87,10 @@ class Writes(Protocol):
 @dataclass(frozen=True)
 class Decided:
     """What is to run in integers. Weights that it takes are left to it by what quantizes the others, which comes first:
-    values have their names still, by which bounds are stated."""
+    values have their names still, by which bounds are stated. Values may be others by then, as rows of a table are."""
 
     writes: Writes
+    coder: Coder
     units: Sequence[Unit]
 
     @property
@@ -79,10 +99,15 @@ class Decided:
         held = (unit.node.inputs[unit.weight] for unit in self.units if unit.weight >= 0)
         return frozenset(value for value in held if value is not None)
 
-    def carry_out(self) -> None:
-        """Change the model."""
-        self.writes.promise(self.units)
-        self.writes.emit(self.units)
+    def carry_out(self, ctx: Context, rounder: Rounder, *, corrects: bool) -> None:
+        """Find better levels for weights, and biases if it `corrects` those; then change the model."""
+        units = [unit.now() for unit in self.units]
+        for before, after in zip(self.units, units, strict=True):
+            for (_, old), (_, new) in zip(before.inputs, after.inputs, strict=True):
+                self.writes.follow(old, new)
+        rounder.units(ctx, self.coder, units, corrects=corrects)
+        self.writes.promise(units)
+        self.writes.emit(units)
 
 
 def decide_static(ctx: Context, settings: Settings) -> Decided | None:
@@ -92,15 +117,20 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
     if ctx.backend is None:
         raise UserError("mode=static needs an executor")
     mark, account = ctx.rewriter.mark(), ctx.weights.mark()
-    if not opened(ctx, PER_CHANNEL):
+    aim = settings.aim
+    is_wide = TYPES[aim.activation_type].itemsize > 1
+    opsets = (SIXTEEN_BITS, *([PER_CHANNEL] if aim.takes_contrib else [])) if is_wide else (PER_CHANNEL,)
+    if not opened(ctx, *opsets):
         return None
-    aim = profile(settings.target)
     if settings.latency == "measure" and not aim.runs_here:
         raise UserError(f"latency=measure: {aim.title} does not run here: say latency=profile or off")
     drafter = Drafter(ctx, settings, aim)
     kept = equalized(ctx, settings.equalize, drafter, settings.error, drafter.selects)
     draft = kept.draft
     choice = choose(ctx, draft.units, draft.costs, draft.trials, settings.error, draft.fastest)
+    if settings.latency == "measure":
+        whole = Whole(ctx, draft.writes, ctx.backend)
+        choice = not_slower(ctx, whole, choice, draft.costs, draft.trials, settings.error)
     ledger = Ledger(ctx, draft.units, choice, draft.times, settings.error, aim)
     ledger.decisions(draft.declined, draft.shapes)
     if not choice.units:
@@ -111,7 +141,7 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
     ctx.bounds.extend(kept.factors.statements())
     quantized = [value for value in needed(choice.units) if value.const is None]
     ledger.activations(codings(ctx, quantized, draft.emitter.of))
-    return Decided(draft.emitter, choice.units)
+    return Decided(draft.writes, draft.emitter, choice.units)
 
 
 @dataclass(frozen=True)
@@ -122,6 +152,7 @@ class Draft:
     declined: Mapping[Node, str]
     shapes: Mapping[Value, Shape]
     emitter: Emitter
+    writes: Spelling
     times: Costs
     costs: Costs
     """`times`, with what factors cost."""
@@ -145,20 +176,21 @@ class Drafter:
         """A draft; what was inserted is left in float. The statistics of a model with factors are not for the cache."""
         ctx, settings, aim = self._ctx, self._settings, self._aim
         muls = {one.node for one in inserted}
-        units = Units(ctx.model, aim, ctx.shapes(), lambda unit: left_out(ctx, settings, unit))
+        units = Units(ctx.model, aim, ctx.shapes(), partial(_excluded, ctx, settings, aim))
         units.found = [unit for unit in units.found if unit.node not in muls]
         values = list(values_of(units.found))
         first = self._trials is None
         ranges = _ranges(ctx, settings if first else replace(settings, cache=""), aim, values)
         shapes = seen(ctx, values)
         known = units.known(ranges, shapes)
-        emitter = Emitter(ctx, aim, parameters(known, ranges, aim))
+        emitter = Emitter(ctx, aim, parameters(known, ranges, aim), settings.format)
         times = _costs(ctx, settings, emitter, shapes)
         costs = WithFactors(times, frozenset(one.scaled for one in inserted)) if inserted else times
-        trials = Trials(ctx, emitter, SAMPLES) if self._trials is None else self._trials.of(emitter)
+        writes = Spelling(emitter, [unit for unit in known if times.spells(unit)])
+        trials = Trials(ctx, writes, SAMPLES) if self._trials is None else self._trials.of(writes)
         self._trials = trials
         best = fastest(known, costs, trials)
-        return Draft(known, units.declined, shapes, emitter, times, costs, trials, best)
+        return Draft(known, units.declined, shapes, emitter, writes, times, costs, trials, best)
 
     def selects(self, node: Node) -> bool:
         """Whether weights of a node may be scaled, and what leaves its branches. Those of recurrent layers have bounds
@@ -168,8 +200,9 @@ class Drafter:
         return self._ctx.selects(node) and out is None and not node.is_op(*RECURRENT, "If")
 
 
-def opened(ctx: Context, opset: int) -> bool:
-    """Whether the model can be quantized: it is not yet, and is of `opset` or could be raised to it, and was."""
+def opened(ctx: Context, *opsets: int) -> bool:
+    """Whether the model can be quantized: it is not yet, and is of the first of `opsets` to which it could be raised,
+    or higher."""
     if is_quantized(ctx.model):
         ctx.remarks.missed("model", "it is quantized already: its activations are left as they are", rule="quantized")
         return False
@@ -178,17 +211,26 @@ def opened(ctx: Context, opset: int) -> bool:
         why = f"{chance.op_type} {chance.label} draws random numbers: neither ranges nor errors can be told"
         ctx.remarks.missed("model", why, rule="random")
         return False
-    problem = raise_opset(ctx, opset)
-    if problem:
-        ctx.remarks.missed("model", problem, rule="opset", suggestion=f"convert the model to opset {opset} first")
-    return not problem
+    problem = None
+    for opset in opsets:
+        problem = raise_opset(ctx, opset)
+        if not problem:
+            return True
+    hint = f"convert the model to opset {opsets[-1]} first"
+    ctx.remarks.missed("model", str(problem), rule="opset", suggestion=hint)
+    return False
+
+
+CONTRIB = ("DequantizeLinear", "MatMulIntegerToFloat", "MatMulNBits", "QGemm", "QuantizeLinear")
+"""Operators of onnxruntime's own domain that read or make levels, but for those called `QLinear` and something."""
 
 
 def is_quantized(model: Model) -> bool:
     """Whether values are decoded from integers anywhere."""
     return any(
-        node.is_op("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul")
-        or node.op_type == "MatMulNBits"
+        node.is_op("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+        or (node.domain == "com.microsoft" and node.op_type in CONTRIB)
+        or node.op_type.startswith("QLinear")
         or any(scales_levels(node, slot) for slot in range(min(2, len(node.inputs))))
         for graph in model.walk_graphs()
         for node in graph.nodes
@@ -224,6 +266,17 @@ def excluded(names: Sequence[str], settings: Settings) -> str | None:
     return next((p for p in settings.exclude if any(fnmatchcase(name, p) for name in names)), None)
 
 
+def _excluded(ctx: Context, settings: Settings, aim: Profile, unit: Unit) -> str:
+    """Why a unit is left out by the user, or cannot be written or fused in the form that was asked for; empty if
+    nothing stands against it."""
+    why = left_out(ctx, settings, unit)
+    if settings.format == "qoperator":
+        return why or why_not(unit, aim)
+    if settings.latency != "off" and not aim.computes(unit.rule):
+        return why or f"{aim.title} computes {unit.node.op_type} in float where activations are {aim.activation_type}"
+    return why
+
+
 def _ranges(ctx: Context, settings: Settings, aim: Profile, values: Sequence[Value]) -> dict[Value, Range]:
     """The ranges of activations on the sample data, by the method that was asked for."""
     bits = TYPES[aim.activation_type].itemsize * 8
@@ -244,20 +297,22 @@ def _costs(ctx: Context, settings: Settings, emitter: Emitter, shapes: Mapping[V
 
 
 class ShapeSeen:
-    """The shape of a value in the first sample."""
+    """The shape of a value in the first sample; in the body of a loop, in one turn of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, value: Value) -> None:
+        around = None if value.graph is None else value.graph.parent
+        self._turns = int(around is not None and around.op_type != "If")
         self.shape: Shape | None = None
 
     def update(self, array: Array) -> None:
         """Take the first."""
         if self.shape is None:
-            self.shape = array.shape
+            self.shape = array.shape[self._turns :]
 
 
 def seen(ctx: Context, values: Sequence[Value]) -> dict[Value, Shape]:
     """The shapes of values in the first sample that computes them: branches may come later."""
-    shapes = {value: ShapeSeen() for value in values}
+    shapes = {value: ShapeSeen(value) for value in values}
     first = list(islice(ctx.feeds(), 1))
     observe(ctx, {value: [one] for value, one in shapes.items()}, purpose="shapes", samples=first)
     rest = {value: [one] for value, one in shapes.items() if one.shape is None}
@@ -267,15 +322,19 @@ def seen(ctx: Context, values: Sequence[Value]) -> dict[Value, Shape]:
 
 
 def parameters(units: Sequence[Unit], ranges: Mapping[Value, Range], aim: Profile) -> dict[Value, Affine]:
-    """The parameters of the activations of units; what a mover makes has those of what it reads."""
+    """The parameters of the activations of units; what a mover makes has those of what it reads, and what only a Concat
+    reads those of what it makes."""
     dtype = TYPES[aim.activation_type]
     movers = {value: unit.inputs[0][1] for unit in units if unit.is_mover for value in unit.outputs}
     fixed = {value: unit.rule for unit in units if unit.rule.scale for value in unit.outputs}
+    joined = {value: whole for value, whole in only_joined(units).items() if value not in fixed}
     of: dict[Value, Affine] = {}
 
     def find(value: Value) -> Affine:
         if value not in of:
-            if value in movers:
+            if value in joined:
+                of[value] = find(joined[value])
+            elif value in movers:
                 of[value] = find(movers[value])
             elif value in fixed:
                 of[value] = Affine(fixed[value].scale, fixed[value].zero, dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from itertools import islice
 from typing import Any, Protocol
@@ -26,29 +26,24 @@ class Emits(Protocol):
         ...
 
 
-class Trials:
+class Outputs:
     """Outputs of the model on the first samples, and how far they move."""
 
-    def __init__(self, ctx: Context, emitter: Emits, samples: int) -> None:
+    def __init__(self, ctx: Context, samples: int, purpose: str = "mode=static") -> None:
         if ctx.backend is None:
-            raise UserError("mode=static needs an executor")
-        self._ctx, self._emitter, self._backend = ctx, emitter, ctx.backend
+            raise UserError(f"{purpose} needs an executor")
+        self._ctx, self._backend = ctx, ctx.backend
         self._feeds: list[Feed] = list(islice(ctx.feeds(), samples))
         self.problem = ""
         """The words of the executor if it refused a choice."""
         self._reference = self._run(ctx.model, len(self._feeds))
 
-    def of(self, emitter: Emits) -> Trials:
-        """The same for what another emits; outputs of the model are as they were."""
-        made = copy(self)
-        made._emitter, made.problem = emitter, ""
-        return made
-
-    def error(self, units: Sequence[Unit], samples: int | None = None) -> float:
-        """rel-L2 of the outputs over all samples (or the first ones), the worst of the outputs."""
+    def error_after(self, change: Callable[[], None], samples: int | None = None) -> float:
+        """rel-L2 of the outputs over all samples (or the first ones) once the model is changed, the worst of the
+        outputs."""
         count = len(self._feeds) if samples is None else min(samples, len(self._feeds))
         before = self._ctx.checkpoint()
-        self._emitter.emit(units)
+        change()
         try:
             found = self._run(self._ctx.model, count)
         except ExecutionError as error:
@@ -66,6 +61,24 @@ class Trials:
             self._ctx.progress.ticks += 1  # a sign of life
             found.append(session.run({name: value for name, value in feed.items() if name in fed}))
         return found
+
+
+class Trials(Outputs):
+    """How far outputs move if units run in integers."""
+
+    def __init__(self, ctx: Context, emitter: Emits, samples: int) -> None:
+        super().__init__(ctx, samples)
+        self._emitter = emitter
+
+    def of(self, emitter: Emits) -> Trials:
+        """The same for what another emits; outputs of the model are as they were."""
+        made = copy(self)
+        made._emitter, made.problem = emitter, ""
+        return made
+
+    def error(self, units: Sequence[Unit], samples: int | None = None) -> float:
+        """rel-L2 of the outputs over all samples (or the first ones), the worst of the outputs."""
+        return self.error_after(lambda: self._emitter.emit(units), samples)
 
 
 def pooled_error(before: Results, after: Results) -> float:

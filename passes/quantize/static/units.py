@@ -8,7 +8,7 @@ quantized like activations.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from onnx import TensorProto
@@ -33,6 +33,11 @@ class Unit:
     weight: int = -1
     bias: int = -1
     tail: Node | None = None
+
+    def now(self) -> Unit:
+        """The unit with what its node reads now."""
+        inputs = [(slot, self.node.inputs[slot]) for slot, _ in self.inputs]
+        return replace(self, inputs=tuple((slot, value) for slot, value in inputs if value is not None))
 
     @property
     def outputs(self) -> tuple[Value, ...]:
@@ -102,8 +107,6 @@ class Units:
             return "it reads an attribute of a function"
         if any(self._shapes.dtype(value) not in (FLOAT, None) for value in node.outputs[:1]):
             return ""
-        if _is_in_loop(graph):
-            return "it is in the body of a loop, which is computed in float"
         tail = self._tail(node)
         match rule.role:
             case Role.COMPUTE:
@@ -169,14 +172,6 @@ def keeps_name(value: Value) -> bool:
     if node is not None and (node.bodies or node.domain):
         return True
     return value.is_input or any(isinstance(use.user, Graph) for use in value.uses)
-
-
-def _is_in_loop(graph: Graph | None) -> bool:
-    while graph is not None and graph.parent is not None:
-        if graph.parent.op_type != "If":
-            return True
-        graph = graph.parent.graph
-    return False
 
 
 def _unsound(unit: Unit) -> str:

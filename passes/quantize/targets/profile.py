@@ -43,6 +43,8 @@ class OperatorRule:
     """The scale of the output if the target lays it down, else 0."""
     zero: int = 0
     """The zero point that goes with it."""
+    types: tuple[str, ...] = ()
+    """The types of activations that it is computed with in integers, if these are fewer than of others."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Coefficients:
 
     mac: tuple[float, float] = (0.0, 0.0)
     number: tuple[float, float] = (0.0, 0.0)
+    spelled: float = 0.0
+    """Microseconds for a million numbers in float spelled out; 0 where that is unknown or no matter."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,11 @@ class Profile:
     runs_here: bool
     """Whether the executor at hand is this target, so that timing means something."""
     activation_type: str
+    """That of activations where none is asked for."""
+    takes: tuple[str, ...]
+    """The types that may be asked for."""
+    fused: tuple[str, ...]
+    """Those that it computes with in integers; around others Q and DQ are work of their own."""
     is_symmetric: bool
     """Whether zero points of activations are zero."""
     weight_levels: int
@@ -71,6 +80,10 @@ class Profile:
     rules: Mapping[str, OperatorRule]
     absorbed: tuple[str, ...]
     """Activations that the range of a Q makes redundant."""
+    operator_types: tuple[str, ...]
+    """The types that integer operators are fast with where they are written as such."""
+    qoperators: Mapping[str, str]
+    """The integer operator of an operator, with its domain; none where the runtime has no such form."""
     costs: Mapping[str, Coefficients]
     """Times by kind of unit."""
     node: float
@@ -79,6 +92,15 @@ class Profile:
     """Microseconds for a million numbers quantized."""
     decode: float
     """Microseconds for a million numbers decoded."""
+
+    def computes(self, rule: OperatorRule) -> bool:
+        """Whether an operator is computed in integers with activations of the type of this profile."""
+        return self.activation_type in (rule.types or self.fused)
+
+    @property
+    def takes_contrib(self) -> bool:
+        """Whether the runtime has the operators of onnxruntime's own domain."""
+        return any(name.startswith("com.microsoft.") for name in self.qoperators.values())
 
     def rule(self, op_type: str) -> OperatorRule | None:
         """How the target takes an operator of the standard domain; None if it computes it in float."""
@@ -98,22 +120,29 @@ def profile(name: str) -> Profile:
         raise UserError(f"no target is called {name!r}: there are {', '.join(names())}")
     data = tomllib.loads((resources.files(__package__) / f"{name}.toml").read_text(encoding="utf-8"))
     rules = {
-        op_type: OperatorRule(role, **table) for role in Role for op_type, table in data.get(str(role), {}).items()
+        op_type: OperatorRule(role, **table | {"types": tuple(table.get("types", ()))})
+        for role in Role
+        for op_type, table in data.get(str(role), {}).items()
     }
     return Profile(
         name=name,
         title=data["title"],
         runs_here=data["runs_here"],
         activation_type=data["activations"]["type"],
+        takes=tuple(data["activations"]["takes"]),
+        fused=tuple(data["activations"].get("fused", data["activations"]["takes"])),
         is_symmetric=data["activations"]["symmetric"],
         weight_levels=data["weights"]["levels"],
         bias_type=data["bias"]["type"],
         rules=rules,
         absorbed=tuple(data["absorbed"]["operators"]),
+        operator_types=tuple(data["activations"].get("operators", ("uint8", "int8"))),
+        qoperators=data.get("qoperators", {}),
         costs={kind: _coefficients(table) for kind, table in data.get("cost", {}).items() if isinstance(table, dict)},
         **{key: data.get("cost", {}).get(key, 0.0) for key in ("node", "quantize", "decode")},
     )
 
 
 def _coefficients(table: Mapping[str, Any]) -> Coefficients:
-    return Coefficients(**{key: (float(pair[0]), float(pair[1])) for key, pair in table.items()})
+    pairs = {key: (float(pair[0]), float(pair[1])) for key, pair in table.items() if key != "spelled"}
+    return Coefficients(**pairs, spelled=float(table.get("spelled", 0.0)))

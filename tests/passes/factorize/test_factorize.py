@@ -198,25 +198,64 @@ def test_excluded_weights_stay() -> None:
     assert [row.layer for row in report.layers] == ["B"]
 
 
-def test_bodies_and_constant_nodes() -> None:
-    from onnx import TensorProto, numpy_helper
+def branches(weight: Any, in_other: Any) -> ModelProto:
+    """x W if the sum of x is positive, else x V."""
+    from onnx import numpy_helper
 
-    weight = numpy_helper.from_array(low(30, 30, 3), "held")
-    inner = [
-        helper.make_node("Constant", [], ["w"], value=weight),
-        helper.make_node("MatMul", ["x", "w"], ["t"]),
-    ]
-    out = [helper.make_tensor_value_info("t", 1, [4, 30])]
-    body = helper.make_graph(inner, "yes", [], out)
-    other = helper.make_graph([helper.make_node("Relu", ["x"], ["t"])], "no", [], out)
+    out = [helper.make_tensor_value_info("t", 1, None)]
+
+    def body(name: str, held: Any) -> Any:
+        product = helper.make_node("MatMul", ["x", "w"], ["t"])
+        constant = helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(held, f"of {name}"))
+        return helper.make_graph([constant, product], name, [], out)
+
     nodes = [
         helper.make_node("ReduceSum", ["x"], ["s"], keepdims=0),
         helper.make_node("Greater", ["s", "zero"], ["c"]),
-        helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=other),
+        helper.make_node("If", ["c"], ["y"], then_branch=body("yes", weight), else_branch=body("no", in_other)),
     ]
-    proto = model(nodes, {"zero": np.zeros((), np.float32)}, [4, 30], 2)
-    assert proto.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
+    return model(nodes, {"zero": np.zeros((), np.float32)}, [4, len(weight)], 2)
+
+
+def test_bodies_and_constant_nodes() -> None:
+    proto = branches(low(30, 30, 3), low(30, 30, 4, seed=1))
     made, report = factorized(proto)
-    assert ranks(report) == ["svd 3"]
+    assert ranks(report) == ["svd 4", "svd 3"]
     for sign in (1, -1):
         close(proto, made, sign * np.abs(np.random.default_rng(0).standard_normal((4, 30))).astype(np.float32))
+
+
+@pytest.mark.parametrize("goal", ["macs=0.5", "bytes=0.5", "error=0.2"])
+def test_what_no_sample_reaches_stays(goal: str) -> None:
+    random = np.random.default_rng(0)
+    proto = branches(low(96, 96, 8), random.standard_normal((96, 96)).astype(np.float32))
+    feeds = [{"x": np.abs(random.standard_normal((4, 96))).astype(np.float32)} for _ in range(4)]
+    _, report = factorized(proto, f"{goal} latency=any", feeds)
+    why = [str(row.cells["why"]) for row in report.layers if row.cells["kept"] == "as it was"]
+    assert len(ranks(report)) == 1
+    assert why == ["no output of a sample depends on it, so that its error cannot be seen"]
+
+
+@pytest.mark.parametrize("fill", [0.0, 1.0, np.nan])
+@pytest.mark.parametrize(
+    "options", ["rank=3", "energy=0.99", "macs=0.5 latency=any", "bytes=0.5", "error=0.1 latency=any"]
+)
+def test_data_that_say_nothing_do_no_harm(fill: float, options: str) -> None:
+    """All zero, one and the same row, or no numbers: a weight of rank 3 stays what it is."""
+    proto = model([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": low(30, 40, 3)}, [4, 30], 2)
+    made, _ = factorized(proto, options, [{"x": np.full((4, 30), fill, np.float32)}] * 4)
+    close(proto, made, np.ones((4, 30), np.float32))
+    if fill != 1.0:
+        close(proto, made, np.random.default_rng(0).standard_normal((4, 30)).astype(np.float32))
+
+
+@pytest.mark.parametrize("n", [1, 2, 40])
+@pytest.mark.parametrize("options", ["rank=1", "energy=0.9", "vbmf", "macs=0.9 latency=any", "bytes=0.9"])
+def test_matrices_of_one_row_or_column(n: int, options: str) -> None:
+    weight = np.random.default_rng(0).standard_normal((n, 40)).astype(np.float32)
+    for held in (weight, weight.T):
+        proto = model([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": held}, [4, len(held)], 2)
+        made, report = factorized(proto, options, feeds_of(len(held)))
+        if n == 1:
+            assert not report.changed
+            close(proto, made, np.ones((4, len(held)), np.float32))

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from onnxpress.passes.factorize import svd
+from onnxpress.passes.factorize import explicit, svd
 from onnxpress.passes.factorize.factors import energy, squared_error
 
-from .layers import model
-from .test_layers import factorized, ranks
+from .layers import low, model
+from .test_layers import close, factorized, ranks
 from .test_methods import moments
 
 
@@ -46,3 +46,12 @@ def test_memory_is_bounded_by_the_weight(with_data: bool, most: float, monkeypat
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak <= most * weight.nbytes
+
+
+def test_a_large_matrix_of_low_rank_is_found_without_decomposing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explicit, "LARGE", 200)
+    monkeypatch.setattr(svd, "LARGE", 200)
+    proto = model([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": low(400, 300, 9)}, [4, 400], 2)
+    made, report = factorized(proto)
+    assert ranks(report) == ["svd 9"]
+    close(proto, made, np.random.default_rng(1).standard_normal((4, 400)).astype(np.float32))

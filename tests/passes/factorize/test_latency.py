@@ -50,3 +50,16 @@ def test_by_the_estimate_two_small_products_are_slower_than_one() -> None:
     assert not report.changed
     assert "by the estimate" in str(report.layers[0].cells["why"])
     assert ranks(factorized(proto, "macs=0.5 latency=any", feeds)[1])
+
+
+def test_no_factor_holds_numbers_that_are_slow() -> None:
+    """Of a channel that training has let die: what is near the end of the type's range runs several times slower."""
+    weight = low(64, 48, 4)
+    weight[:, 5] *= 1e-36
+    weight[3] *= 1e-39
+    made, report = factorized(model([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": weight}, [2, 64], 2))
+    assert ranks(report) == ["svd 4"]
+    for value in made.graph.values():
+        if value.const is not None:
+            sizes = np.abs(value.const.numpy())
+            assert not ((sizes > 0) & (sizes < 1e-14 * sizes.max())).any()

@@ -6,7 +6,7 @@ from onnxpress.passes.quantize.alphabet import AFFINE, SYMMETRIC
 from onnxpress.passes.quantize.nbits import TYPES
 from onnxpress.passes.quantize.quantize_insert import QuantizeInsert
 from onnxpress.passes.quantize.recipe import BOOK_BITS
-from onnxpress.passes.quantize.targets.profile import names
+from onnxpress.passes.quantize.targets.profile import names, profile
 
 GRANULARITIES = st.sampled_from(["auto", "tensor", "channel", "block"])
 BLOCKS = st.integers(2, 40)
@@ -42,4 +42,9 @@ def integer_quantizers() -> st.SearchStrategy[QuantizeInsert]:
     }  # fmt: skip
     ranges = st.sampled_from(["minmax", "percentile", "mse"])
     static = st.builds(QuantizeInsert, mode=st.just("static"), calibration=ranges, **common)
-    return st.one_of(static, static, st.builds(QuantizeInsert, mode=st.just("dynamic"), **common))
+    takes = [name for name in names() if profile(name).qoperators]
+    operators = st.builds(
+        QuantizeInsert, mode=st.just("static"), format=st.just("qoperator"),
+        **{**common, "target": st.sampled_from(takes)},
+    )  # fmt: skip
+    return st.one_of(static, operators, st.builds(QuantizeInsert, mode=st.just("dynamic"), **common))

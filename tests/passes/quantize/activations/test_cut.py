@@ -11,7 +11,7 @@ from onnx import parser
 
 from onnxpress.ir import Graph, lower
 from onnxpress.ir.analysis.shapes import infer_shapes
-from onnxpress.passes.quantize.static.cut import chosen
+from onnxpress.passes.quantize.static.cut import chosen, time_of
 from onnxpress.passes.quantize.static.units import Units
 from onnxpress.passes.quantize.targets.profile import profile
 
@@ -85,3 +85,12 @@ def test_a_penalty_keeps_a_unit_in_float():
     assert chosen(units, costs) == units
     (product_,) = (unit for unit in units if unit.node.is_op("MatMul"))
     assert product_ not in chosen(units, costs, lambda unit: 100.0 * (unit is product_))
+
+
+@given(st.lists(st.integers(0, 9), min_size=32, max_size=32), st.sets(st.integers(0, 5)))
+def test_the_time_of_a_choice_is_counted_value_by_value(prices, taken):
+    _, units = network()
+    values = dict.fromkeys(value for unit in units for value in (*unit.activations, *unit.outputs))
+    costs = Priced(units, values, prices)
+    some = {units[index] for index in taken}
+    assert time_of(units, some, costs) == price(units, some, costs)

@@ -152,3 +152,11 @@ def test_inside_branches(model, run_model):
     for feed in feeds[:2]:
         y, found = (run_model(one, **feed)["y"] for one in (source, emit(lowered)))
         assert 0 < np.linalg.norm(y - found) < 0.02 * np.linalg.norm(y)
+
+
+def test_products_behind_each_other_run_dynamically(model, run_model):
+    source = model("g (float[4,8] x) => (float[4,8] y) { h = MatMul(x, w) y = MatMul(h, w) }", w=np.eye(8, dtype="f"))
+    feeds = feeds_of(source)
+    lowered, _ = quantized(source, feeds, mode="dynamic", min_bytes=0)
+    assert [node.op_type for node in emit(lowered).graph.node].count("MatMulInteger") == 2
+    assert np.abs(run_model(emit(lowered), **feeds[0])["y"] - feeds[0]["x"]).max() < 0.1

@@ -1,0 +1,38 @@
+"""The threads of BLAS, which numpy starts when it loads: that takes 20 ms, and few passes multiply large matrices.
+
+So a run loads numpy with one thread, and starts the others when it is known that a pass has work for them. Who sets one
+of the variables that BLAS reads is obeyed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..passes.manager.base import Pass
+
+_OWN = "OPENBLAS_NUM_THREADS"
+_READ = (_OWN, "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
+
+
+class Threads:
+    """Made before numpy is loaded, in a process that is there for one run."""
+
+    def __init__(self) -> None:
+        self._held = not any(name in os.environ for name in _READ)
+        if self._held:
+            os.environ[_OWN] = "1"
+
+    def start_for(self, passes: Iterable[Pass]) -> None:
+        """Start as many threads as there are cores if one of the passes may need them, now that numpy is loaded."""
+        if not self._held:
+            return
+        del os.environ[_OWN]
+        from ..passes.manager.base import walk_passes
+
+        if any(inner.uses_blas for pass_ in passes for inner in walk_passes(pass_)):
+            from threadpoolctl import threadpool_limits
+
+            threadpool_limits(limits=len(os.sched_getaffinity(0)), user_api="blas")
