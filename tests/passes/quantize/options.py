@@ -40,8 +40,10 @@ def integer_quantizers() -> st.SearchStrategy[QuantizeInsert]:
         "latency": st.sampled_from(["off", "profile"]), "error": st.sampled_from([0.05, 1e3]),
         "target": st.sampled_from(names()), "rounding": st.just("nearest"), "min_bytes": st.sampled_from([0, 1000]),
     }  # fmt: skip
-    ranges = st.sampled_from(["minmax", "percentile", "mse"])
-    static = st.builds(QuantizeInsert, mode=st.just("static"), calibration=ranges, **common)
+    ranges = st.sampled_from(["auto", "minmax", "percentile", "mse"])
+    static = st.builds(
+        QuantizeInsert, mode=st.just("static"), calibration=ranges, equalize=st.sampled_from(["auto", "true"]), **common
+    )
     takes = [name for name in names() if profile(name).qoperators]
     operators = st.builds(
         QuantizeInsert, mode=st.just("static"), format=st.just("qoperator"),
