@@ -96,6 +96,7 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
     aim = profile(settings.target)
     if settings.latency == "measure" and not aim.runs_here:
         raise UserError(f"latency=measure: {aim.title} does not run here: say latency=profile or off")
+    whole = Whole(ctx, ctx.backend) if settings.latency == "measure" else None
     units = Units(ctx.model, aim, ctx.shapes(), lambda unit: left_out(ctx, settings, unit))
     values = list(values_of(units.found))
     ranges = _ranges(ctx, settings, aim, values)
@@ -106,8 +107,8 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
     writes = Spelling(emitter, [unit for unit in known if costs.spells(unit)])
     trials = Trials(ctx, writes, SAMPLES)
     choice = choose(ctx, known, costs, trials, settings.error)
-    if settings.latency == "measure":
-        choice = not_slower(ctx, Whole(ctx, writes, ctx.backend), choice, costs, trials, settings.error)
+    if whole is not None:
+        choice = not_slower(whole, choice, costs, writes, trials, settings.error)
     ledger = Ledger(ctx, known, choice, costs, settings.error, aim)
     ledger.decisions(units.declined, shapes)
     if not choice.units:
