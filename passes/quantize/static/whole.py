@@ -51,6 +51,10 @@ class Doubtful:
         """Of decoding a value."""
         return self.costs.decode(value) * self.times
 
+    def apart(self, unit: Unit) -> float:
+        """Of a unit in integers without the layout of integer convolutions."""
+        return self.costs.apart(unit) * self.times
+
     def spells(self, unit: Unit) -> bool:
         """Whether a unit in float is faster spelled out."""
         return self.costs.spells(unit)
