@@ -41,6 +41,10 @@ class DynamicCosts:
         """Nothing: sums are decoded where they are made."""
         return 0.0
 
+    def apart(self, unit: Unit) -> float:
+        """Nothing: there are products alone."""
+        return 0.0
+
     def spells(self, unit: Unit) -> bool:
         """No: there are products alone."""
         return False

@@ -124,13 +124,13 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
         return None
     if settings.latency == "measure" and not aim.runs_here:
         raise UserError(f"latency=measure: {aim.title} does not run here: say latency=profile or off")
+    whole = Whole(ctx, ctx.backend) if settings.latency == "measure" else None
     drafter = Drafter(ctx, settings, aim)
     kept = equalized(ctx, settings.equalize, drafter, settings.error, drafter.selects)
     draft = kept.draft
     choice = choose(ctx, draft.units, draft.costs, draft.trials, settings.error, draft.fastest)
-    if settings.latency == "measure":
-        whole = Whole(ctx, draft.writes, ctx.backend)
-        choice = not_slower(ctx, whole, choice, draft.costs, draft.trials, settings.error)
+    if whole is not None:
+        choice = not_slower(whole, choice, draft.costs, draft.writes, draft.trials, settings.error)
     ledger = Ledger(ctx, draft.units, choice, draft.times, settings.error, aim)
     ledger.decisions(draft.declined, draft.shapes)
     if not choice.units:
