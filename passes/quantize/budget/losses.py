@@ -106,7 +106,8 @@ def _measure(ctx: Context, form: DecodeForm, plans: Sequence[Plan], losses: Loss
         for i, plan in enumerate(plans)
         if i == base or bits[i] < MEASURED_BITS
     }
-    if measured[base] > 0 and losses.layer[base] > 0:
-        share = measured[base] / losses.layer[base]
+    if measured[base] > 0 and losses.weight[base] > 0:
+        own = losses.layer if losses.layer[base] > 0 else losses.weight
+        share = measured[base] / own[base]
         losses.influence = measured[base] / losses.weight[base]
-        losses.outputs = [measured.get(i, share * error) for i, error in enumerate(losses.layer)]
+        losses.outputs = [measured.get(i, share * error) for i, error in enumerate(own)]
