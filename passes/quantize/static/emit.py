@@ -206,7 +206,7 @@ class Emitter:
         assert value.const is not None
         affine = self.of[value]
         levels, zero = affine.levels(value.const.numpy()), np.asarray(affine.zero, affine.dtype)
-        return self._decoded(node, levels, np.float32(affine.scale), zero, None)
+        return self._decoded(node, value, levels, np.float32(affine.scale), zero, None)
 
     def _product(self, unit: Unit) -> None:
         node, rw, found = unit.node, self.ctx.rewriter, self.coded(unit)
@@ -215,15 +215,14 @@ class Emitter:
         assert weight.const is not None
         old = weight.const
         zeros = np.zeros(found.scales.shape, np.int8)
-        decoded = self._decoded(node, found.levels, found.scales, zeros, found.axis)
+        decoded = self._decoded(node, weight, found.levels, found.scales, zeros, found.axis)
         rw.set_input(node, unit.weight, decoded)
         made = [value.const for value in decoded.producer.inputs if value is not None] if decoded.producer else []
         self.ctx.weights.became(old, [one for one in made if one is not None], Outcome.QUANTIZED, form=self.format)
         if found.bias is not None:
             scales = found.scales * np.float32(self.of[unit.inputs[0][1]].scale)
-            rw.set_input(
-                node, unit.bias, self._decoded(node, found.bias, scales, None, None if scales.ndim == 0 else 0)
-            )
+            axis = None if scales.ndim == 0 else 0
+            rw.set_input(node, unit.bias, self._decoded(node, weight, found.bias, scales, None, axis))
 
     def coded(self, unit: Unit) -> Coded:
         """The weight of a unit in levels, and its bias where the target has it in integers."""
@@ -244,10 +243,11 @@ class Emitter:
             )
         return self.weights[key]
 
-    def _decoded(self, node: Node, levels: Array, scales: Any, zeros: Any, axis: int | None) -> Value:
-        """DequantizeLinear in front of `node`, of constants in its graph, where runtimes look for them; there is one of
-        each for all that ask."""
-        home = Place.of(node, self._shared)
+    def _decoded(self, node: Node, old: Value, levels: Array, scales: Any, zeros: Any, axis: int | None) -> Value:
+        """DequantizeLinear in front of `node`, of constants in the graph that holds `old`; there is one of each for all
+        that ask."""
+        assert old.graph is not None
+        home = Place(old.graph, node if old.graph is node.graph else None, (node,), self._shared)
         parts = [("q", levels), ("s", scales), *([] if zeros is None else [("z", zeros)])]
         held = [home.constant(self.ctx.rewriter, tensor(array), hint) for hint, array in parts]
         attributes = None if axis is None else {"axis": axis}

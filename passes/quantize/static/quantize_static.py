@@ -31,6 +31,7 @@ from .measured import MeasuredCosts
 from .qoperator import why_not
 from .trial import Trials
 from .units import Unit, Units, values_of
+from .upright import turn_weights
 
 SAMPLES = 16
 """Samples on which errors of choices are measured."""
@@ -113,6 +114,7 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
         return None
     if settings.latency == "measure" and not aim.runs_here:
         raise UserError(f"latency=measure: {aim.title} does not run here: say latency=profile or off")
+    turn_weights(ctx)
     units = Units(ctx.model, aim, ctx.shapes(), partial(_excluded, ctx, settings, aim))
     values = list(values_of(units.found))
     ranges = _ranges(ctx, settings, aim, values)
