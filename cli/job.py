@@ -286,4 +286,6 @@ def _refuse_nothing(report: Report) -> None:
 
     lossy = [step.text for step in report.steps if step.effect in ("LOSSY", "LEARNED") and step.fate is Fate.RAN]
     if lossy and not report.changed:
-        raise LimitError(f"nothing changed, and nothing is written: {', '.join(lossy)} found nothing to do; see remarks")
+        raise LimitError(
+            f"nothing changed, and nothing is written: {', '.join(lossy)} found nothing to do; see remarks"
+        )

@@ -180,9 +180,9 @@ class Emitter:
     def _drop(self, value: Value, pair: Pair) -> None:
         """Take out what nobody reads; a value in float whose name DQ had gets a new one, and the levels show it."""
         rw = self.ctx.rewriter
-        for decode in (*pair.near.values(), pair.decode):
-            if decode.outputs[0].is_dead:
-                rw.erase(decode)
+        for node in (*pair.near.values(), pair.decode, pair.quantize):
+            if node.graph is not None and node.outputs[0].is_dead:
+                rw.erase(node)
         if pair.decode.graph is not None:
             return
         levels = pair.name + SUFFIX
