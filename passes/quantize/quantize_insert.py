@@ -42,8 +42,8 @@ class QuantizeInsert(Pass):
 
     Weight-only quantization buys size on disk, not speed and not memory: the weights are decoded to floats before they
     are used. With `form=cast` onnxruntime does so once, when it loads the model, and then runs at the speed
-    of the original. With `form=dq` it decodes at every call, which is slower, and for a MatMul it quantizes the
-    activations to int8 as well unless the session is told not to. With `format=nbits` matrices stay in their codes in
+    of the original. With `form=dq` it decodes at every call, which is slower, and for a MatMul it rounds what is
+    multiplied to int8 as well unless the session is told not to. With `format=nbits` matrices stay in their codes in
     memory too.
 
     Weights of MatMul, Gemm, Conv, ConvTranspose, LSTM, GRU, RNN and tables of Gather are found in initializers and
