@@ -3,8 +3,9 @@
     y = x W + b   becomes   q, s, z = DynamicQuantizeLinear(x)
                             y = Cast(MatMulInteger(q, levels, z)) (s scales) + b
 
-onnxruntime fuses that into one operator. One DynamicQuantizeLinear serves all who read x. With M = max|x| a step is at
-most 2 M / 255, and an x is off by a step at most (half of it by rounding, half by the rounding of the zero point), so
+onnxruntime fuses that into one operator. One DynamicQuantizeLinear serves all in a graph who read x. With M = max|x| a
+step is at most 2 M / 255, and an x is off by a step at most (half of it by rounding, half by the rounding of the zero
+point), so
 
     abs(dy_j) <= M (sum_i abs(dW_ij) + 2 / 255 sum_i abs(W'_ij)).
 """
@@ -17,11 +18,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import TensorProto
 
-from ....ir import Node, Value, tensor
+from ....ir import Graph, Node, Value, tensor
 from ....ir.links import next_alive
 from ...manager.bounds import LocalBound
 from ...manager.context import Context
 from ...manager.weights import Outcome
+from ..place import Place, Shared
 from ..static.emit import Coded, coded
 from ..static.units import Unit, channel_axis
 
@@ -36,7 +38,8 @@ class DynamicEmitter:
 
     ctx: Context
     levels: int
-    _coded: dict[Value, Coded] = field(default_factory=dict)
+    _coded: dict[tuple[Value, int], Coded] = field(default_factory=dict)
+    """By weight and axis of the output channels."""
 
     def follow(self, old: Value, new: Value) -> None:
         """What units read is quantized whatever it is."""
@@ -55,40 +58,45 @@ class DynamicEmitter:
 
     def emit(self, units: Sequence[Unit]) -> None:
         """Let these units run in integers."""
-        shared: dict[Value, Node] = {}
+        quantized: dict[tuple[Value, Graph], Node] = {}
+        shared = Shared()
         for unit in units:
-            x = unit.inputs[0][1]
-            if x not in shared:
-                shared[x] = self._quantize(x)
-            self._product(unit, shared[x])
+            x, graph = unit.inputs[0][1], unit.node.graph
+            assert graph is not None
+            if (x, graph) not in quantized:
+                quantized[x, graph] = self._quantize(x, graph)
+            self._product(unit, quantized[x, graph], shared)
 
     def coded(self, unit: Unit) -> Coded:
         """The weight of a unit in levels."""
         weight = unit.node.inputs[1]
         assert weight is not None
         assert weight.const is not None
-        if weight not in self._coded:
-            self._coded[weight] = coded(weight.const.numpy(), channel_axis(unit.node), self.levels)
-        return self._coded[weight]
+        key = weight, channel_axis(unit.node)
+        if key not in self._coded:
+            self._coded[key] = coded(weight.const.numpy(), key[1], self.levels)
+        return self._coded[key]
 
-    def _quantize(self, x: Value) -> Node:
-        graph, node = x.graph, x.producer
-        assert graph is not None
-        before = next(iter(graph.nodes), None) if node is None else next_alive(node)
+    def _quantize(self, x: Value, graph: Graph) -> Node:
+        """In the graph that reads it: runtimes look for it beside the product."""
+        node = x.producer
+        is_here = node is not None and x.graph is graph
+        before = next_alive(node) if node is not None and is_here else next(iter(graph.nodes), None)
         return self.ctx.rewriter.insert(
             "DynamicQuantizeLinear", [x], before=before, graph=graph, outputs=["q", "s", "z"],
             origin=[] if node is None else [node],
         )  # fmt: skip
 
-    def _product(self, unit: Unit, quantized: Node) -> None:
+    def _product(self, unit: Unit, quantized: Node, shared: Shared) -> None:
         node, rw, found = unit.node, self.ctx.rewriter, self.coded(unit)
-        weight, graph = node.inputs[1], node.graph
+        weight = node.inputs[1]
         assert weight is not None
         assert weight.const is not None
-        assert graph is not None
+        assert weight.graph is not None
         levels = found.levels.T if channel_axis(node) == 0 else found.levels
+        home = Place(weight.graph, node if weight.graph is node.graph else None, (node,), shared)
         held = [tensor(np.ascontiguousarray(levels)), tensor(found.scales)]
-        stored = [rw.constant(graph, one, hint, before=node) for one, hint in zip(held, "qs", strict=True)]
+        stored = [home.constant(rw, one, hint) for one, hint in zip(held, "qs", strict=True)]
 
         def insert(op_type: str, inputs: Sequence[Value | None], **attributes: int) -> Value:
             return rw.insert(op_type, inputs, attributes, before=node, outputs=["d"], origin=[node]).outputs[0]
@@ -103,4 +111,5 @@ class DynamicEmitter:
         old = weight.const
         rw.take_over(node.outputs[0], y)
         rw.erase(node)
-        self.ctx.weights.became(old, held, Outcome.QUANTIZED, form="dynamic")
+        made = [value.const for value in stored if value.const is not None]
+        self.ctx.weights.became(old, made, Outcome.QUANTIZED, form="dynamic")
