@@ -1,4 +1,4 @@
-"""`mode=static` wherever weights and activations are: Constant nodes, Transpose, bodies, old opsets, many readers."""
+"""Products run in integers wherever weights and activations are: Constant nodes, Transpose, bodies, old opsets."""
 
 from __future__ import annotations
 
@@ -109,6 +109,26 @@ def test_products_run_in_integers(name, as_constants, format_, model, optimized)
             assert np.linalg.norm(y - after[key]) < 0.05 * np.linalg.norm(y)
     finding = Nearness(source, made, data[0], report.bounds, native=True).judge()
     assert finding.ratio <= 1, str(finding)
+
+
+MATRICES = [name for name, (text, _) in CASES.items() if "MatMul" in text or "Gemm" in text]
+
+
+@pytest.mark.parametrize("as_constants", [False, True], ids=["initializer", "constant"])
+@pytest.mark.parametrize("name", MATRICES)
+def test_products_are_quantized_dynamically(name, as_constants, model, optimized):
+    source = source_of(name, model, as_constants)
+    data = data_of(name, source)
+    made = emit(quantized(source, data, mode="dynamic", min_bytes=0)[0])
+    onnx.checker.check_model(made, full_check=True)
+    left = optimized(made)
+    assert not {"MatMul", "Gemm", "FusedGemm", "MatMulInteger"} & set(left), left
+    stored = [t for graph in graphs(made.graph) for t in graph.initializer if t.data_type == onnx.TensorProto.INT8]
+    assert len(stored) == 1
+    for feed in data[:2]:
+        before, after = (OrtBackend().prepare(lower(one), optimize=True).run(feed) for one in (source, made))
+        for key, y in before.items():
+            assert np.linalg.norm(y - after[key]) < 0.05 * np.linalg.norm(y)
 
 
 def graphs(graph):
