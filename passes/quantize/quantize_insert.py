@@ -42,8 +42,8 @@ class QuantizeInsert(Pass):
 
     Weight-only quantization buys size on disk, not speed and not memory: the weights are decoded to floats before they
     are used. With `form=cast` onnxruntime does so once, when it loads the model, and then runs at the speed
-    of the original. With `form=dq` it decodes at every call, which is slower, and for a MatMul it quantizes the
-    activations to int8 as well unless the session is told not to. With `format=nbits` matrices stay in their codes in
+    of the original. With `form=dq` it decodes at every call, which is slower, and for a MatMul it rounds what is
+    multiplied to int8 as well unless the session is told not to. With `format=nbits` matrices stay in their codes in
     memory too.
 
     Weights of MatMul, Gemm, Conv, ConvTranspose, LSTM, GRU, RNN and tables of Gather are found in initializers and
@@ -162,11 +162,11 @@ class QuantizeInsert(Pass):
                 f"quantize-insert: format=qoperator for {aim.title} takes activations={takes}, not {wanted}"
             )
 
-    @property
-    def _precision(self) -> Precision:
+    def _precision(self, ctx: Context) -> Precision:
+        """Without data or an executor nothing is said of outputs, unless that was asked for."""
         budget = Limit.of(self.budget) if self.budget else None
-        error = self._error if self.mode != "weight-only" else self.error
-        return Precision(self._recipe, budget, error, self.moments)
+        has_outputs = self.mode != "weight-only" and ctx.samples is not None and ctx.backend is not None
+        return Precision(self._recipe, budget, self._error if has_outputs else self.error, self.moments)
 
     @property
     def _error(self) -> float:
@@ -202,7 +202,7 @@ class QuantizeInsert(Pass):
         quantize_weights(
             ctx, form=self.form, recipe=self._recipe, min_bytes=self.min_bytes, exclude=self.exclude,
             balance=self.balance, nbits=self._nbits(), taken=taken,
-            rounder=rounder, precision=self._precision,
+            rounder=rounder, precision=self._precision(ctx),
         )  # fmt: skip
         if original is not None and ctx.model.version != version:
             correct_biases(ctx, original, by=self.name)

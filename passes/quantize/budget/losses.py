@@ -41,13 +41,13 @@ LEAST_BITS = 4
 class Losses:
     """Of one weight in each of some types: squared errors of its layer as shares (`layer`; of the weight itself, where
     those are not known), and of the outputs. `influence` is what the outputs make of the error of the weight, None if
-    it is not known; `is_measured` says that it was looked for."""
+    it is not known; `is_seen` is false if the data say nothing of it."""
 
     weight: list[float]
     layer: list[float]
     outputs: list[float]
     influence: float | None = None
-    is_measured: bool = False
+    is_seen: bool = True
 
 
 def losses_of(
@@ -100,13 +100,14 @@ def _measure(ctx: Context, form: DecodeForm, plans: Sequence[Plan], losses: Loss
     """The squared errors of the outputs; by those of the layer where they are not measured."""
     bits = [plan.grid.alphabet.bits for plan in plans]
     base = next((i for i, each in enumerate(bits) if each >= LEAST_BITS), len(bits) - 1)
-    losses.is_measured = True
     measured = {
         i: outputs.error_after(partial(store, ctx, form, [plan]), SAMPLES) ** 2
         for i, plan in enumerate(plans)
         if i == base or bits[i] < MEASURED_BITS
     }
-    if measured[base] > 0 and losses.layer[base] > 0:
-        share = measured[base] / losses.layer[base]
+    losses.is_seen = measured[base] > 0 or losses.weight[base] == 0
+    if measured[base] > 0 and losses.weight[base] > 0:
+        own = losses.layer if losses.layer[base] > 0 else losses.weight
+        share = measured[base] / own[base]
         losses.influence = measured[base] / losses.weight[base]
-        losses.outputs = [measured.get(i, share * error) for i, error in enumerate(losses.layer)]
+        losses.outputs = [measured.get(i, share * error) for i, error in enumerate(own)]

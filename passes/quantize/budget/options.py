@@ -44,7 +44,7 @@ class Precision:
         self, ctx: Context, form: DecodeForm, plans: Sequence[Plan], others: Others
     ) -> Sequence[Plan | Refusal]:
         """For every weight its plan, or one in more bits where the outputs err too much."""
-        if self.error is None or ctx.samples is None or not plans:
+        if self.error is None or not plans or ctx.samples is None:
             return plans
         from .widen import widened
 

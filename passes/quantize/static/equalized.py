@@ -142,7 +142,7 @@ class WithFactors:
         return self.costs.decode(value)
 
     def apart(self, unit: Unit) -> float:
-        """Of a unit in integers without the layout of integer convolutions."""
+        """Of a unit in integers without the layout of integer convolutions, on top of the rest."""
         return self.costs.apart(unit)
 
     def spells(self, unit: Unit) -> bool:

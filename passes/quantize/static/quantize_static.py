@@ -37,6 +37,7 @@ from .qoperator import why_not
 from .spelled import Spelling
 from .trial import Trials
 from .units import Unit, Units, values_of
+from .upright import turn_weights
 from .whole import Whole, not_slower
 
 SAMPLES = 16
@@ -125,6 +126,7 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
     if settings.latency == "measure" and not aim.runs_here:
         raise UserError(f"latency=measure: {aim.title} does not run here: say latency=profile or off")
     whole = Whole(ctx, ctx.backend) if settings.latency == "measure" else None
+    turn_weights(ctx)
     drafter = Drafter(ctx, settings, aim)
     kept = equalized(ctx, settings.equalize, drafter, settings.error, drafter.selects)
     draft = kept.draft

@@ -42,9 +42,16 @@ def integer_quantizers() -> st.SearchStrategy[QuantizeInsert]:
     }  # fmt: skip
     ranges = st.sampled_from(["minmax", "percentile", "mse"])
     static = st.builds(QuantizeInsert, mode=st.just("static"), calibration=ranges, **common)
+    types = st.sampled_from([(name, kind) for name in names() for kind in profile(name).takes])
+    typed = types.flatmap(
+        lambda pair: st.builds(
+            QuantizeInsert, mode=st.just("static"), activations=st.just(pair[1]),
+            **{**common, "target": st.just(pair[0])},
+        )
+    )  # fmt: skip
     takes = [name for name in names() if profile(name).qoperators]
     operators = st.builds(
         QuantizeInsert, mode=st.just("static"), format=st.just("qoperator"),
         **{**common, "target": st.sampled_from(takes)},
     )  # fmt: skip
-    return st.one_of(static, operators, st.builds(QuantizeInsert, mode=st.just("dynamic"), **common))
+    return st.one_of(static, typed, operators, st.builds(QuantizeInsert, mode=st.just("dynamic"), **common))
