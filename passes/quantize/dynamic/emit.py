@@ -129,7 +129,8 @@ class DynamicEmitter:
         y = insert("Mul", [sums, scales])
         bias = node.input(2)
         if found.bias is not None:
-            bias = rw.constant(graph, tensor(found.bias), "b", before=node)
+            assert node.graph is not None
+            bias = rw.constant(node.graph, tensor(found.bias), "b", before=node)
         if bias is not None:
             y = insert("Add", [y, bias])
         old = weight.const
