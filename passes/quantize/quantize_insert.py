@@ -17,7 +17,7 @@ from .dynamic.quantize_dynamic import decide_dynamic
 from .nbits import NBits
 from .recipe import Granularity, Levels, Recipe, WeightType
 from .repair.bias import PURPOSE, Original, correct_biases
-from .rounding.options import Clip, Rounder, Rounding
+from .rounding.options import Clip, Rounder, Rounding, Sequential
 from .static.quantize_static import Decided, Settings, decide_static
 from .targets.profile import names
 from .weight_only import quantize_weights
@@ -88,6 +88,9 @@ class QuantizeInsert(Pass):
         "auto", "by the outputs of layers on --data: the method that errs least, or one; without data nearest"
     )
     clip: Clip = option("auto", "whether ranges may be clipped where outputs err less for it (needs --data)")
+    sequential: Sequential = option(
+        "auto", "layers one after the other, each for what those before it make of --data; auto: below 8 bits"
+    )
     moments: Size = option(1 << 30, "bytes of second moments of inputs that rounding may hold at a time", low=1)
 
     bias_correction: Literal["auto", "true", "false"] = option(
@@ -102,6 +105,8 @@ class QuantizeInsert(Pass):
             raise UserError(f"levels={self.levels} are looked up in a table, for which form=dq has no place")
         if self.accuracy_level and self.format != "nbits":
             raise UserError("accuracy-level is for format=nbits")
+        if self.sequential == "true" and self.rounding == "nearest":
+            raise UserError("quantize-insert: sequential=true is for rounding=auto, gptq or adaround, not for nearest")
         self._nbits()
 
     def _check_mode(self) -> None:
@@ -138,14 +143,14 @@ class QuantizeInsert(Pass):
             case "dynamic":
                 decided = decide_dynamic(ctx, settings)
         original, version = Original.of(ctx) if corrects else None, ctx.model.version
-        rounder = Rounder(self.rounding, self.clip, self.moments)
+        rounder = Rounder(self.rounding, self.clip, self.moments, self.sequential, corrects)
         taken = frozenset() if decided is None else decided.weights
-        quantize_weights(
+        settled = quantize_weights(
             ctx, form=self.form, recipe=self._recipe, min_bytes=self.min_bytes, exclude=self.exclude,
             balance=self.balance, nbits=self._nbits(), taken=taken,
             rounder=rounder,
         )  # fmt: skip
         if original is not None and ctx.model.version != version:
-            correct_biases(ctx, original, by=self.name)
+            correct_biases(ctx, original, by=self.name, but=settled)
         if decided is not None:
-            decided.carry_out(ctx, rounder, corrects=corrects)
+            decided.carry_out(ctx, rounder)

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 
-from ...ir import Graph, Model, Tensor, Value
+from ...ir import Graph, Model, Node, Tensor, Value
 from ..manager.context import Context
 from ..manager.weights import ACCOUNTED_FROM, Reason
+from .decode import DecodeForm
 from .forms import FORMS
 from .nbits import NBits
 from .opsets import checked, raise_for
 from .place import Shared
 from .plan import Plan, Planner, Refusal
 from .recipe import Recipe
+from .repair.bias import put
+from .repair.places import place_of
 from .rewrite import carry_out, first_readers
 from .rounding.options import Rounder
 from .scales import Scaling
 from .sites import Finder
 
+BY = "quantize-insert"
 Held = tuple[Graph, Value, Tensor]
 Decision = tuple[Held, Plan | Refusal]
 
@@ -34,8 +38,8 @@ def quantize_weights(
     nbits: NBits | None = None,
     rounder: Rounder | None = None,
     taken: Collection[Value] = (),
-) -> None:
-    """Quantize the weights of all graphs, and account for every constant.
+) -> frozenset[Node]:
+    """Quantize the weights of all graphs, and account for every constant; returns the nodes whose biases are settled.
 
     `form` names the decoding, `recipe` says what grids are made of. Weights of less than `min_bytes` and those that
     match a glob of `exclude` are left. With `balance` input channels may get scales too. With `nbits` MatMulNBits reads
@@ -54,14 +58,26 @@ def quantize_weights(
     ]
     _account_for_attributes(ctx)
     _explain(ctx, decisions, exclude)
-    plans = _plans(decisions) if rounder is None else rounder.plans(ctx, _plans(decisions))
+    plans = _plans(decisions)
     _raise_ir_version(ctx, plans)
+    if rounder is not None:
+        plans = rounder.plans(ctx, plans, partial(_carry_out, ctx, decode))
+    _carry_out(ctx, decode, plans)
+    if not plans and not taken:
+        ctx.remarks.missed("model", "no weight was quantized")
+    return frozenset(site.node for plan in plans if plan.settled for site in plan.readers.sites)
+
+
+def _carry_out(ctx: Context, decode: DecodeForm, plans: Sequence[Plan]) -> None:
+    """Change the model."""
     first, shared = first_readers(plans), Shared()
     for plan in ctx.progress.track(plans, "quantize"):
         with ctx.rewriter.apply(decode.name, *dict.fromkeys(site.node for site in plan.readers.sites)):
+            node = plan.readers.sites[0].node
+            place = None if plan.shift is None else place_of(node, _rank(ctx, node.outputs[0]))
             carry_out(ctx, decode, plan, first[plan.value], shared)
-    if not plans and not taken:
-        ctx.remarks.missed("model", "no weight was quantized")
+            if place is not None and plan.shift is not None:
+                put(ctx, place, plan.shift, BY)
 
 
 def _raise_ir_version(ctx: Context, plans: Sequence[Plan]) -> None:

@@ -52,14 +52,10 @@ class Settings:
 
 
 class Writes(Coder, Protocol):
-    """Holds weights in levels, lets units run in integers, and says what that promises."""
+    """Also says what it promises."""
 
     def promise(self, units: Sequence[Unit]) -> None:
         """State the local bounds of what `emit` will do."""
-        ...
-
-    def emit(self, units: Sequence[Unit]) -> None:
-        """Change the model."""
         ...
 
 
@@ -77,9 +73,9 @@ class Decided:
         held = (unit.node.inputs[unit.weight] for unit in self.units if unit.weight >= 0)
         return frozenset(value for value in held if value is not None)
 
-    def carry_out(self, ctx: Context, rounder: Rounder, *, corrects: bool) -> None:
-        """Find better levels for weights, and biases if it `corrects` those; then change the model."""
-        rounder.units(ctx, self.writes, self.units, corrects=corrects)
+    def carry_out(self, ctx: Context, rounder: Rounder) -> None:
+        """Find better levels for weights, and biases; then change the model."""
+        rounder.units(ctx, self.writes, self.units)
         self.writes.promise(self.units)
         self.writes.emit(self.units)
 
