@@ -19,7 +19,7 @@ from .dynamic.quantize_dynamic import decide_dynamic
 from .nbits import NBits
 from .recipe import BOOK_BITS, Granularity, Levels, Recipe, WeightType
 from .repair.bias import PURPOSE, Original, correct_biases
-from .rounding.options import Clip, Rounder, Rounding
+from .rounding.options import Clip, Rounder, Rounding, Sequential
 from .static.equalized import Equalize
 from .static.quantize_static import Decided, Settings, decide_static
 from .targets.profile import names, profile
@@ -99,6 +99,9 @@ class QuantizeInsert(Pass):
         "auto", "by the outputs of layers on --data: the method that errs least, or one; without data nearest"
     )
     clip: Clip = option("auto", "whether ranges may be clipped where outputs err less for it (needs --data)")
+    sequential: Sequential = option(
+        "auto", "layers one after the other, each for what those before it make of --data; auto: below 8 bits"
+    )
     moments: Size = option(1 << 30, "bytes of second moments of inputs that rounding may hold at a time", low=1)
 
     budget: str = option(
@@ -117,6 +120,8 @@ class QuantizeInsert(Pass):
             raise UserError(f"levels={self.levels} are looked up in a table, for which form=dq has no place")
         if self.accuracy_level and self.format != "nbits":
             raise UserError("accuracy-level is for format=nbits")
+        if self.sequential == "true" and self.rounding == "nearest":
+            raise UserError("quantize-insert: sequential=true is for rounding=auto, gptq or adaround, not for nearest")
         self._nbits()
         self._check_budget()
 
@@ -197,14 +202,14 @@ class QuantizeInsert(Pass):
             case "dynamic":
                 decided = decide_dynamic(ctx, settings)
         original, version = Original.of(ctx) if corrects else None, ctx.model.version
-        rounder = Rounder(self.rounding, self.clip, self.moments)
+        rounder = Rounder(self.rounding, self.clip, self.moments, self.sequential, corrects)
         taken = frozenset() if decided is None else decided.weights
-        quantize_weights(
+        settled = quantize_weights(
             ctx, form=self.form, recipe=self._recipe, min_bytes=self.min_bytes, exclude=self.exclude,
             balance=self.balance, nbits=self._nbits(), taken=taken,
             rounder=rounder, precision=self._precision(ctx),
         )  # fmt: skip
         if original is not None and ctx.model.version != version:
-            correct_biases(ctx, original, by=self.name)
+            correct_biases(ctx, original, by=self.name, but=settled)
         if decided is not None:
-            decided.carry_out(ctx, rounder, corrects=corrects)
+            decided.carry_out(ctx, rounder)

@@ -90,7 +90,7 @@ def _observe(ctx: Context, weights: Sequence[Sequence[Plan]], memory: int, found
         if isinstance(moments, str):
             continue
         first = weights[i][0]
-        task = Task(first.tensor.numpy(), first.grid, views[0], moments.fit, moments.held)
+        task = Task(first.tensor.numpy(), first.grid, views[0], moments)
         errors = [task.error(plan.grid) for plan in weights[i]]
         if any(errors):
             found[i].layer = errors

@@ -129,8 +129,7 @@ class DynamicEmitter:
         y = insert("Mul", [sums, scales])
         bias = node.input(2)
         if found.bias is not None:
-            assert node.graph is not None
-            bias = rw.constant(node.graph, tensor(found.bias), "b", before=node)
+            bias = home.constant(rw, tensor(found.bias), "b")
         if bias is not None:
             y = insert("Add", [y, bias])
         old = weight.const

@@ -100,13 +100,13 @@ class Decided:
         held = (unit.node.inputs[unit.weight] for unit in self.units if unit.weight >= 0)
         return frozenset(value for value in held if value is not None)
 
-    def carry_out(self, ctx: Context, rounder: Rounder, *, corrects: bool) -> None:
-        """Find better levels for weights, and biases if it `corrects` those; then change the model."""
+    def carry_out(self, ctx: Context, rounder: Rounder) -> None:
+        """Find better levels for weights, and biases; then change the model."""
         units = [unit.now() for unit in self.units]
         for before, after in zip(self.units, units, strict=True):
             for (_, old), (_, new) in zip(before.inputs, after.inputs, strict=True):
                 self.writes.follow(old, new)
-        rounder.units(ctx, self.coder, units, corrects=corrects)
+        rounder.units(ctx, self.coder, units)
         self.writes.promise(units)
         self.writes.emit(units)
 

@@ -14,7 +14,8 @@ BLOCKS = st.integers(2, 40)
 
 def quantizers() -> st.SearchStrategy[QuantizeInsert]:
     """Linear levels with zero points or without, 8-bit floats, books, and MatMulNBits; no weight is too small."""
-    common = {"min_bytes": st.just(0), "balance": st.booleans()}
+    orders = st.sampled_from(["auto", "true", "false"])
+    common = {"min_bytes": st.just(0), "balance": st.booleans(), "sequential": orders}
     shared = {**common, "granularity": GRANULARITIES, "block": BLOCKS}
     forms = st.sampled_from(["cast", "dq"])
     integers = st.builds(
