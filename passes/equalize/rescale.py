@@ -31,11 +31,6 @@ class Rescaled:
     powers: dict[Axis, Int64]
     inserted: list[Inserted]
 
-    @property
-    def changed(self) -> bool:
-        """Whether anything was done; scaled constants alone are scaled in front of scaled values."""
-        return bool(self.powers or self.inserted)
-
 
 def rescale(
     ctx: Context,
@@ -43,11 +38,14 @@ def rescale(
     watches: bool,
     alpha: float | None = None,
     insert: bool = False,
+    fold: bool = True,
     selects: Callable[[Node], bool] | None = None,
+    wants: Callable[[Node], bool] = lambda node: True,
 ) -> Rescaled:
     """Move factors between the constants that make channels and those that read them. `watches`: by the reach of
-    activations on the sample data, else of weights alone; `insert`: by a Mul where nothing takes them in. `selects`
-    tells nodes whose constants may be scaled, by default all that the pass may act on."""
+    activations on the sample data, else of weights alone; `fold`: where constants take them in on both sides; `insert`:
+    by a Mul where nothing takes them in, before nodes that `wants` names. `selects` tells nodes whose constants may be
+    scaled, by default all that the pass may act on."""
     selects = ctx.selects if selects is None else selects
     reach: dict[Axis, Reach] | None = None
     inserted: list[Inserted] = []
@@ -57,8 +55,8 @@ def rescale(
         if watches and reach is None:
             reach = reach_of_inputs(ctx, units, PURPOSE)
         balance, choice, held = _settled(units, reach, alpha)
-        changed = powers_of(units, choice.powers)
-        if not turn:
+        changed = powers_of(units, choice.powers) if fold else {}
+        if fold and not turn:
             explain(ctx, balance, choice, held)
         if changed:
             for axis, numbers in units.numbers.items():
@@ -71,7 +69,7 @@ def rescale(
         new: list[Inserted] = []
         more: dict[Axis, Reach] = {}
         if insert and not changed:
-            new, more = insert_factors(ctx, balance, selects)
+            new, more = insert_factors(ctx, balance, lambda node: selects(node) and wants(node))
             inserted += new
         if not changed and not new:
             break

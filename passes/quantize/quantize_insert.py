@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from ...errors import UserError
 from ...ir import Graph
-from ..calibrate.statistics import PERCENTILE, Method
+from ..calibrate.statistics import PERCENTILE
 from ..calibrate.stream import samples_of
 from ..manager.base import Effect, Pass
 from ..manager.context import Context
@@ -22,6 +22,7 @@ from .repair.bias import PURPOSE, Original, correct_biases
 from .rounding.options import Clip, Rounder, Rounding, Sequential
 from .static.equalized import Equalize
 from .static.quantize_static import Decided, Settings, decide_static
+from .static.ranges import Calibration
 from .targets.profile import names, profile
 from .weight_only import quantize_weights
 
@@ -69,7 +70,9 @@ class QuantizeInsert(Pass):
         None, "rel-L2 of the outputs on --data that may be lost; none: 0.05 with activations, any for weights", low=0
     )
     activations: Activations = option("auto", "mode=static: the type of activations; auto: that of the target")
-    calibration: Method = option("minmax", "mode=static: how the range of an activation is found")
+    calibration: Calibration = option(
+        "auto", "mode=static: how the range of an activation is found; auto: minmax, or what errs least value by value"
+    )
     percentile: float = option(PERCENTILE, "calibration=percentile: share of numbers in the range", low=50, high=100)
     cache: str = option("", "mode=static: a file that keeps the statistics of activations, and is used again")
     equalize: Equalize = option("auto", "mode=static: rescale channels first; auto: where the outputs err less for it")

@@ -3,15 +3,16 @@
 One scale for all channels of an activation loses those that reach much less far than others. What `equalize` does,
 dividing channels by factors that weights take in, computes the same in float, and is exact, as all factors are powers
 of two. Two ways are tried on what would run in integers if time alone counted: factors that constants take in on both
-sides, which cost nothing; and, if the outputs still err by more than the limit, a Mul in front of layers whose input
-takes none in (SmoothQuant, Xiao et al. 2023), which costs a walk over it. Each is kept if the outputs err less with it.
-A Mul of which no reader comes to run in integers is taken back.
+sides, which cost nothing; and, if the outputs still err by more than the limit, a Mul in front of layers that read
+what stays in float and takes none in (SmoothQuant, Xiao et al. 2023), which costs a walk over it. Each is kept if the
+outputs err less with it; Muls only if what then runs in integers within the limit makes the model faster. A Mul of
+which no reader comes to run in integers is taken back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -38,8 +39,37 @@ class Draft(Protocol):
         """What the outputs lose if all that is faster in integers runs in integers."""
         ...
 
+    @property
+    def time(self) -> float:
+        """What it takes with what is to run in integers."""
+        ...
+
+    def wants_factors(self, node: Node) -> bool:
+        """Whether a Mul may be put before a node."""
+        ...
+
 
 D = TypeVar("D", bound=Draft)
+
+
+class Drafter(Protocol[D]):
+    """Makes drafts of the model as it is."""
+
+    def draft(self, inserted: Sequence[Inserted]) -> D:
+        """With the Muls that were inserted."""
+        ...
+
+    def refined(self, draft: D) -> D:
+        """With better ranges."""
+        ...
+
+    def decided(self, draft: D) -> D:
+        """With what runs in integers within the limit."""
+        ...
+
+    def selects(self, node: Node) -> bool:
+        """Whether the constants of a node may be scaled."""
+        ...
 
 
 @dataclass
@@ -92,33 +122,53 @@ class Equalized(Generic[D]):
     factors: Factors
 
 
-def equalized(
-    ctx: Context,
-    equalize: Equalize,
-    draft: Callable[[Sequence[Inserted]], D],
-    limit: float,
-    selects: Callable[[Node], bool],
-) -> Equalized[D]:
-    """The draft of the model as it is, or of the rescaled model if that errs less, which is then what `ctx` holds.
-    `draft` makes one, `selects` tells nodes whose weights may be scaled."""
-    found = Equalized(draft(()), Factors.none(ctx.model))
-    for insert in () if equalize == "false" else (False, True):
-        if equalize == "auto" and insert and found.draft.error <= limit:
-            break
-        before = ctx.checkpoint()
-        done = rescale(ctx, watches=True, insert=insert, selects=selects)
-        if not done.changed:
-            ctx.rollback(before)
-            continue
-        other = Equalized(draft(done.inserted), found.factors.plus(done))
-        a, b = other.draft.error, found.draft.error
-        how = f"rel-L2 {a:.2g} with channels rescaled{' by Muls too' if insert else ''}, {b:.2g} without"
-        if equalize == "true" or a < b:
-            found = other
+def equalized(ctx: Context, equalize: Equalize, drafter: Drafter[D], limit: float) -> Equalized[D]:
+    """The draft of the model as it is, decided, or of the rescaled model if that is better, which is then what `ctx`
+    holds."""
+    found = Equalized(drafter.draft(()), Factors.none(ctx.model))
+    if equalize != "false":
+        found = _folded(ctx, equalize, drafter, found)
+    found = replace(found, draft=drafter.decided(drafter.refined(found.draft)))
+    if equalize == "true" or (equalize == "auto" and found.draft.error > limit):
+        found = _multiplied(ctx, equalize, drafter, found)
+    return found
+
+
+def _folded(ctx: Context, equalize: Equalize, drafter: Drafter[D], found: Equalized[D]) -> Equalized[D]:
+    """With factors that constants take in on both sides, if the fastest choice errs less."""
+    before = ctx.checkpoint()
+    done = rescale(ctx, watches=True, selects=drafter.selects)
+    if not done.powers:
+        ctx.rollback(before)
+        return found
+    other = Equalized(drafter.draft(()), found.factors.plus(done))
+    how = f"rel-L2 {other.draft.error:.2g} with channels rescaled, {found.draft.error:.2g} without"
+    if equalize == "auto" and not other.draft.error < found.draft.error:
+        ctx.rollback(before)
+        ctx.remarks.missed("model", how, rule="equalize")
+        return found
+    ctx.remarks.applied("model", how, rule="equalize")
+    return other
+
+
+def _multiplied(ctx: Context, equalize: Equalize, drafter: Drafter[D], found: Equalized[D]) -> Equalized[D]:
+    """With Muls, if the fastest choice errs less and what is within the limit is faster."""
+    before = ctx.checkpoint()
+    wants = found.draft.wants_factors
+    done = rescale(ctx, watches=True, fold=False, insert=True, selects=drafter.selects, wants=wants)
+    if not done.inserted:
+        ctx.rollback(before)
+        return found
+    draft = drafter.refined(drafter.draft(done.inserted))
+    how = f"rel-L2 {draft.error:.2g} with channels rescaled by Muls, {found.draft.error:.2g} without"
+    if equalize == "true" or draft.error < found.draft.error:
+        draft = drafter.decided(draft)
+        how += f"; {draft.time:.4g} us within the limit for {found.draft.time:.4g} us"
+        if equalize == "true" or draft.time < found.draft.time:
             ctx.remarks.applied("model", how, rule="equalize")
-        else:
-            ctx.rollback(before)
-            ctx.remarks.missed("model", how, rule="equalize")
+            return Equalized(draft, found.factors.plus(done))
+    ctx.rollback(before)
+    ctx.remarks.missed("model", how, rule="equalize")
     return found
 
 

@@ -26,7 +26,7 @@ from .affine import TYPES, Affine, affine
 from .alone import Alone, Shape
 from .choose import Choice, choose, fastest
 from .coder import Coder
-from .cut import Costs, Free
+from .cut import Costs, Free, time_of
 from .emit import SIXTEEN_BITS, Emitter, needed
 from .equalized import Equalize, WithFactors, equalized
 from .estimated import EstimatedCosts
@@ -34,6 +34,7 @@ from .joined import only_joined
 from .ledger import Ledger, codings
 from .measured import MeasuredCosts
 from .qoperator import why_not
+from .ranges import Calibration, chosen_ranges
 from .spelled import Spelling
 from .trial import Trials
 from .units import Unit, Units, values_of
@@ -55,7 +56,7 @@ class Settings:
     latency: str
     error: float
     exclude: tuple[str, ...] = ()
-    calibration: Method = "minmax"
+    calibration: Calibration = "minmax"
     percentile: float = PERCENTILE
     cache: str = ""
     equalize: Equalize = "false"
@@ -128,9 +129,8 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
     whole = Whole(ctx, ctx.backend) if settings.latency == "measure" else None
     turn_weights(ctx)
     drafter = Drafter(ctx, settings, aim)
-    kept = equalized(ctx, settings.equalize, drafter, settings.error, drafter.selects)
-    draft = kept.draft
-    choice = choose(ctx, draft.units, draft.costs, draft.trials, settings.error, draft.fastest)
+    kept = equalized(ctx, settings.equalize, drafter, settings.error)
+    draft, choice = kept.draft, kept.draft.choice
     if whole is not None:
         choice = not_slower(whole, choice, draft.costs, draft.writes, draft.trials, settings.error)
     ledger = Ledger(ctx, draft.units, choice, draft.times, settings.error, aim)
@@ -150,8 +150,9 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
 class Draft:
     """Ranges of activations, times, and the fastest choice, of the model as it is."""
 
-    units: Sequence[Unit]
+    units: list[Unit]
     declined: Mapping[Node, str]
+    ranges: dict[Value, Range]
     shapes: Mapping[Value, Shape]
     emitter: Emitter
     writes: Spelling
@@ -160,11 +161,23 @@ class Draft:
     """`times`, with what factors cost."""
     trials: Trials
     fastest: Choice
+    choice: Choice
+    """What is to run in integers: the fastest choice, until another was found that is within the limit."""
 
     @property
     def error(self) -> float:
         """rel-L2 of the fastest choice."""
         return self.fastest.error
+
+    @property
+    def time(self) -> float:
+        """Microseconds of all units with the choice."""
+        return time_of(self.units, self.choice.units, self.costs)
+
+    def wants_factors(self, node: Node) -> bool:
+        """Whether a Mul before a node costs no more than a walk: it is to run in integers, and reads float."""
+        made = {value for unit in self.fastest.units for value in unit.outputs}
+        return any(unit.node is node and not made & {*unit.activations} for unit in self.fastest.units)
 
 
 class Drafter:
@@ -174,7 +187,7 @@ class Drafter:
         self._ctx, self._settings, self._aim = ctx, settings, aim
         self._trials: Trials | None = None
 
-    def __call__(self, inserted: Sequence[Inserted]) -> Draft:
+    def draft(self, inserted: Sequence[Inserted]) -> Draft:
         """A draft; what was inserted is left in float. The statistics of a model with factors are not for the cache."""
         ctx, settings, aim = self._ctx, self._settings, self._aim
         muls = {one.node for one in inserted}
@@ -192,7 +205,33 @@ class Drafter:
         trials = Trials(ctx, writes, SAMPLES) if self._trials is None else self._trials.of(writes)
         self._trials = trials
         best = fastest(known, costs, trials)
-        return Draft(known, units.declined, shapes, emitter, writes, times, costs, trials, best)
+        return Draft(known, units.declined, ranges, shapes, emitter, writes, times, costs, trials, best, best)
+
+    def refined(self, draft: Draft) -> Draft:
+        """With ranges cut where readers err less for it, if outputs err too much without and less with it."""
+        ctx, best = self._ctx, draft.fastest
+        if self._settings.calibration != "auto" or draft.error <= self._settings.error or not best.units:
+            return draft
+        ranges = chosen_ranges(ctx, draft.units, list(values_of(draft.units)), self._aim)
+        if not ranges:
+            return draft
+        emitter = replace(draft.emitter, of=parameters(draft.units, draft.ranges | ranges, self._aim), weights={})
+        writes = replace(draft.writes, emitter=emitter)
+        trials = draft.trials.of(writes)
+        error = trials.error(best.units)
+        how = f"rel-L2 {error:.2g} with ranges chosen value by value, {best.error:.2g} with all that was seen"
+        if error >= best.error:
+            ctx.remarks.missed("model", how, rule="calibration")
+            return draft
+        ctx.remarks.applied("model", how, rule="calibration")
+        found = replace(best, error=error)
+        return replace(draft, emitter=emitter, writes=writes, trials=trials, fastest=found, choice=found)
+
+    def decided(self, draft: Draft) -> Draft:
+        """The draft with the units that run in integers within the limit."""
+        limit = self._settings.error
+        choice = choose(self._ctx, draft.units, draft.costs, draft.trials, limit, draft.fastest)
+        return replace(draft, choice=choice)
 
     def selects(self, node: Node) -> bool:
         """Whether weights of a node may be scaled, and what leaves its branches. Those of recurrent layers have bounds
@@ -280,10 +319,11 @@ def _excluded(ctx: Context, settings: Settings, aim: Profile, unit: Unit) -> str
 
 
 def _ranges(ctx: Context, settings: Settings, aim: Profile, values: Sequence[Value]) -> dict[Value, Range]:
-    """The ranges of activations on the sample data, by the method that was asked for."""
+    """The ranges of activations on the sample data, by the method that was asked for; of `auto` the whole ones."""
     bits = TYPES[aim.activation_type].itemsize * 8
+    method: Method = "minmax" if settings.calibration == "auto" else settings.calibration
     return calibrate(
-        ctx, values, method=settings.calibration, percentile=settings.percentile, bits=bits,
+        ctx, values, method=method, percentile=settings.percentile, bits=bits,
         symmetric=aim.is_symmetric, cache=settings.cache, purpose="mode=static",
     )  # fmt: skip
 

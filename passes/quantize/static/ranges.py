@@ -117,7 +117,8 @@ def _squares(unit: Unit) -> tuple[int, Float64]:
 
 
 def chosen_ranges(ctx: Context, units: Sequence[Unit], values: Sequence[Value], aim: Profile) -> dict[Value, Range]:
-    """The range of each value by the method that errs least on held-out samples, found on all."""
+    """The range of each value by the method that errs least on held-out samples, found on all; none are chosen if there
+    are less than two samples."""
     dtype = TYPES[aim.activation_type]
 
     def by(method: Method, statistics: Statistics) -> Range | None:
@@ -125,6 +126,8 @@ def chosen_ranges(ctx: Context, units: Sequence[Unit], values: Sequence[Value], 
         return statistics.range(method, percentile=PERCENTILE, bits=bits, symmetric=aim.is_symmetric)
 
     samples = samples_of(ctx, PURPOSE)
+    if next(iter(Every(samples, 1)), None) is None:
+        return {}
     found = observed(ctx, values, purpose=PURPOSE, samples=Every(samples, 0))
     readers: dict[Value, list[Unit]] = {}
     for unit in units:
