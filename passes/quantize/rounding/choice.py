@@ -23,6 +23,9 @@ from .view import Array, View
 
 DAMPING = (0.01, 0.1)
 """Shares of the mean of H's diagonal: the first is GPTQ's own, the second is better where samples are few."""
+FINE = 8
+"""Bits from which on `auto` does not try adaround, which takes half the time: GPTQ and descent erred less for all but
+one of the 67 weights of five models."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Task:
             grounds = [ground]
             codes = self.view.matrices(encode(self.weight, start.grid))
             yield self._on(ground, "gptq and descent", ground.refined(codes))
-        if rounding in ("auto", "adaround"):
+        if rounding == "adaround" or (rounding == "auto" and self.grid.alphabet.bits < FINE):
             yield from (
                 self._on(ground, "adaround", ground.neighbours())
                 for ground in grounds

@@ -9,6 +9,7 @@ import numpy as np
 
 from ....ir import Value
 from ....ir.analysis.linear import Linear
+from ...calibrate.moments import ROWS as MOST
 from ...calibrate.moments import Moments
 from ...calibrate.refit import Refit
 from ...calibrate.stream import observe
@@ -19,6 +20,8 @@ from .seen import Grams, Seen
 from .view import Array, View
 
 T = TypeVar("T")
+ROWS = 2048
+"""Rows of one sample that are taken at most, if that is four times as many as they are long."""
 HELD_OUT = 4
 """One sample of so many is held out."""
 
@@ -28,7 +31,7 @@ class Halves:
     `fit`. Inside loops the first axis of what is observed are the iterations."""
 
     def __init__(self, layer: Linear) -> None:
-        self.fit, self.held = Moments(layer), Moments(layer)
+        self.fit, self.held = Moments(layer, _rows(layer)), Moments(layer, _rows(layer))
         self._is_stacked = _is_in_a_loop(layer.x)
         self._seen = 0
 
@@ -50,8 +53,8 @@ class Pairs:
 
     def __init__(self, layer: Linear, rounded: RoundTrip | None = None) -> None:
         """`rounded` quantizes the input as it is."""
-        self.fit, self.held = Refit(layer, layer), Refit(layer, layer)
-        self.was = Moments(layer)
+        self.fit, self.held = (Refit(layer, layer, _rows(layer)) for _ in range(2))
+        self.was = Moments(layer, _rows(layer))
         self._rounded = rounded
         self._is_stacked = _is_in_a_loop(layer.x)
         self._seen = 0
@@ -132,6 +135,11 @@ def _of(readers: Sequence[View], known: dict[object, Halves], left_out: Sequence
 
 def _mean(moments: Sequence[Moments | Refit], of: str) -> Float64:
     return np.asarray(sum(getattr(one, of) for one in moments) / sum(one.count for one in moments), np.float64)
+
+
+def _rows(layer: Linear) -> int:
+    """Rows of one sample that are enough."""
+    return min(MOST, max(ROWS, 4 * layer.k))
 
 
 def _is_in_a_loop(value: Value) -> bool:
