@@ -174,7 +174,8 @@ class QuantizeInsert(Pass):
         """Without data or an executor nothing is said of outputs, unless that was asked for."""
         budget = Limit.of(self.budget) if self.budget else None
         has_outputs = self.mode != "weight-only" and ctx.samples is not None and ctx.backend is not None
-        return Precision(self._recipe, budget, self._error if has_outputs else self.error, self.moments)
+        error = self._error if has_outputs else self.error
+        return Precision(self._recipe, budget, error, self.moments, self.rounding != "nearest")
 
     @property
     def _error(self) -> float:
