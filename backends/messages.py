@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
+
+from ..ir import Model
 
 
 class Role(Enum):
@@ -112,6 +114,27 @@ def reference_of(tensor: TensorProto) -> tuple[str, str, str]:
     """Location, offset and length of an external tensor, as they are written."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     return entries.get("location", ""), entries.get("offset", ""), entries.get("length", "")
+
+
+def by_location(tensors: Iterable[TensorProto]) -> dict[str, list[TensorProto]]:
+    """Those of the tensors that are external, by the location that they name."""
+    found: dict[str, list[TensorProto]] = {}
+    for tensor in tensors:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            found.setdefault(reference_of(tensor)[0], []).append(tensor)
+    return found
+
+
+def externals_in(model: ModelProto) -> dict[str, list[TensorProto]]:
+    """The external tensors of a message by location."""
+    return by_location(held.tensor for held in walk_tensors(model))
+
+
+def externals_of(model: Model) -> Mapping[str, Sequence[TensorProto]]:
+    """Those of the message that a model came from: it never changes, so they are looked for once."""
+    if model.externals is None:
+        model.externals = externals_in(model.source)
+    return model.externals
 
 
 def _dense_in(attribute: AttributeProto) -> Iterator[TensorProto]:

@@ -3,6 +3,8 @@
     python bench/quantize_costs.py MODEL DATA [MODEL DATA ...]
 
 prints lines for `passes/quantize/targets/ort-cpu.toml`. The fit is non-negative least squares of relative errors.
+A MaxPool alone does not have the layout of integer convolutions: what is printed for it in integers is `mac` and
+`apart` together.
 """
 
 from __future__ import annotations

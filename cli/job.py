@@ -189,10 +189,12 @@ class Job(NamedTuple):
         return latency_dict(time_models(original, result, data=asked.data or None, pins=self.pins, seed=asked.seed))
 
     def write(self, model: Model, report: Report) -> None:
-        """Write the model, then the report; LimitError, and nothing is written, if the result runs unlike the input."""
+        """Write the model, then the report; LimitError, and nothing is written, if the result runs unlike the input, or
+        is the input although a lossy pass was asked for."""
         from ..api import save
 
         _refuse_mismatch(report)
+        _refuse_nothing(report)
         asked = self.request
         if self.output is not None:
             save(model, self.output, external_above=self.external_above, in_place=asked.in_place)
@@ -278,3 +280,15 @@ def _refuse_mismatch(report: Report) -> None:
             raise LimitError(
                 f"the result does not run as the input does ({session} session): {why}; nothing is written"
             )
+
+
+def _refuse_nothing(report: Report) -> None:
+    """LimitError if passes that trade accuracy for size or speed ran and the model is as it was."""
+    from ..errors import LimitError
+    from ..passes.manager.report import Fate
+
+    lossy = [step.text for step in report.steps if step.effect in ("LOSSY", "LEARNED") and step.fate is Fate.RAN]
+    if lossy and not report.changed:
+        raise LimitError(
+            f"nothing changed, and nothing is written: {', '.join(lossy)} found nothing to do; see remarks"
+        )

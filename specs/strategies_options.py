@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ..errors import OnnxpressError
 from ..passes.manager.base import Pass
-from ..passes.manager.kinds import BoolKind, ChoiceKind, FloatKind, Kind, ListKind, NumberKind, OptionalKind
+from ..passes.manager.kinds import BoolKind, ChoiceKind, FloatKind, Kind, ListKind, NumberKind, OptionalKind, WordOrKind
 from ..passes.manager.options import OptionSpec, options_of
 from .strategies_scope import Draw
 
@@ -48,6 +48,9 @@ def _of_kind(kind: Kind, default: Any) -> st.SearchStrategy[Any] | None:
     if isinstance(kind, OptionalKind):
         inner = _of_kind(kind.inner, default)
         return st.none() if inner is None else st.one_of(st.none(), inner)
+    if isinstance(kind, WordOrKind):
+        words, numbers = (_of_kind(each, None) for each in (kind.words, kind.inner))
+        return words if numbers is None or words is None else st.one_of(words, numbers)
     if isinstance(kind, ListKind):
         inner = _of_kind(kind.inner, None) if isinstance(kind.inner, ChoiceKind) else None
         return None if inner is None else st.lists(inner, unique=True, max_size=3).map(tuple)

@@ -7,7 +7,19 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from ...errors import UserError
-from .kinds import BoolKind, ChoiceKind, FloatKind, IntKind, Kind, ListKind, OptionalKind, SizeKind, StrKind
+from .kinds import (
+    BoolKind,
+    ChoiceKind,
+    FloatKind,
+    IntKind,
+    Kind,
+    ListKind,
+    NumberKind,
+    OptionalKind,
+    SizeKind,
+    StrKind,
+    WordOrKind,
+)
 from .units import Bytes
 
 
@@ -28,6 +40,11 @@ def kind_of(annotation: Any, limits: Limits) -> Kind:
     origin, args = get_origin(annotation), get_args(annotation)
     if origin in (Union, UnionType) and len(args) == 2 and NoneType in args:
         return OptionalKind(kind_of(args[args[0] is NoneType], limits))
+    words = next((arg for arg in args if get_origin(arg) is Literal), None) if origin in (Union, UnionType) else None
+    if words is not None and len(args) == 2:
+        inner = kind_of(args[args[0] is words], limits)
+        if isinstance(inner, NumberKind):
+            return WordOrKind(_choice(get_args(words), str), inner)
     if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
         return ListKind(kind_of(args[0], limits))
     if origin is Annotated and Bytes not in args:

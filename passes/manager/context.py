@@ -80,7 +80,8 @@ class Checkpoint(NamedTuple):
 
     journal: int
     account: AccountMark
-    bounds: int
+    bounds: tuple[LocalBound, ...]
+    """All of them: a later pass may replace those of an earlier one."""
     layers: int
     remarks: int
     times_run: Counter[str]
@@ -154,7 +155,7 @@ class Context:
         return Checkpoint(
             self.rewriter.mark(),
             self.weights.mark(),
-            len(self.bounds),
+            tuple(self.bounds),
             len(self.layers),
             len(self.remarks),
             self.times_run.copy(),
@@ -164,7 +165,7 @@ class Context:
         """Take the run back: model, account of weights, bounds, rows of layers and remarks are as they were."""
         self.rewriter.rollback(to.journal)
         self.weights.restore(to.account)
-        del self.bounds[to.bounds :]
+        self.bounds[:] = to.bounds
         del self.layers[to.layers :]
         self.remarks.forget_since(to.remarks)
         self.times_run = to.times_run.copy()

@@ -232,6 +232,29 @@ class OptionalKind(Kind):
         return f"none or {self.inner.describe()}"
 
 
+class WordOrKind(Kind):
+    """One of a few words, or a number."""
+
+    def __init__(self, words: ChoiceKind, inner: NumberKind) -> None:
+        self.words, self.inner = words, inner
+
+    def _kind(self, value: object) -> Kind:
+        return self.words if isinstance(value, str) else self.inner
+
+    def read(self, raw: RawValue) -> Any:
+        is_word = isinstance(raw, Word) and raw.text in self.words.values
+        return (self.words if is_word else self.inner).read(raw)
+
+    def fault(self, value: object) -> str | None:
+        return self._kind(value).fault(value)
+
+    def show(self, value: Any) -> str:
+        return self._kind(value).show(value)
+
+    def describe(self) -> str:
+        return f"{' or '.join(self.words.values)} or {self.inner.describe()}"
+
+
 class ListKind(Kind):
     """A tuple of any length, written `[a b c]`."""
 

@@ -61,7 +61,11 @@ class Prune(Pass):
     block: str = option("4x4", "unit=block: inputs x outputs of a block")
     tables: bool = option(False, "weights and blocks: of tables that Gather reads too, by magnitude")
     steps: int = option(1, "prune and repair in so many steps", low=1)
-    align: int = option(1, "widths stay multiples of this where they are", low=1)
+    align: int | Literal["auto"] = option(
+        "auto",
+        "widths stay multiples of this where they are (auto: those of convolutions become multiples of 4, 8 or 16)",
+        low=1,
+    )
     repair: Literal["auto", "refit", "statistics", "off"] = option(
         "auto",
         "refit what reads the units that go, by least squares on sample data (auto: if there are any), or only "

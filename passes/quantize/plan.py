@@ -15,6 +15,7 @@ from .decode import DecodeForm
 from .levels import Grid, fit
 from .nbits import TYPES, NBits, inputs_axis
 from .recipe import Recipe
+from .repair.shift import Correction
 from .scales import Choice, Scaling
 from .sites import Finder, Readers, Site
 from .storage import Storage
@@ -24,7 +25,7 @@ WIDE = Recipe()
 """What is taken where fewer bits would not pay: int8 takes less beside the codes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """What is to be done with one constant.
 
@@ -48,6 +49,10 @@ class Plan:
     """For MatMulNBits: the axis of the weight that is summed over."""
     note: str = ""
     """Why it is not stored as it was asked for."""
+    settled: bool = False
+    """Whether the biases of its readers were looked at where its codes were chosen."""
+    shift: Correction | None = None
+    """What is added to the outputs of its only reader."""
 
     def written(self, form: DecodeForm) -> Written:
         """What it takes in the file."""

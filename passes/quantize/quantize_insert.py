@@ -19,7 +19,7 @@ from .dynamic.quantize_dynamic import decide_dynamic
 from .nbits import NBits
 from .recipe import BOOK_BITS, Granularity, Levels, Recipe, WeightType
 from .repair.bias import PURPOSE, Original, correct_biases
-from .rounding.options import Clip, Rounder, Rounding
+from .rounding.options import Clip, Rounder, Rounding, Sequential
 from .static.equalized import Equalize
 from .static.quantize_static import Decided, Settings, decide_static
 from .static.ranges import Calibration
@@ -43,8 +43,8 @@ class QuantizeInsert(Pass):
 
     Weight-only quantization buys size on disk, not speed and not memory: the weights are decoded to floats before they
     are used. With `form=cast` onnxruntime does so once, when it loads the model, and then runs at the speed
-    of the original. With `form=dq` it decodes at every call, which is slower, and for a MatMul it quantizes the
-    activations to int8 as well unless the session is told not to. With `format=nbits` matrices stay in their codes in
+    of the original. With `form=dq` it decodes at every call, which is slower, and for a MatMul it rounds what is
+    multiplied to int8 as well unless the session is told not to. With `format=nbits` matrices stay in their codes in
     memory too.
 
     Weights of MatMul, Gemm, Conv, ConvTranspose, LSTM, GRU, RNN and tables of Gather are found in initializers and
@@ -102,6 +102,9 @@ class QuantizeInsert(Pass):
         "auto", "by the outputs of layers on --data: the method that errs least, or one; without data nearest"
     )
     clip: Clip = option("auto", "whether ranges may be clipped where outputs err less for it (needs --data)")
+    sequential: Sequential = option(
+        "auto", "layers one after the other, each for what those before it make of --data; auto: below 8 bits"
+    )
     moments: Size = option(1 << 30, "bytes of second moments of inputs that rounding may hold at a time", low=1)
 
     budget: str = option(
@@ -120,6 +123,8 @@ class QuantizeInsert(Pass):
             raise UserError(f"levels={self.levels} are looked up in a table, for which form=dq has no place")
         if self.accuracy_level and self.format != "nbits":
             raise UserError("accuracy-level is for format=nbits")
+        if self.sequential == "true" and self.rounding == "nearest":
+            raise UserError("quantize-insert: sequential=true is for rounding=auto, gptq or adaround, not for nearest")
         self._nbits()
         self._check_budget()
 
@@ -165,11 +170,12 @@ class QuantizeInsert(Pass):
                 f"quantize-insert: format=qoperator for {aim.title} takes activations={takes}, not {wanted}"
             )
 
-    @property
-    def _precision(self) -> Precision:
+    def _precision(self, ctx: Context) -> Precision:
+        """Without data or an executor nothing is said of outputs, unless that was asked for."""
         budget = Limit.of(self.budget) if self.budget else None
-        error = self._error if self.mode != "weight-only" else self.error
-        return Precision(self._recipe, budget, error, self.moments)
+        has_outputs = self.mode != "weight-only" and ctx.samples is not None and ctx.backend is not None
+        error = self._error if has_outputs else self.error
+        return Precision(self._recipe, budget, error, self.moments, self.rounding != "nearest")
 
     @property
     def _error(self) -> float:
@@ -200,14 +206,14 @@ class QuantizeInsert(Pass):
             case "dynamic":
                 decided = decide_dynamic(ctx, settings)
         original, version = Original.of(ctx) if corrects else None, ctx.model.version
-        rounder = Rounder(self.rounding, self.clip, self.moments)
+        rounder = Rounder(self.rounding, self.clip, self.moments, self.sequential, corrects)
         taken = frozenset() if decided is None else decided.weights
-        quantize_weights(
+        settled = quantize_weights(
             ctx, form=self.form, recipe=self._recipe, min_bytes=self.min_bytes, exclude=self.exclude,
             balance=self.balance, nbits=self._nbits(), taken=taken,
-            rounder=rounder, precision=self._precision,
+            rounder=rounder, precision=self._precision(ctx),
         )  # fmt: skip
         if original is not None and ctx.model.version != version:
-            correct_biases(ctx, original, by=self.name)
+            correct_biases(ctx, original, by=self.name, but=settled)
         if decided is not None:
-            decided.carry_out(ctx, rounder, corrects=corrects)
+            decided.carry_out(ctx, rounder)

@@ -15,7 +15,12 @@ from .levels import Array
 from .nbits import DOMAIN, NBits
 from .place import Place, Shared
 from .plan import Plan
+from .repair.bias import put
+from .repair.places import Place as BiasPlace
+from .repair.places import place_of
 from .sites import Site
+
+BY = "quantize-insert"
 
 
 class Placed(Protocol):
@@ -50,14 +55,27 @@ def _node_in(graph: Graph, user: Node | Graph) -> Node | None:
 
 
 def store(ctx: Context, form: DecodeForm, plans: Sequence[Plan]) -> None:
-    """Quantize weights, and raise the IR version to the lowest that has the types of the codes."""
+    """Quantize weights, move the biases that plans have settled, and raise the IR version to the lowest that has the
+    types of the codes."""
     needed = max((plan.storage.ir_version for plan in plans), default=0)
     if needed > ctx.model.ir_version:
         ctx.rewriter.set_ir_version(needed)
     first, shared = first_readers(plans), Shared()
     for plan in ctx.progress.track(plans, "quantize"):
         with ctx.rewriter.apply(form.name, *dict.fromkeys(site.node for site in plan.readers.sites)):
+            place = _biased(ctx, plan)
             carry_out(ctx, form, plan, first[plan.value], shared)
+            if place is not None and plan.shift is not None:
+                put(ctx, place, plan.shift, BY)
+
+
+def _biased(ctx: Context, plan: Plan) -> BiasPlace | None:
+    """Where the bias of the reader of a weight is, if it is to be moved."""
+    if plan.shift is None:
+        return None
+    node = plan.readers.sites[0].node
+    shape = ctx.shapes().shape(node.outputs[0])
+    return place_of(node, None if shape is None else len(shape))
 
 
 def carry_out(ctx: Context, form: DecodeForm, plan: Plan, first: Node | None, shared: Shared) -> None:

@@ -192,7 +192,10 @@ def scales_levels(node: Node, slot: int) -> bool:
             return True
         uses = node.outputs[0].uses
         return bool(uses) and all(isinstance(user, Node) and scales_levels(user, at) for user, at in uses)
-    return node.is_op("Mul") and _bits_of_codes(node.input(1 - slot)) > 0
+    if not node.is_op("Mul"):
+        return False
+    other = node.input(1 - slot)  # codes as they are stored are no floats, and nothing that scales multiplies them
+    return other is not None and other.const is None and _bits_of_codes(other) > 0
 
 
 def _bits_of_codes(value: Value | None) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from ...ir import Model, Value
+from ...ir import Model, Node, Value
 from ..manager.context import Context
 from ..manager.weights import ACCOUNTED_FROM, Reason
 from .budget.options import Precision
@@ -36,8 +36,8 @@ def quantize_weights(
     rounder: Rounder | None = None,
     precision: Precision | None = None,
     taken: Collection[Value] = (),
-) -> None:
-    """Quantize the weights of all graphs, and account for every constant.
+) -> frozenset[Node]:
+    """Quantize the weights of all graphs, and account for every constant; returns the nodes whose biases are settled.
 
     `form` names the decoding, `recipe` says what grids are made of. Weights of less than `min_bytes` and those that
     match a glob of `exclude` are left. With `balance` input channels may get scales too. With `nbits` MatMulNBits reads
@@ -61,7 +61,8 @@ def quantize_weights(
     if precision is not None:
         decisions = _replaced(decisions, precision.within_budget(ctx, decode, _plans(decisions), others))
     if rounder is not None:
-        decisions = _replaced(decisions, rounder.plans(ctx, _plans(decisions)))
+        made = rounder.plans(ctx, _plans(decisions), partial(store, ctx, decode))
+        decisions = _replaced(decisions, made)
     if precision is not None:
         decisions = _replaced(decisions, precision.within_error(ctx, decode, _plans(decisions), others))
     explain_kept(ctx, decisions, exclude, lambda kept: kept.nbytes - kept.size, "weight that could be quantized")
@@ -69,6 +70,7 @@ def quantize_weights(
     store(ctx, decode, plans)
     if not plans and not taken:
         ctx.remarks.missed("model", "no weight was quantized")
+    return frozenset(site.node for plan in plans if plan.settled for site in plan.readers.sites)
 
 
 def _replaced(decisions: Sequence[Decision], made: Sequence[Plan | Refusal]) -> list[Decision]:

@@ -46,7 +46,7 @@ def pruners() -> st.SearchStrategy[Prune]:
     share = {"sparsity": st.sampled_from([0.3, 0.7]), "repair": repair}
     plain, looking = ["l1", "l2", "random"], ["wanda", "obs"]
     units = st.builds(
-        Prune, unit=st.sampled_from(["channel", "head"]), align=st.sampled_from([1, 4]),
+        Prune, unit=st.sampled_from(["channel", "head"]), align=st.sampled_from(["auto", 1, 4]),
         criterion=st.sampled_from([*plain, *looking, "geometric-median", "redundancy", "mean-activation"]), **share,
     )  # fmt: skip
     masks = st.builds(

@@ -53,6 +53,7 @@ class Everything(Idle, Pass):
     count: int = option(4, "h")
     seed: int | None = option(None, "h", low=0)
     bits: Literal[4, 8] = option(8, "h")
+    width: int | Literal["auto", "none"] = option("auto", "h", low=1)
     mode: Literal["static", "dynamic", "none"] | None = option(None, "h")
     form: Form = option(Form.CAST, "h")
     maybe_form: Form | None = option(Form.NONE, "h")
@@ -114,6 +115,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "count": st.integers(-(2**63), 2**64 - 1),
     "seed": st.none() | st.integers(0, 2**32),
     "bits": st.sampled_from([4, 8]),
+    "width": st.sampled_from(["auto", "none"]) | st.integers(1, 2**64 - 1),
     "mode": st.sampled_from([None, "static", "dynamic", "none"]),
     "form": st.sampled_from(Form),
     "maybe_form": st.none() | st.sampled_from(Form),

@@ -48,6 +48,7 @@ class Prune(Idle, Pass):
     fill: float = option(0.0, "any float", nan=True)
     sparsity: float | None = option(None, "share of zeros", low=0, high=1)
     block_size: int = option(4, "rows in a block", low=1, high=16)
+    align: int | Literal["auto"] = option("auto", "multiple of", low=1)
     limit: Size = option(0, "grow by this", high=2**40)
     bits: Literal[4, 8] = option(8, "width")
     method: str = option("magnitude", "how", choices=("magnitude", "random"))
@@ -91,6 +92,8 @@ def parsed(options: str) -> Any:
         ("sparsity=100%", Prune(sparsity=1.0), "sparsity=1"),
         ("sparsity=none", Prune(), ""),
         ("block-size=+16", Prune(block_size=16), "block-size=16"),
+        ("align=8", Prune(align=8), "align=8"),
+        ("align=auto", Prune(), ""),
         ("limit=64MB", Prune(limit=64 * 10**6), "limit=64MB"),
         ("limit=64MiB", Prune(limit=64 * 2**20), "limit=64MiB"),
         ("limit=1kB", Prune(limit=1000), "limit=1kB"),
@@ -254,7 +257,7 @@ def test_what_validates_can_be_parsed_back(levels: int) -> None:
 def test_specs_describe_the_options() -> None:
     specs = {spec.name: spec for spec in options_of(Prune)}
     assert list(specs) == [
-        *("tol", "fill", "sparsity", "block-size", "limit", "bits", "method"),
+        *("tol", "fill", "sparsity", "block-size", "align", "limit", "bits", "method"),
         *("form", "dry", "strict", "label", "only", "nodes", "steps"),
     ]
     assert {name: spec.type for name, spec in specs.items()} == {
@@ -262,6 +265,7 @@ def test_specs_describe_the_options() -> None:
         "fill": "nan or a number",
         "sparsity": "none or a number from 0 to 1",
         "block-size": "a whole number from 1 to 16",
+        "align": "auto or a whole number of at least 1",
         "limit": "a size in bytes (such as 64MB) of at most 1TiB",
         "bits": "one of 4, 8",
         "method": "one of magnitude, random",

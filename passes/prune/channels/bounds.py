@@ -12,7 +12,7 @@ most twice the bound. Of a value that is cut itself, what stays is what it was, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -101,6 +101,29 @@ def state(ctx: Context, before: Before, groups: list[Group], kept: Kept) -> None
     for node, constants in before.constants.items():
         if node.graph is not None:
             ctx.bounds += _RULES[node.op_type](_Site(node, node.graph, constants, before, kept, sizes))
+
+
+def of_values_before(ctx: Context, names: Mapping[str, Container[str]], since: int) -> None:
+    """Let bounds that were stated of values which the pass made speak of those that they stand for: a product that a
+    step gave a bias has that of the Add behind it, which took its name."""
+    made = {
+        (graph.label, value.name): value
+        for graph in ctx.model.graph.walk_graphs()
+        for value in graph.values()
+        if value.name not in names[graph.label]
+    }
+    found = []
+    for bound in ctx.bounds[since:]:
+        value = made.get((bound.graph, bound.value))
+        while value is not None and (bound.graph, value.name) in made:
+            add = next(iter(value.uses)).user
+            assert isinstance(add, Node)
+            value = add.outputs[0]
+        if value is None:
+            found.append(bound)
+        elif bound.form != "cut":  # which was stated of both
+            found.append(replace(bound, value=value.name))
+    ctx.bounds[since:] = found
 
 
 @dataclass(frozen=True)

@@ -42,13 +42,12 @@ def _left(keep: float | None, now: float, done: float) -> float | None:
 
 @contextmanager
 def tried(ctx: Context) -> Iterator[None]:
-    """What is done inside is taken back, with the bounds that a cut narrows."""
-    moment, bounds = ctx.checkpoint(), list(ctx.bounds)
+    """What is done inside is taken back."""
+    moment = ctx.checkpoint()
     try:
         yield
     finally:
         ctx.rollback(moment)
-        ctx.bounds[:] = bounds
 
 
 def within_error(ctx: Context, limit: float, cut: Callable[[float], None]) -> float:

@@ -16,19 +16,23 @@ from ...manager.context import Context
 from .orders import places_of
 from .plan import Plan
 from .scores import Float64, largest, ordered
-from .select import Gone, allowed
+from .select import Gone, gone_of
+from .widths import parts_of
 
 
 def up_to(ctx: Context, plan: Plan, groups: Sequence[Group]) -> list[Gone]:
     """What goes of each group; UserError if an axis would be empty."""
     assert plan.threshold is not None
     limit = plan.threshold**2 if plan.criterion == "l2" else plan.threshold
-    found = []
+    found: list[Gone] = []
     for group, places in zip(groups, places_of(ctx, plan, groups), strict=True):
         levels = largest(group, places)
         goes = np.isin(np.arange(group.count), group.free) & (levels <= limit)
         _check(plan, group, goes, levels)
-        found.append(allowed(group, ordered(levels, group.free), int(goes.sum()), plan.align))
+        order = ordered(levels, group.free)
+        parts = parts_of([group], [order], plan.exact_align)
+        taken = [part.at_most(goes[part.units].sum()) for part in parts]
+        found += gone_of([group], [order], parts, taken)
     return found
 
 

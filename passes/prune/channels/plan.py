@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .widths import Align
+
 Criterion = Literal[
     "l1", "l2", "geometric-median", "bn-scale", "mean-activation", "activation-frequency", "redundancy", "wanda", "obs",
     "zero", "random",
@@ -26,7 +28,7 @@ class Plan:
     sparsity: float | None
     macs: float | None
     bytes_: float | None
-    align: int
+    align: Align
     repair: bool
     ridge: float
     exclude: tuple[str, ...]
@@ -35,6 +37,12 @@ class Plan:
     threshold: float | None = None
     statistics: bool = False
     """Whether BatchNormalizations are given new statistics, where nothing is refitted."""
+
+    @property
+    def exact_align(self) -> int:
+        """Of what goes is told one by one (dead units, those up to a threshold), only the multiples that were asked
+        for keep some."""
+        return 1 if self.align == "auto" else self.align
 
     @property
     def has_goal(self) -> bool:

@@ -16,7 +16,7 @@ from ...calibrate.stream import samples_of
 from ...manager.context import Context, Feed
 from . import select
 from .absorb import Dead, Shift, absorb
-from .bounds import Before, state, state_cuts
+from .bounds import Before, of_values_before, state, state_cuts
 from .cut import cut
 from .found import channels_in, holds, readers_of
 from .goals import in_steps, within_error
@@ -28,12 +28,17 @@ from .scores import Order
 from .sensitivity import by_sensitivity
 from .sizes import Meter
 from .statistics import norms, reestimate
+from .widths import Part, parts_of
 
 
 def prune_channels(ctx: Context, plan: Plan) -> None:
     """Cut and repair, in as many steps as are asked for; says what was cut and why other groups stay."""
+    names = {graph.label: {value.name for value in graph.values()} for graph in ctx.model.graph.walk_graphs()}
+    stated = len(ctx.bounds)
     for step in in_steps(plan) if plan.steps > 1 else (plan,):
         _prune_once(ctx, step)
+    if plan.steps > 1:
+        of_values_before(ctx, names, stated)
 
 
 def _prune_once(ctx: Context, plan: Plan) -> None:
@@ -88,46 +93,55 @@ def _is_meant(ctx: Context, plan: Plan, group: Group) -> bool:
 def _select(ctx: Context, plan: Plan, groups: Sequence[Group], orders: Sequence[Order]) -> list[select.Gone]:
     """As few units as meet every goal: each goal takes so many from the start of each order, and the most counts."""
     if plan.criterion == "zero" and not plan.has_goal:
-        return [
-            select.allowed(group, order, group.count, plan.align) for group, order in zip(groups, orders, strict=True)
-        ]
-    goals = [up_to(ctx, plan, groups)] if plan.threshold is not None else []
+        parts = parts_of(groups, orders, plan.exact_align)
+        return select.gone_of(groups, orders, parts, [len(part.counts) - 1 for part in parts])
+    gone = up_to(ctx, plan, groups) if plan.threshold is not None else select.nothing(groups)
+    parts = parts_of(groups, orders, plan.align)
+    goals = []
     if plan.sparsity is not None:
-        goals.append(_by_share(ctx, plan, groups, orders, plan.sparsity))
+        goals.append(_by_share(ctx, plan, groups, parts, plan.sparsity))
     for kind, keep in (("macs", plan.macs), ("bytes", plan.bytes_)):
         if keep is not None:
-            goals.append(_by_cost(ctx, plan, groups, orders, kind, keep))
-    gone = select.nothing(groups)
-    for found in goals:
+            goals.append(_by_cost(ctx, plan, groups, orders, parts, kind, keep))
+    for places in goals:
+        found = select.gone_of(groups, orders, parts, places)
         gone = [one | other for one, other in zip(gone, found, strict=True)]
     return gone
 
 
-def _by_share(
-    ctx: Context, plan: Plan, groups: Sequence[Group], orders: Sequence[Order], share: float
-) -> list[select.Gone]:
+def _by_share(ctx: Context, plan: Plan, groups: Sequence[Group], parts: Sequence[Part], share: float) -> list[int]:
     if plan.allocation == "layer":
-        return select.by_share(groups, orders, share, plan.align)
+        return select.by_share(parts, share)
     if plan.allocation == "output-first":
         wanted = int(share * sum(group.count for group in groups) + 1e-9)
-        depths = _depths(ctx.model, groups)
         return select.from_the_outputs(
-            groups, orders, depths, lambda gone: sum(int(units.sum()) for units in gone) >= wanted, plan.align
+            parts,
+            _depths(ctx.model, groups),
+            lambda places: sum(part.counts[place] for part, place in zip(parts, places, strict=True)) >= wanted,
         )
-    return select.by_threshold(groups, orders, share, plan.align)
+    return select.by_threshold(parts, share)
 
 
 def _by_cost(
-    ctx: Context, plan: Plan, groups: Sequence[Group], orders: Sequence[Order], kind: str, keep: float
-) -> list[select.Gone]:
+    ctx: Context,
+    plan: Plan,
+    groups: Sequence[Group],
+    orders: Sequence[Order],
+    parts: Sequence[Part],
+    kind: str,
+    keep: float,
+) -> list[int]:
     meter = Meter(ctx.model, groups, kind, _first(ctx))
+
+    def share(places: Sequence[int]) -> float:
+        return meter.share(select.gone_of(groups, orders, parts, places))
+
     if plan.allocation == "output-first":
-        depths = _depths(ctx.model, groups)
-        found = select.from_the_outputs(groups, orders, depths, lambda gone: meter.share(gone) <= keep, plan.align)
+        found = select.from_the_outputs(parts, _depths(ctx.model, groups), lambda places: share(places) <= keep)
     else:
-        found = select.by_cost(groups, orders, meter, keep, plan.align)
-    if meter.share(found) > keep:
-        what = f"{meter.share(found):.3f} of the {kind} stay, not {keep}: no more can be cut"
+        found = select.by_cost(groups, parts, meter, keep)
+    if share(found) > keep:
+        what = f"{share(found):.3f} of the {kind} stay, not {keep}: no more can be cut"
         ctx.remarks.missed("model", what, rule="goal")
     return found
 

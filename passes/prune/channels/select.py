@@ -1,4 +1,4 @@
-"""Selection: which units go, so that a goal is met."""
+"""Selection: how many units of each part go, so that a goal is met; as places among the counts that it allows."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from ....ir.analysis.coupling import Group
 from .scores import Order
 from .sizes import Meter
+from .widths import Index, Part
 
 Gone = NDArray[np.bool_]
 FILL = 0.95
-"""Of a group, at most, where some groups go before others."""
+"""Of a part, at most, where some go before others."""
+STRIDES = 64
+"""In so many steps at most a part goes, where any number of units may go."""
 
 
 def nothing(groups: Sequence[Group]) -> list[Gone]:
@@ -21,106 +24,131 @@ def nothing(groups: Sequence[Group]) -> list[Gone]:
     return [np.zeros(group.count, bool) for group in groups]
 
 
-def allowed(group: Group, order: Order, count: int, align: int) -> Gone:
-    """The first `count` units of an order, as far as no axis gets empty; so many that what stays is a multiple of
-    `align`, if it was before."""
-    count = min(count, len(order.units))
-    if align > 1 and group.count % align == 0:
-        count -= count % align
+def allowed(group: Group, units: Index) -> Gone:
+    """These units, which are given from the first to go, but for the last of each axis that would be empty."""
     gone = np.zeros(group.count, bool)
-    gone[order.units[:count]] = True
-    for unit in order.units[:count][::-1]:
-        if all((~gone[group.units[axis]]).any() for axis in group.axes):
-            break
-        gone[unit] = False
+    gone[units] = True
+    for axis in group.axes:
+        mine = group.units[axis]
+        if gone[mine].all():
+            gone[units[np.isin(units, mine)][-1]] = False
     return gone
 
 
-def by_share(groups: Sequence[Group], orders: Sequence[Order], share: float, align: int) -> list[Gone]:
-    """The same share of every group."""
+def gone_of(
+    groups: Sequence[Group], orders: Sequence[Order], parts: Sequence[Part], places: Sequence[int]
+) -> list[Gone]:
+    """The units that go, of every group."""
+    chosen = nothing(groups)
+    for part, place in zip(parts, places, strict=True):
+        chosen[part.group][part.units[: part.counts[place]]] = True
     return [
-        allowed(group, order, int(share * group.count + 1e-9), align)
-        for group, order in zip(groups, orders, strict=True)
+        allowed(group, order.units[mine[order.units]])
+        for group, order, mine in zip(groups, orders, chosen, strict=True)
     ]
 
 
-def by_threshold(groups: Sequence[Group], orders: Sequence[Order], share: float, align: int) -> list[Gone]:
+def by_share(parts: Sequence[Part], share: float) -> list[int]:
+    """The same share of every part."""
+    return _rounded(parts, [share * part.width for part in parts])
+
+
+def by_threshold(parts: Sequence[Part], share: float) -> list[int]:
     """That share of all units of the model, those first that lose least."""
-    steps = [np.diff(order.losses, prepend=0.0) for order in orders]
-    total = sum(group.count for group in groups)
+    steps = [np.diff(part.losses, prepend=0.0) for part in parts]
     every = np.sort(np.concatenate(steps)) if steps else np.zeros(0)
-    count = min(int(share * total + 1e-9), len(every))
+    count = min(int(share * sum(part.width for part in parts) + 1e-9), len(every))
     threshold = every[count - 1] if count else -np.inf
-    return [
-        allowed(group, order, int((own <= threshold).sum()), align)
-        for group, order, own in zip(groups, orders, steps, strict=True)
-    ]
+    return _rounded(parts, [int((own <= threshold).sum()) for own in steps])
+
+
+def _rounded(parts: Sequence[Part], wanted: Sequence[float]) -> list[int]:
+    """The nearest counts that there are; then the next of those that are least above what was wanted for their width,
+    until as many units go as would with any counts."""
+    places = [part.nearest(count) for part, count in zip(parts, wanted, strict=True)]
+    missing = sum(
+        min(int(count + 1e-9), len(part.units)) - int(part.counts[place])
+        for part, place, count in zip(parts, places, wanted, strict=True)
+    )
+    while missing > 0:
+        above = {
+            number: (part.counts[place + 1] - wanted[number]) / part.width
+            for number, (part, place) in enumerate(zip(parts, places, strict=True))
+            if not part.is_free and place + 1 < len(part.counts)
+        }
+        if not above:
+            break
+        least = min(above, key=lambda number: (above[number], number))
+        places[least] += 1
+        missing -= int(np.diff(parts[least].counts)[places[least] - 1])
+    return places
 
 
 def from_the_outputs(
-    groups: Sequence[Group],
-    orders: Sequence[Order],
-    depths: Sequence[int],
-    is_enough: Callable[[Sequence[Gone]], bool],
-    align: int,
-) -> list[Gone]:
-    """Of the deepest group first, as much as can go, and so on until it is enough; of the last one no more than that
+    parts: Sequence[Part], depths: Sequence[int], is_enough: Callable[[Sequence[int]], bool]
+) -> list[int]:
+    """Of the deepest group first, as much as can go, and so on until it is enough; of the last part no more than that
     takes."""
-    gone = nothing(groups)
-    for number in sorted(range(len(groups)), key=lambda number: -depths[number]):
-        group, order = groups[number], orders[number]
-        low, high = 0, min(int(FILL * group.count), len(order.units))
-        gone[number] = allowed(group, order, high, align)
-        if not is_enough(gone):
+    places = [0] * len(parts)
+    for number in sorted(range(len(parts)), key=lambda number: -depths[parts[number].group]):
+        low, high = 0, parts[number].at_most(int(FILL * parts[number].width))
+        places[number] = high
+        if not is_enough(places):
             continue
         while high - low > 1:
-            middle = (low + high) // 2
-            gone[number] = allowed(group, order, middle, align)
-            low, high = (low, middle) if is_enough(gone) else (middle, high)
-        gone[number] = allowed(group, order, high, align)
+            middle = places[number] = (low + high) // 2
+            low, high = (low, middle) if is_enough(places) else (middle, high)
+        places[number] = high
         break
-    return gone
+    return places
 
 
-def by_cost(groups: Sequence[Group], orders: Sequence[Order], meter: Meter, keep: float, align: int) -> list[Gone]:
+def by_cost(groups: Sequence[Group], parts: Sequence[Part], meter: Meter, keep: float) -> list[int]:
     """So many units that at most the share `keep` of the cost is left: always those next that lose least for what they
     save."""
     gone = nothing(groups)
-    counts = [0] * len(groups)
-    steps = [align if align > 1 and group.count % align == 0 else max(1, group.count // 64) for group in groups]
+    places = [0] * len(parts)
+    strides = [max(1, part.width // STRIDES) if part.is_free else 1 for part in parts]
     rates: dict[int, float] = {}
+
+    def units(number: int, place: int) -> Gone:
+        part = parts[number]
+        more = gone[part.group].copy()
+        more[part.units[: part.counts[place]]] = True
+        return more
 
     def look(number: int) -> None:
         rates.pop(number, None)
-        group, order = groups[number], orders[number]
-        upto = counts[number] + steps[number]
-        if upto > len(order.units):
+        part, upto = parts[number], places[number] + strides[number]
+        if upto >= len(part.counts):
             return
-        more = allowed(group, order, upto, align)
-        if more.sum() < upto:
+        more = units(number, upto)
+        if any(more[each].all() for each in groups[part.group].units.values()):
             return
-        saved = meter.saved(gone, number, more)
-        if saved <= 0:
-            return
-        lost = order.losses[upto - 1] - (order.losses[counts[number] - 1] if counts[number] else 0.0)
-        rates[number] = float(lost) / saved
+        saved = meter.saved(gone, part.group, more)
+        if saved > 0:
+            rates[number] = (part.loss(upto) - part.loss(places[number])) / saved
 
-    for number in range(len(groups)):
+    for number in range(len(parts)):
         look(number)
-    neighbours = _neighbours(groups, meter)
+    neighbours = _neighbours(parts, meter)
     while rates and meter.share(gone) > keep:
         best = min(rates, key=lambda number: (rates[number], number))
-        counts[best] += steps[best]
-        gone[best] = allowed(groups[best], orders[best], counts[best], align)
+        places[best] += strides[best]
+        gone[parts[best].group] = units(best, places[best])
         for number in neighbours[best]:
             look(number)
-    return gone
+    return places
 
 
-def _neighbours(groups: Sequence[Group], meter: Meter) -> list[set[int]]:
-    found = [{number} for number in range(len(groups))]
+def _neighbours(parts: Sequence[Part], meter: Meter) -> list[set[int]]:
+    """The parts of groups that share a weight with that of each part."""
+    of_group: dict[int, set[int]] = {}
+    for number, part in enumerate(parts):
+        of_group.setdefault(part.group, set()).add(number)
+    near: dict[int, set[int]] = {group: set(mine) for group, mine in of_group.items()}
     for weight in meter.weights:
-        mine = {number for number, _ in weight.axes}
-        for number in mine:
-            found[number] |= mine
-    return found
+        together = set().union(*(of_group[group] for group, _ in weight.axes))
+        for group, _ in weight.axes:
+            near[group] |= together
+    return [near[part.group] for part in parts]

@@ -31,7 +31,7 @@ def by_sensitivity(
 
     def lost(number: int, count: int) -> float:
         gone = nothing(groups)
-        gone[number] = allowed(groups[number], orders[number], count, 1)
+        gone[number] = allowed(groups[number], orders[number].units[:count])
         with tried(ctx):
             cut(gone)
             return float(np.mean(np.square(list(relative_errors(ctx, original, ctx.model)))))

@@ -15,15 +15,15 @@ least loss that any choice can have, and says how far from it the one returned m
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-STATES = 1 << 19
+STATES = 1 << 17
 """States that are kept at most: so many bytes times 40 an item."""
 ROUNDING = 1e-12
 """How much sums of losses may be off, of their size: no state is given up for less."""
@@ -114,18 +114,20 @@ class _Rest:
 
 
 def _rests(hulls: Sequence[Sequence[Option]]) -> list[_Rest]:
-    """For every number of items done, the rest; all steps of all hulls in order of what a unit of cost saves."""
+    """For every number of items done, the rest: steps along the hulls of the others, the best value first."""
+    steps = [
+        (-_slope(a, b), i, b.cost - a.cost, a.loss - b.loss) for i, each in enumerate(hulls) for a, b in pairwise(each)
+    ]
+    steps.sort()
+    owners, costs = (np.array([step[at] for step in steps], np.int64) for at in (1, 2))
+    savings = np.array([step[3] for step in steps], np.float64)
     found = []
     for done in range(len(hulls) + 1):
-        left = hulls[done:]
-        steps = [
-            (_slope(a, b), b.cost - a.cost, a.loss - b.loss) for corners in left for a, b in itertools.pairwise(corners)
-        ]
-        steps.sort(key=lambda step: -step[0])
-        costs = np.cumsum([sum(corners[0].cost for corners in left), *(step[1] for step in steps)])
-        least = sum(corners[-1].loss for corners in left)
-        saved = np.cumsum([0.0, *(step[2] for step in reversed(steps))])[::-1]  # from the right, so the end is exact
-        found.append(_Rest(np.asarray(costs, np.int64), np.asarray(least + saved, np.float64)))
+        here = owners >= done
+        cheapest = sum(corners[0].cost for corners in hulls[done:])
+        least = sum(corners[-1].loss for corners in hulls[done:])
+        saved = np.cumsum(savings[here][::-1])[::-1]  # from the right, so that the end is exact
+        found.append(_Rest(cheapest + np.append(0, np.cumsum(costs[here])), least + np.append(saved, 0.0)))
     return found
 
 

@@ -4,7 +4,7 @@ With sample data the squared error of a layer y = x W in one type is E|x dW|^2 o
 its input on samples that were held out; of weights that are no such matrices, and without data, |dW|^2 over |W|^2. What
 the outputs make of it is measured with types of less than 8 bits: the rel-L2 of the outputs with that weight alone in
 them. Wider types follow from the least of 4 bits or more: squared errors of outputs and layer are proportional as
-long as both are small.
+long as both are small. Where weights are to be rounded by outputs, GPTQ foretells what that will gain.
 
 What the data never reach (branches not taken) says nothing about its weights: for them the error of the weight counts,
 times what the middle one of the others makes of its own.
@@ -12,9 +12,9 @@ times what the middle one of the others makes of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from statistics import median
 
 import numpy as np
@@ -29,8 +29,10 @@ from ..rounding.observed import grams
 from ..rounding.run import readers_of
 from ..static.trial import Outputs
 
-SAMPLES = 4
-"""On which outputs are measured for every weight."""
+FEW, MANY = 4, 64
+"""Samples on which outputs are measured for every weight, at least and at most: as many as there are in"""
+INPUTS = 1 << 20
+"""so many bytes, as one row of a small input tells little."""
 MEASURED_BITS = 8
 """Types of fewer bits are measured."""
 LEAST_BITS = 4
@@ -41,29 +43,51 @@ LEAST_BITS = 4
 class Losses:
     """Of one weight in each of some types: squared errors of its layer as shares (`layer`; of the weight itself, where
     those are not known), and of the outputs. `influence` is what the outputs make of the error of the weight, None if
-    it is not known; `is_measured` says that it was looked for."""
+    it is not known; `is_seen` is false if the data say nothing of it."""
 
     weight: list[float]
     layer: list[float]
     outputs: list[float]
     influence: float | None = None
-    is_measured: bool = False
+    is_seen: bool = True
 
 
-def losses_of(
-    ctx: Context, form: DecodeForm, weights: Sequence[Sequence[Plan]], memory: int, outputs: Outputs | None
-) -> list[Losses]:
-    """For the plans of every weight, narrow ones first, what they cost. `outputs` are those of the model as it is; None
-    without data: then the errors of weights count as they are."""
+@dataclass(frozen=True)
+class Judge:
+    """What measures: how far `outputs` of the model as it is move; `memory` are bytes of second moments that may be
+    held at a time, `rounds` says that weights will be rounded by outputs."""
+
+    ctx: Context
+    form: DecodeForm
+    outputs: Outputs
+    memory: int
+    rounds: bool = False
+
+    @cached_property
+    def samples(self) -> int:
+        """On which every weight is measured."""
+        return samples_for(self.ctx, FEW)
+
+
+def samples_for(ctx: Context, least: int) -> int:
+    """How many samples are measured on; `least` where they are large."""
+    first = next(ctx.feeds(), {})
+    size = sum(np.asarray(array).nbytes for array in first.values())
+    return max(least, min(MANY, INPUTS // max(1, size)))
+
+
+def losses_of(weights: Sequence[Sequence[Plan]], judge: Judge | None) -> list[Losses]:
+    """For the plans of every weight, narrow ones first, what they cost; without a judge, in errors of the weights."""
     found = []
     for plans in weights:
         errors = [_weight_error(plan) for plan in plans]
         found.append(Losses(errors, errors, errors))
-    if outputs is None:
+    if judge is None:
         return found
-    _observe(ctx, weights, memory, found)
-    for plans, losses in ctx.progress.track(list(zip(weights, found, strict=True)), "sensitivity"):
-        _measure(ctx, form, plans, losses, outputs)
+    tasks = _tasks(weights, judge)
+    for plans, losses, task in zip(judge.ctx.progress.track(weights, "sensitivity"), found, tasks, strict=True):
+        rounded = plans if task is None else _by_layer(plans, losses, task, judge.rounds)
+        _measure(rounded, losses, judge)
     known = [one.influence for one in found if one.influence is not None]
     for losses in found:
         if losses.influence is None:
@@ -82,31 +106,43 @@ def _weight_error(plan: Plan) -> float:
     return off / size if size > 0 else 0.0
 
 
-def _observe(ctx: Context, weights: Sequence[Sequence[Plan]], memory: int, found: Sequence[Losses]) -> None:
-    """Put the errors of layers in the place of those of weights, where they can be had."""
-    readers = [readers_of(plans[0], memory) for plans in weights]
-    known = [(i, views) for i, views in enumerate(readers) if not isinstance(views, str)]
-    for (i, views), moments in zip(known, grams(ctx, [views for _, views in known], memory), strict=True):
-        if isinstance(moments, str):
+def _tasks(weights: Sequence[Sequence[Plan]], judge: Judge) -> Iterator[Task | None]:
+    """Every weight with the second moments of what its layer reads; None where there are none."""
+    readers = [readers_of(plans[0], judge.memory) for plans in weights]
+    moments = grams(judge.ctx, [views for views in readers if not isinstance(views, str)], judge.memory)
+    for plans, views in zip(weights, readers, strict=True):
+        if isinstance(views, str):
+            yield None
             continue
-        first = weights[i][0]
-        task = Task(first.tensor.numpy(), first.grid, views[0], moments.fit, moments.held)
-        errors = [task.error(plan.grid) for plan in weights[i]]
-        if any(errors):
-            found[i].layer = errors
+        seen, first = next(moments), plans[0]
+        yield None if isinstance(seen, str) else Task(first.tensor.numpy(), first.grid, views[0], seen)
 
 
-def _measure(ctx: Context, form: DecodeForm, plans: Sequence[Plan], losses: Losses, outputs: Outputs) -> None:
+def _by_layer(plans: Sequence[Plan], losses: Losses, task: Task, rounds: bool) -> Sequence[Plan]:
+    """The plans, rounded if that is asked for; the errors of the layer take the place of those of the weight."""
+    made = []
+    for plan in plans:
+        own = replace(task, grid=plan.grid)
+        is_narrow = plan.grid.alphabet.bits <= MEASURED_BITS
+        made.append(replace(plan, grid=own.best("gptq", "none").grid) if rounds and is_narrow else plan)
+    errors = [task.error(plan.grid) for plan in made]
+    if any(errors):
+        losses.layer = errors
+    return made
+
+
+def _measure(plans: Sequence[Plan], losses: Losses, judge: Judge) -> None:
     """The squared errors of the outputs; by those of the layer where they are not measured."""
     bits = [plan.grid.alphabet.bits for plan in plans]
     base = next((i for i, each in enumerate(bits) if each >= LEAST_BITS), len(bits) - 1)
-    losses.is_measured = True
     measured = {
-        i: outputs.error_after(partial(store, ctx, form, [plan]), SAMPLES) ** 2
+        i: judge.outputs.error_after(partial(store, judge.ctx, judge.form, [plan]), judge.samples) ** 2
         for i, plan in enumerate(plans)
         if i == base or bits[i] < MEASURED_BITS
     }
-    if measured[base] > 0 and losses.layer[base] > 0:
-        share = measured[base] / losses.layer[base]
+    losses.is_seen = measured[base] > 0 or losses.weight[base] == 0
+    if measured[base] > 0 and losses.weight[base] > 0:
+        own = losses.layer if losses.layer[base] > 0 else losses.weight
+        share = measured[base] / own[base]
         losses.influence = measured[base] / losses.weight[base]
-        losses.outputs = [measured.get(i, share * error) for i, error in enumerate(losses.layer)]
+        losses.outputs = [measured.get(i, share * error) for i, error in enumerate(own)]

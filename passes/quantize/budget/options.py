@@ -23,12 +23,13 @@ UNSIGNED: tuple[WeightType, ...] = ("uint2", "uint4", "uint8", "int16")
 class Precision:
     """How the type of each weight is chosen: within `budget` bytes any at the least error; or, where the outputs move
     by more than `error`, a wider one than was asked for. `recipe` is what was asked for; `memory` are bytes of second
-    moments that may be held at a time."""
+    moments that may be held at a time, `rounds` says that weights are rounded by outputs."""
 
     recipe: Recipe
     budget: Limit | None = None
     error: float | None = None
     memory: int = 1 << 30
+    rounds: bool = False
 
     def within_budget(
         self, ctx: Context, form: DecodeForm, plans: Sequence[Plan], others: Others
@@ -44,7 +45,7 @@ class Precision:
         self, ctx: Context, form: DecodeForm, plans: Sequence[Plan], others: Others
     ) -> Sequence[Plan | Refusal]:
         """For every weight its plan, or one in more bits where the outputs err too much."""
-        if self.error is None or ctx.samples is None or not plans:
+        if self.error is None or not plans or ctx.samples is None:
             return plans
         from .widen import widened
 

@@ -25,7 +25,7 @@ from ..static.quantize_static import is_quantized
 from ..static.trial import Outputs
 from ..weight_only import held_constants
 from .knapsack import Option, Solution, solve
-from .losses import SAMPLES, Losses, losses_of
+from .losses import FEW, Judge, Losses, losses_of, samples_for
 from .options import Precision
 from .table import add_row, type_of
 
@@ -43,9 +43,10 @@ def spent(
     if not plans:
         return []
     weights = [others(plan) or [plan] for plan in plans]
-    has_outputs = ctx.samples is not None and ctx.backend is not None
-    outputs = Outputs(ctx, SAMPLES, "budget") if has_outputs else None
-    losses = losses_of(ctx, form, weights, precision.memory, outputs)
+    judge = None
+    if ctx.samples is not None and ctx.backend is not None:
+        judge = Judge(ctx, form, Outputs(ctx, samples_for(ctx, FEW), "budget"), precision.memory, precision.rounds)
+    losses = losses_of(weights, judge)
     items = [_priced(form, each, own) for each, own in zip(weights, losses, strict=True)]
     picks = _within(ctx, precision, plans, items)
     chosen: list[Plan | Refusal] = []

@@ -35,7 +35,7 @@ def type_of(plan: Plan) -> str:
 
 
 def _why(plans: Sequence[Plan], losses: Losses, options: Sequence[Option], pick: int) -> str:
-    unseen = "the data never reach it; " if losses.is_measured and losses.influence is None else ""
+    unseen = "" if losses.is_seen else "the data never reach it; "
     smaller = [i for i in range(len(plans)) if options[i].cost < options[pick].cost]
     if not smaller:
         return f"{unseen}nothing is smaller"

@@ -22,12 +22,12 @@ from ..plan import Plan, Refusal
 from ..rewrite import store
 from ..static.trial import Outputs
 from .knapsack import Option, hull
-from .losses import losses_of
+from .losses import Judge, losses_of, samples_for
 from .options import Precision
 from .table import add_row
 
 SAMPLES = 16
-"""On which the outputs are measured."""
+"""On which the outputs are measured at least."""
 PURPOSE = "error"
 
 
@@ -36,13 +36,13 @@ def widened(
 ) -> Sequence[Plan | Refusal]:
     """The plans; where the outputs err by more than `precision.error`, some weights in more bits, or in float."""
     assert precision.error is not None
-    outputs = Outputs(ctx, SAMPLES, PURPOSE)
+    outputs = Outputs(ctx, samples_for(ctx, SAMPLES), PURPOSE)
     error = outputs.error_after(partial(store, ctx, form, plans))
     if error <= precision.error:
         _tell(ctx, f"weights as asked for: rel-L2 {error:.3g} of the outputs on the samples", precision.error)
         return plans
     weights = [[plan, *others(plan)] for plan in plans]
-    losses = losses_of(ctx, form, weights, precision.memory, outputs)
+    losses = losses_of(weights, Judge(ctx, form, outputs, precision.memory))
     items = [
         [
             *(Option(one.written(form).mostly, loss) for one, loss in zip(each, own.outputs, strict=True)),

@@ -3,8 +3,9 @@
     y = x W + b   becomes   q, s, z = DynamicQuantizeLinear(x)
                             y = Cast(MatMulInteger(q, levels, z)) (s scales) + b
 
-onnxruntime fuses that into one operator. One DynamicQuantizeLinear serves all who read x. With M = max|x| a step is at
-most 2 M / 255, and an x is off by a step at most (half of it by rounding, half by the rounding of the zero point), so
+onnxruntime fuses that into one operator. One DynamicQuantizeLinear serves all in a graph who read x. With M = max|x| a
+step is at most 2 M / 255, and an x is off by a step at most (half of it by rounding, half by the rounding of the zero
+point), so
 
     abs(dy_j) <= M (sum_i abs(dW_ij) + 2 / 255 sum_i abs(W'_ij)).
 """
@@ -17,12 +18,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import TensorProto
 
-from ....ir import Node, Value, tensor
+from ....ir import Graph, Node, Value, tensor
 from ....ir.links import next_alive
 from ...calibrate.ranges import Array, Range
 from ...manager.bounds import LocalBound
 from ...manager.context import Context
 from ...manager.weights import Outcome
+from ..place import Place, Shared
 from ..static.affine import TYPES, affine
 from ..static.emit import Coded, coded
 from ..static.units import Unit, channel_axis
@@ -39,7 +41,8 @@ class DynamicEmitter:
 
     ctx: Context
     top: int
-    _coded: dict[Value, Coded] = field(default_factory=dict)
+    _coded: dict[tuple[Value, int], Coded] = field(default_factory=dict)
+    """By weight and axis of the output channels."""
 
     def follow(self, old: Value, new: Value) -> None:
         """What units read is quantized whatever it is."""
@@ -62,25 +65,31 @@ class DynamicEmitter:
 
     def emit(self, units: Sequence[Unit]) -> None:
         """Let these units run in integers."""
-        read = dict.fromkeys(unit.inputs[0][1] for unit in units)
-        shared = {x: self._quantize(x) for x in read}  # before the product that makes one of them is replaced
+        read = dict.fromkeys((unit.inputs[0][1], unit.node.graph) for unit in units)
+        # all of them before a product that makes one is replaced
+        quantized = {(x, graph): self._quantize(x, graph) for x, graph in read if graph is not None}
+        shared = Shared()
         for unit in units:
-            self._product(unit, shared[unit.inputs[0][1]])
+            assert unit.node.graph is not None
+            self._product(unit, quantized[unit.inputs[0][1], unit.node.graph], shared)
 
     def coded(self, unit: Unit) -> Coded:
         """The weight of a unit in levels."""
-        weight = unit.node.inputs[1]
-        assert weight is not None
+        key = self._key(unit)
+        weight = key[0]
         assert weight.const is not None
-        if weight not in self._coded:
-            self._coded[weight] = coded(weight.const.numpy(), channel_axis(unit.node), self.top)
-        return self._coded[weight]
+        if key not in self._coded:
+            self._coded[key] = coded(weight.const.numpy(), key[1], self.top)
+        return self._coded[key]
 
     def recode(self, unit: Unit, coded: Coded) -> None:
         """Take other levels for the weight of a unit."""
+        self._coded[self._key(unit)] = coded
+
+    def _key(self, unit: Unit) -> tuple[Value, int]:
         weight = unit.node.inputs[1]
         assert weight is not None
-        self._coded[weight] = coded
+        return weight, channel_axis(unit.node)
 
     def rounded(self, unit: Unit, x: Array) -> Array:
         """What the input of a unit becomes in a run of its own."""
@@ -90,24 +99,26 @@ class DynamicEmitter:
         """None: biases are in float."""
         return None
 
-    def _quantize(self, x: Value) -> Node:
-        graph, node = x.graph, x.producer
-        assert graph is not None
-        before = next(iter(graph.nodes), None) if node is None else next_alive(node)
+    def _quantize(self, x: Value, graph: Graph) -> Node:
+        """In the graph that reads it: runtimes look for it beside the product."""
+        node = x.producer
+        is_here = node is not None and x.graph is graph
+        before = next_alive(node) if node is not None and is_here else next(iter(graph.nodes), None)
         return self.ctx.rewriter.insert(
             "DynamicQuantizeLinear", [x], before=before, graph=graph, outputs=["q", "s", "z"],
             origin=[] if node is None else [node],
         )  # fmt: skip
 
-    def _product(self, unit: Unit, quantized: Node) -> None:
+    def _product(self, unit: Unit, quantized: Node, shared: Shared) -> None:
         node, rw, found = unit.node, self.ctx.rewriter, self.coded(unit)
-        weight, graph = node.inputs[1], node.graph
+        weight = node.inputs[1]
         assert weight is not None
         assert weight.const is not None
-        assert graph is not None
+        assert weight.graph is not None
         levels = found.levels.T if channel_axis(node) == 0 else found.levels
+        home = Place(weight.graph, node if weight.graph is node.graph else None, (node,), shared)
         held = [tensor(np.ascontiguousarray(levels)), tensor(found.scales)]
-        stored = [rw.constant(graph, one, hint, before=node) for one, hint in zip(held, "qs", strict=True)]
+        stored = [home.constant(rw, one, hint) for one, hint in zip(held, "qs", strict=True)]
 
         def insert(op_type: str, inputs: Sequence[Value | None], **attributes: int) -> Value:
             return rw.insert(op_type, inputs, attributes, before=node, outputs=["d"], origin=[node]).outputs[0]
@@ -118,10 +129,11 @@ class DynamicEmitter:
         y = insert("Mul", [sums, scales])
         bias = node.input(2)
         if found.bias is not None:
-            bias = rw.constant(graph, tensor(found.bias), "b", before=node)
+            bias = home.constant(rw, tensor(found.bias), "b")
         if bias is not None:
             y = insert("Add", [y, bias])
         old = weight.const
         rw.take_over(node.outputs[0], y)
         rw.erase(node)
-        self.ctx.weights.became(old, held, Outcome.QUANTIZED, form="dynamic")
+        made = [value.const for value in stored if value.const is not None]
+        self.ctx.weights.became(old, made, Outcome.QUANTIZED, form="dynamic")

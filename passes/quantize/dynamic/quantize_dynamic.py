@@ -15,6 +15,7 @@ from ..static.ledger import Ledger
 from ..static.quantize_static import PER_CHANNEL, Decided, Settings, ShapeSeen, left_out, opened
 from ..static.trial import Trials
 from ..static.units import Unit, Units
+from ..static.upright import turn_weights
 from ..targets.profile import profile
 from .emit import DynamicEmitter
 
@@ -41,6 +42,10 @@ class DynamicCosts:
         """Nothing: sums are decoded where they are made."""
         return 0.0
 
+    def apart(self, unit: Unit) -> float:
+        """Nothing: there are products alone."""
+        return 0.0
+
     def spells(self, unit: Unit) -> bool:
         """No: there are products alone."""
         return False
@@ -52,6 +57,7 @@ def decide_dynamic(ctx: Context, settings: Settings) -> Decided | None:
     if not opened(ctx, PER_CHANNEL):
         return None
     aim = profile(settings.target)
+    turn_weights(ctx)
     units = Units(ctx.model, aim, ctx.shapes(), lambda unit: _not_dynamic(unit) or left_out(ctx, settings, unit))
     emitter = DynamicEmitter(ctx, aim.weight_levels)
     shapes = _shapes(ctx, units.found)

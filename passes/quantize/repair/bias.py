@@ -7,7 +7,7 @@ before it, which are corrected too, it would do so twice; in a net of 60 layers 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ....ir import Model, Node, Value, clone_model
@@ -63,14 +63,19 @@ def _copied(copies: Mapping[Value, Value], node: Node) -> Linear:
 
 
 def correct_biases(
-    ctx: Context, original: Original, *, by: str, rounded: Mapping[Node, RoundTrip] | None = None
+    ctx: Context,
+    original: Original,
+    *,
+    by: str,
+    rounded: Mapping[Node, RoundTrip] | None = None,
+    but: Collection[Node] = (),
 ) -> int:
-    """Correct the layers whose squared error on held-out samples falls by it; returns how many.
+    """Correct the layers, `but` some, whose squared error on held-out samples falls by it; returns how many.
 
     Layers of which the node is gone, or the weight is what it was, stay. `rounded` says what becomes of the input of a
     layer, if that is quantized. Each correction states an `absolute` bound in the name of the pass `by`.
     """
-    changed = [layer for layer in original.layers if _has_changed(ctx, layer)]
+    changed = [layer for layer in original.layers if layer.place.node not in but and _has_changed(ctx, layer)]
     shifts = {layer: Shift(layer.was, (rounded or {}).get(layer.place.node)) for layer in changed}
     observers: dict[Value, list[Observer]] = {}
     for layer, shift in shifts.items():

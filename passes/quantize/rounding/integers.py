@@ -7,111 +7,146 @@ bias: of the unit if it has one, of the Add behind a MatMul if that is computed 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
-from ....ir import Node, Value
+from ....ir import Value
 from ...calibrate.stream import observe
 from ...manager.context import Context
 from ..levels import Grid
 from ..repair.bias import PURPOSE, put
 from ..repair.bias import tell as tell_bias
 from ..repair.places import Place, add_behind, place_of
-from ..repair.shift import Shift
+from ..repair.shift import Correction, Shift
 from ..static.coder import Coder
 from ..static.units import Unit
 from .choice import Task
-from .observed import Grams, grams, need
+from .observed import Halves, Pairs, grams, need
 from .options import Rounder
 from .product import Product, products
 from .run import BY, RULE, tell
+from .sequential import Line
 
+BITS = 8
+"""Of the levels of a weight."""
 WORTH = 0.1
 """The error of a weight, as a share of that of the input, from which on rounding is looked at."""
 
 
-def rounded_units(
-    ctx: Context, coder: Coder, units: Sequence[Unit], options: Rounder | None, *, corrects: bool
-) -> None:
-    """Give `coder` better codes for the weights of `units` where `options` allow them, and biases if it `corrects`."""
-    found = products(coder, units)
-    shifts = _shifts(ctx, found)
-    grids = {product: product.grid for product in found}
-    if options is not None:
-        grids |= _rounded(ctx, [product for product in found if _is_worth(ctx, product, shifts, options)], options)
-    taken = {node for unit in units for node in (unit.node, unit.tail) if node is not None}
-    for product, grid in grids.items():
-        product.take(grid)
-        if corrects:
-            _correct(ctx, product, shifts.get(product), taken)
-
-
-def _shifts(ctx: Context, found: Sequence[Product]) -> dict[Product, Shift]:
-    """The moments of the inputs of products, of those that can be observed."""
-    shifts = {each: Shift(each.layer, partial(each.coder.rounded, each.unit)) for each in found}
-    observers: dict[Value, list[Shift]] = {}
-    for shift in shifts.values():
-        observers.setdefault(shift.layer.x, []).append(shift)
-    blind = set(observe(ctx, observers, purpose=PURPOSE))
-    return {product: shift for product, shift in shifts.items() if shift.layer.x not in blind}
-
-
-def _is_worth(ctx: Context, product: Product, shifts: dict[Product, Shift], options: Rounder) -> bool:
-    """Whether better codes could save enough, and can be looked for; a remark says why not."""
-    reason = ""
-    size = need(product.views)
-    if product not in shifts:
-        reason = "the input of a reader cannot be observed"
-    elif size > options.memory:
-        reason = f"second moments of its input would take {size} bytes, and moments={options.memory}"
+def rounded_units(ctx: Context, coder: Coder, units: Sequence[Unit], options: Rounder) -> None:
+    """Give `coder` better codes for the weights of `units`, and better biases, as far as `options` allow."""
+    work = _Work(ctx, coder, units, options)
+    if options.is_sequential(BITS):
+        work.one_after_the_other()
     else:
+        work.each_alone()
+
+
+@dataclass(frozen=True)
+class _Work:
+    ctx: Context
+    coder: Coder
+    units: Sequence[Unit]
+    options: Rounder
+
+    def each_alone(self) -> None:
+        """By inputs as they are in float."""
+        found = products(self.coder, self.units)
+        shifts = self._shifts(found)
+        grids = {product: product.grid for product in found}
+        if self.options.rounds:
+            grids |= self._rounded([product for product in found if self._is_worth(product, shifts)])
+        for product, grid in grids.items():
+            product.take(grid)
+            if self.options.corrects:
+                shift = shifts.get(product)
+                decoded = product.coded.decoded()
+                self._correct(product, None if shift is None else shift.correction(product.weight, decoded))
+
+    def one_after_the_other(self) -> None:
+        """By inputs as they are once all before them runs in integers."""
+        found = {product: product.views for product in products(self.coder, self.units)}
+        small = {product: views for product, views in found.items() if self._fits(product, Pairs)}
+        others = [unit for unit in self.units if unit.weight < 0]
+
+        def stand(done: Sequence[Product]) -> None:
+            taken = {unit for product in found if product in done or product not in small for unit in product.units}
+            self.coder.emit([unit for unit in self.units if unit in taken or unit in others])
+
+        line = Line(self.ctx, small, stand, self.options.memory, lambda one: partial(one.coder.rounded, one.unit))
+        for product, moments in line.moments():
+            if isinstance(moments, str):
+                self._nearest(product, moments)
+                continue
+            task = Task(product.weight, product.grid, product.views[0], moments)
+            product.take(self._best(product, task))
+            if self.options.corrects:
+                new = task.decoded(product.grid.choose(product.coded.levels))
+                self._correct(product, moments.correction(task.matrices, new))
+
+    def _shifts(self, found: Sequence[Product]) -> dict[Product, Shift]:
+        """The moments of the inputs of products, of those that can be observed."""
+        shifts = {each: Shift(each.layer, partial(each.coder.rounded, each.unit)) for each in found}
+        observers: dict[Value, list[Shift]] = {}
+        for shift in shifts.values():
+            observers.setdefault(shift.layer.x, []).append(shift)
+        blind = set(observe(self.ctx, observers, purpose=PURPOSE))
+        return {product: shift for product, shift in shifts.items() if shift.layer.x not in blind}
+
+    def _is_worth(self, product: Product, shifts: Mapping[Product, Shift]) -> bool:
+        """Whether better codes could save enough, and can be looked for; a remark says why not."""
+        if product not in shifts:
+            return self._nearest(product, "the input of a reader cannot be observed")
         of_weight, of_input = shifts[product].errors(product.weight, product.coded.decoded())
         if of_weight < WORTH * of_input:
-            reason = f"that is expected to cost {of_weight / of_input:.2g} of what the rounding of its input does"
-    if reason:
-        ctx.remarks.missed(product.name, f"rounded to nearest: {reason}", rule=RULE)
-    return not reason
+            share = f"{of_weight / of_input:.2g} of what the rounding of its input does"
+            return self._nearest(product, f"that is expected to cost {share}")
+        return self._fits(product, Halves)
 
+    def _fits(self, product: Product, kind: type[Halves] | type[Pairs]) -> bool:
+        size = need(product.views, kind)
+        if size <= self.options.memory:
+            return True
+        why = f"second moments of its input would take {size} bytes, and moments={self.options.memory}"
+        return self._nearest(product, why)
 
-def _rounded(ctx: Context, wanted: Sequence[Product], options: Rounder) -> dict[Product, Grid]:
-    found = {}
-    moments = grams(ctx, [product.views for product in wanted], options.memory)
-    for product, each in zip(ctx.progress.track(list(wanted), "rounding"), moments, strict=True):
-        if isinstance(each, str):
-            ctx.remarks.missed(product.name, f"rounded to nearest: {each}", rule=RULE)
-        else:
-            found[product] = _best(ctx, product, each, options)
-    return found
+    def _nearest(self, product: Product, why: str) -> bool:
+        self.ctx.remarks.missed(product.name, f"rounded to nearest: {why}", rule=RULE)
+        return False
 
+    def _rounded(self, wanted: Sequence[Product]) -> dict[Product, Grid]:
+        found = {}
+        moments = grams(self.ctx, [product.views for product in wanted], self.options.memory)
+        for product, each in zip(self.ctx.progress.track(list(wanted), "rounding"), moments, strict=True):
+            if isinstance(each, str):
+                self._nearest(product, each)
+            else:
+                found[product] = self._best(product, Task(product.weight, product.grid, product.views[0], each))
+        return found
 
-def _best(ctx: Context, product: Product, moments: Grams, options: Rounder) -> Grid:
-    task = Task(product.weight, product.grid, product.views[0], moments.fit, moments.held)
-    best = task.best(options.rounding, options.clip if product.has_room else "none")
-    tell(ctx, product.name, best)
-    return best.grid
+    def _best(self, product: Product, task: Task) -> Grid:
+        best = task.best(self.options.rounding, self.options.clip if product.has_room else "none")
+        tell(self.ctx, product.name, best)
+        return best.grid
 
+    def _correct(self, product: Product, found: Correction | None) -> None:
+        """Add to the bias of a product what saves on held-out samples; a remark says why not."""
+        place = None if product.bias is not None else self._behind(product)
+        if len(product.units) > 1 or (product.bias is None and place is None):
+            why = "others share its weight" if len(product.units) > 1 else "it has none that is added to its sums"
+            self.ctx.remarks.missed(product.label, f"its bias stays: {why}", rule="bias")
+        elif tell_bias(self.ctx, product.label, found):
+            assert found is not None
+            if place is None:
+                product.move(found.amounts)
+            else:
+                put(self.ctx, place, found, BY)
 
-def _correct(ctx: Context, product: Product, shift: Shift | None, taken: Collection[Node]) -> None:
-    """Add to the bias of a product what saves on held-out samples; a remark says why not."""
-    place = None if product.bias is not None else _behind(ctx, product, taken)
-    if len(product.units) > 1 or (product.bias is None and place is None):
-        why = "others share its weight" if len(product.units) > 1 else "it has none that is added to its sums"
-        ctx.remarks.missed(product.label, f"its bias stays: {why}", rule="bias")
-        return
-    found = None if shift is None else shift.correction(product.weight, product.coded.decoded())
-    if not tell_bias(ctx, product.label, found):
-        return
-    assert found is not None
-    if place is None:
-        product.move(found.amounts)
-    else:
-        put(ctx, place, found, BY)
-
-
-def _behind(ctx: Context, product: Product, taken: Collection[Node]) -> Place | None:
-    """The place of a MatMul with an Add behind it that is computed in float."""
-    node = product.unit.node
-    shape = ctx.shapes().shape(node.outputs[0])
-    place = place_of(node, None if shape is None else len(shape)) if node.op_type == "MatMul" else None
-    behind = None if place is None else add_behind(place)
-    return place if behind is not None and behind[0] not in taken else None
+    def _behind(self, product: Product) -> Place | None:
+        """The place of a MatMul with an Add behind it that is computed in float."""
+        node, taken = product.unit.node, {node for unit in self.units for node in (unit.node, unit.tail)}
+        shape = self.ctx.shapes().shape(node.outputs[0])
+        place = place_of(node, None if shape is None else len(shape)) if node.op_type == "MatMul" else None
+        behind = None if place is None else add_behind(place)
+        return place if behind is not None and behind[0] not in taken else None

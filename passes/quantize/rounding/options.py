@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Rounding = Literal["auto", "nearest", "gptq", "adaround"]
 Clip = Literal["auto", "none"]
+Sequential = Literal["auto", "true", "false"]
+CarryOut = Callable[[Sequence[Plan]], None]
 
 
 @dataclass(frozen=True)
@@ -25,28 +27,39 @@ class Rounder:
     rounding: Rounding = "auto"
     clip: Clip = "auto"
     memory: int = 1 << 30
+    sequential: Sequential = "auto"
+    corrects: bool = False
+    """Whether biases are corrected too."""
 
-    def units(self, ctx: Context, coder: Coder, units: Sequence[Unit], *, corrects: bool) -> None:
-        """Better levels for the weights of units, and biases if it `corrects` those; without data all stay as it is."""
-        if ctx.samples is None or not (self._rounds or corrects):
+    def is_sequential(self, bits: int) -> bool:
+        """Whether layers come one after the other, where the narrowest codes have so many bits."""
+        return self.rounding != "nearest" and (self.sequential == "true" or (self.sequential == "auto" and bits < 8))
+
+    def units(self, ctx: Context, coder: Coder, units: Sequence[Unit]) -> None:
+        """Better levels for the weights of units, and better biases; without data all stay as it is."""
+        if ctx.samples is None or not (self.rounds or self.corrects):
             return
         from .integers import rounded_units
 
-        rounded_units(ctx, coder, units, self if self._rounds else None, corrects=corrects)
+        rounded_units(ctx, coder, units, self)
 
     @property
-    def _rounds(self) -> bool:
+    def rounds(self) -> bool:
+        """Whether weights may get other codes than the nearest."""
         return self.rounding != "nearest" or self.clip != "none"
 
-    def plans(self, ctx: Context, plans: Sequence[Plan]) -> list[Plan]:
-        """The plans, with better grids where there are some; without data `auto` leaves all as it is.
+    def plans(self, ctx: Context, plans: Sequence[Plan], carry_out: CarryOut) -> list[Plan]:
+        """The plans, with better grids where there are some; without data `auto` leaves all as it is. `carry_out`
+        changes the model as some plans say.
 
         UserError if an option names a method and there are no data.
         """
         if self.rounding in ("gptq", "adaround"):
             samples_of(ctx, f"rounding={self.rounding}")
-        if ctx.samples is None or not self._rounds:
+        if self.sequential == "true":
+            samples_of(ctx, "sequential=true")
+        if ctx.samples is None or not self.rounds:
             return list(plans)
         from .run import rounded
 
-        return rounded(ctx, plans, self)
+        return rounded(ctx, plans, self, carry_out)

@@ -1,7 +1,8 @@
-"""What rounding needs of those who hold the weights of units in levels."""
+"""What rounding needs of those who let units run in integers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from ...calibrate.ranges import Array
@@ -10,7 +11,7 @@ from .units import Unit
 
 
 class Coder(Protocol):
-    """Holds the weights of units in levels, of which the largest is `top`."""
+    """Holds the weights of units in levels, of which the largest is `top`, and lets units run in integers."""
 
     @property
     def top(self) -> int:
@@ -31,4 +32,8 @@ class Coder(Protocol):
 
     def bias_step(self, unit: Unit) -> float | None:
         """What steps of the weight are multiplied by to be those of the bias; None if that is in float."""
+        ...
+
+    def emit(self, units: Sequence[Unit]) -> None:
+        """Change the model."""
         ...

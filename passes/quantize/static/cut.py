@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from ....ir import Graph, Node, Value
+from .channels_last import behind_convolutions
 from .units import Unit
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ class Costs(Protocol):
         """Of decoding a value."""
         ...
 
+    def apart(self, unit: Unit) -> float:
+        """Of a unit in integers, on top of the rest, if it does not have the layout of integer convolutions."""
+        ...
+
     def spells(self, unit: Unit) -> bool:
         """Whether a unit in float is faster spelled out, and counted so."""
         ...
@@ -55,6 +60,10 @@ class Free:
         """Nothing."""
         return 0.0
 
+    def apart(self, unit: Unit) -> float:
+        """Nothing."""
+        return 0.0
+
     def spells(self, unit: Unit) -> bool:
         """No."""
         return False
@@ -72,11 +81,12 @@ def chosen(units: Sequence[Unit], costs: Costs, penalty: Callable[[Unit], float]
         in_float, in_integers = costs.unit(unit)
         _edge(network, INTEGERS, unit, in_float)
         _edge(network, unit, FLOAT, in_integers + penalty(unit))
+        _apart(network, unit, costs.apart(unit), made_by)
         for value in unit.activations:
             readers.setdefault(value, []).append(unit)
     for value in dict.fromkeys((*made_by, *readers)):
         producer = made_by.get(value)
-        _quantized(network, value, producer, readers.get(value, ()), costs.quantize(value))
+        _quantized(network, value, producer, readers.get(value, ()), _quantize(costs, value, producer))
         if producer is not None and not producer.leaves_float:
             _decoded(network, value, producer, readers.get(value, ()), costs.decode(value), _others(value, readers))
     _, (integers, _) = nx.minimum_cut(network, INTEGERS, FLOAT)
@@ -91,11 +101,15 @@ def time_of(units: Sequence[Unit], taken: Collection[Unit], costs: Costs) -> flo
         for value in unit.activations:
             readers.setdefault(value, []).append(unit)
     total = sum(costs.unit(unit)[unit in taken] for unit in units)
+    for unit in units:
+        cost = costs.apart(unit) if unit in taken else 0.0
+        makers = behind_convolutions(unit, made_by) if cost else frozenset()
+        total += cost if makers is None or not all(maker in taken for maker in makers) else 0.0
     for value in dict.fromkeys((*made_by, *readers)):
         producer = made_by.get(value)
         read = [unit in taken for unit in readers.get(value, ())]
         if producer is None or producer not in taken:
-            total += costs.quantize(value) if any(read) else 0.0
+            total += _quantize(costs, value, producer) if any(read) else 0.0
         elif not producer.leaves_float and (not all(read) or _others(value, readers)):
             total += costs.decode(value)
     return total
@@ -113,6 +127,23 @@ def _is_shared_among(unit: Unit, readers: set[tuple[Node, int]]) -> bool:
     return weight is not None and all(
         isinstance(use.user, Node) and (use.user, use.slot) in readers for use in weight.uses
     )
+
+
+def _quantize(costs: Costs, value: Value, producer: Unit | None) -> float:
+    """Of quantizing a value whose producer is in float: onnxruntime quantizes in front of a MaxPool what is quantized
+    behind it, and so has it in integers after all."""
+    return costs.quantize(value) + (0.0 if producer is None else costs.apart(producer))
+
+
+def _apart(network: Network, unit: Unit, cost: float, made_by: Mapping[Value, Unit]) -> None:
+    """Paid once if the unit is in integers and one of those that give it its layout in float, or if nothing does."""
+    if not cost:
+        return
+    join = ("apart", unit)
+    _edge(network, unit, join, cost)
+    makers = behind_convolutions(unit, made_by)
+    for maker in (FLOAT,) if makers is None else makers:
+        _edge(network, join, maker, float("inf"))
 
 
 def _quantized(network: Network, value: Value, producer: Unit | None, readers: Iterable[Unit], cost: float) -> None:

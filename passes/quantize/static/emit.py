@@ -197,9 +197,9 @@ class Emitter:
     def _drop(self, value: Value, pair: Pair) -> None:
         """Take out what nobody reads; a value in float whose name DQ had gets a new one, and the levels show it."""
         rw = self.ctx.rewriter
-        for decode in (*pair.near.values(), pair.decode):
-            if decode.outputs[0].is_dead:
-                rw.erase(decode)
+        for node in (*pair.near.values(), pair.decode, pair.quantize):
+            if node.graph is not None and node.outputs[0].is_dead:
+                rw.erase(node)
         if pair.decode.graph is not None:
             return
         levels = pair.name + SUFFIX
@@ -223,7 +223,7 @@ class Emitter:
         assert value.const is not None
         affine = self.of[value]
         levels, zero = affine.levels(value.const.numpy()), np.asarray(affine.zero, affine.dtype)
-        return self._decoded(node, levels, np.float32(affine.scale), zero, None)
+        return self._decoded(node, value, levels, np.float32(affine.scale), zero, None)
 
     def _product(self, unit: Unit) -> None:
         node, rw, found = unit.node, self.ctx.rewriter, self.coded(unit)
@@ -232,18 +232,19 @@ class Emitter:
         assert weight.const is not None
         old = weight.const
         zeros = np.zeros(found.scales.shape, np.int8)
-        decoded = self._decoded(node, found.levels, found.scales, zeros, found.axis)
+        decoded = self._decoded(node, weight, found.levels, found.scales, zeros, found.axis)
         rw.set_input(node, unit.weight, decoded)
         made = [value.const for value in decoded.producer.inputs if value is not None] if decoded.producer else []
         self.ctx.weights.became(old, [one for one in made if one is not None], Outcome.QUANTIZED, form=self.format)
         if found.bias is not None:
-            rw.set_input(node, unit.bias, self._bias(unit, found.bias, found.scales))
+            rw.set_input(node, unit.bias, self._bias(unit, weight, found.bias, found.scales))
 
-    def _bias(self, unit: Unit, bias: Array, scales: NDArray[np.float32]) -> Value:
+    def _bias(self, unit: Unit, weight: Value, bias: Array, scales: NDArray[np.float32]) -> Value:
+        """The bias of a product, held where its weight is."""
         if bias.dtype != np.int32:
-            return Place.of(unit.node, self._shared).constant(self.ctx.rewriter, tensor(bias), "b")
+            return self._home(unit.node, weight).constant(self.ctx.rewriter, tensor(bias), "b")
         steps_ = scales * np.float32(self.of[unit.inputs[0][1]].scale)
-        return self._decoded(unit.node, bias, steps_, None, None if steps_.ndim == 0 else 0)
+        return self._decoded(unit.node, weight, bias, steps_, None, None if steps_.ndim == 0 else 0)
 
     def recode(self, unit: Unit, coded: Coded) -> None:
         """Take other levels for the weight of a unit, and for its bias."""
@@ -283,10 +284,10 @@ class Emitter:
             )
         return self.weights[key]
 
-    def _decoded(self, node: Node, levels: Array, scales: Any, zeros: Any, axis: int | None) -> Value:
-        """DequantizeLinear in front of `node`, of constants in its graph, where runtimes look for them; there is one of
-        each for all that ask."""
-        home = Place.of(node, self._shared)
+    def _decoded(self, node: Node, old: Value, levels: Array, scales: Any, zeros: Any, axis: int | None) -> Value:
+        """DequantizeLinear in front of `node`, of constants in the graph that holds `old`; there is one of each for all
+        that ask."""
+        home = self._home(node, old)
         parts = [("q", levels), ("s", scales), *([] if zeros is None else [("z", zeros)])]
         held = [home.constant(self.ctx.rewriter, tensor(array), hint) for hint, array in parts]
         attributes = None if axis is None else {"axis": axis}
@@ -295,6 +296,11 @@ class Emitter:
             "DequantizeLinear", held, attributes, before=node, outputs=["w"], domain=domain, origin=[node]
         )
         return made.outputs[0]
+
+    def _home(self, node: Node, old: Value) -> Place:
+        """Where constants for `node` go that stand for `old`: into its graph."""
+        assert old.graph is not None
+        return Place(old.graph, node if old.graph is node.graph else None, (node,), self._shared)
 
 
 def made_by(units: Sequence[Unit]) -> dict[Value, Unit]:

@@ -191,6 +191,10 @@ class WithFactors:
         """Of decoding a value."""
         return self.costs.decode(value)
 
+    def apart(self, unit: Unit) -> float:
+        """Of a unit in integers without the layout of integer convolutions, on top of the rest."""
+        return self.costs.apart(unit)
+
     def spells(self, unit: Unit) -> bool:
         """Whether a unit in float is faster spelled out."""
         return self.costs.spells(unit)

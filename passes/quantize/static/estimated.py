@@ -46,6 +46,12 @@ class EstimatedCosts:
         as_it_is, spelled, in_integers = self._times(unit)
         return min(as_it_is, spelled), in_integers
 
+    def apart(self, unit: Unit) -> float:
+        """Microseconds more of a unit in integers that does not have the layout of integer convolutions."""
+        macs, _, weight = work(unit, self.shapes)
+        found = self.profile.costs.get(kind_of(unit, weight, self.shapes))
+        return 0.0 if found is None else found.apart * macs / 1e6
+
     def spells(self, unit: Unit) -> bool:
         """Whether a unit in float is faster spelled out."""
         as_it_is, spelled, _ = self._times(unit)
@@ -71,13 +77,15 @@ class EstimatedCosts:
 
 
 def work(unit: Unit, shapes: Mapping[Value, Shape]) -> tuple[float, float, Shape]:
-    """MACs of a unit, numbers that it reads and writes, and the shape of its weight."""
+    """MACs of a unit (of a pool: numbers that it looks at), numbers that it reads and writes, and the shape of its
+    weight."""
     numbers = float(sum(prod(shapes.get(value, ())) for value in (*unit.activations, *unit.outputs)))
     value = unit.node.input(unit.weight) if unit.weight >= 0 else None
     weight: Shape = () if value is None or value.const is None else value.const.shape
     leaving = prod(shapes.get(unit.outputs[0], ()))
     if unit.rule.role is not Role.COMPUTE:
-        return 0.0, numbers, weight
+        looked_at = leaving * prod(unit.node.attr("kernel_shape", [])) if unit.node.is_op("MaxPool") else 0
+        return float(looked_at), numbers, weight
     if unit.node.op_type == "Conv":
         return float(leaving * prod(weight[1:])), numbers, weight
     x = shapes.get(unit.inputs[0][1], (1,))

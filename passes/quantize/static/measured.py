@@ -15,6 +15,7 @@ from ....errors import ExecutionError
 from ....ir import Backend, Rewriter, Session, Value, lower
 from ...manager.deployed import deployed
 from .alone import Alone, Feed, Shape
+from .estimated import EstimatedCosts
 from .spelled import SPELLINGS, is_apart
 from .timing import interleaved
 from .units import Unit
@@ -35,13 +36,22 @@ class MeasuredCosts:
 
     def __post_init__(self) -> None:
         """Measure what crossing costs a number."""
+        self._table = EstimatedCosts(self.alone.emitter.profile, self.shapes)
         self._quantize = self._crossing("QuantizeLinear")
         self._decode = self._crossing("DequantizeLinear")
 
     def unit(self, unit: Unit) -> tuple[float, float]:
         """Microseconds of a unit in float and in integers; infinity where the executor does not run it."""
         as_it_is, spelled, in_integers = self.times(unit)
-        return min(as_it_is, spelled), in_integers
+        return min(as_it_is, spelled), in_integers - self.apart(unit)
+
+    def apart(self, unit: Unit) -> float:
+        """Microseconds more of a unit in integers without the layout of integer convolutions, which it does not have
+        alone; what it takes with it is in the target's table."""
+        in_integers = self.times(unit)[2]
+        if not self._table.apart(unit) or in_integers == inf:
+            return 0.0
+        return max(0.0, in_integers - self._table.unit(unit)[1])
 
     def spells(self, unit: Unit) -> bool:
         """Whether a unit in float is faster spelled out."""

@@ -38,6 +38,7 @@ from .ranges import Calibration, chosen_ranges
 from .spelled import Spelling
 from .trial import Trials
 from .units import Unit, Units, values_of
+from .upright import turn_weights
 from .whole import Whole, not_slower
 
 SAMPLES = 16
@@ -100,13 +101,13 @@ class Decided:
         held = (unit.node.inputs[unit.weight] for unit in self.units if unit.weight >= 0)
         return frozenset(value for value in held if value is not None)
 
-    def carry_out(self, ctx: Context, rounder: Rounder, *, corrects: bool) -> None:
-        """Find better levels for weights, and biases if it `corrects` those; then change the model."""
+    def carry_out(self, ctx: Context, rounder: Rounder) -> None:
+        """Find better levels for weights, and biases; then change the model."""
         units = [unit.now() for unit in self.units]
         for before, after in zip(self.units, units, strict=True):
             for (_, old), (_, new) in zip(before.inputs, after.inputs, strict=True):
                 self.writes.follow(old, new)
-        rounder.units(ctx, self.coder, units, corrects=corrects)
+        rounder.units(ctx, self.coder, units)
         self.writes.promise(units)
         self.writes.emit(units)
 
@@ -125,12 +126,13 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
         return None
     if settings.latency == "measure" and not aim.runs_here:
         raise UserError(f"latency=measure: {aim.title} does not run here: say latency=profile or off")
+    whole = Whole(ctx, ctx.backend) if settings.latency == "measure" else None
+    turn_weights(ctx)
     drafter = Drafter(ctx, settings, aim)
     kept = equalized(ctx, settings.equalize, drafter, settings.error)
     draft, choice = kept.draft, kept.draft.choice
-    if settings.latency == "measure":
-        whole = Whole(ctx, draft.writes, ctx.backend)
-        choice = not_slower(ctx, whole, choice, draft.costs, draft.trials, settings.error)
+    if whole is not None:
+        choice = not_slower(whole, choice, draft.costs, draft.writes, draft.trials, settings.error)
     ledger = Ledger(ctx, draft.units, choice, draft.times, settings.error, aim)
     ledger.decisions(draft.declined, draft.shapes)
     if not choice.units:

@@ -70,6 +70,8 @@ class Units:
         self._profile, self._shapes, self._excluded = profile, shapes, excluded
         self.declined: dict[Node, str] = {}
         self.found: list[Unit] = []
+        self._static: set[Value] = set()
+        """What is computed from constants alone."""
         for graph in model.graph.walk_graphs():
             for node in graph.nodes:
                 self._look_at(graph, node)
@@ -85,6 +87,9 @@ class Units:
         return found
 
     def _look_at(self, graph: Graph, node: Node) -> None:
+        if node.inputs and not node.bodies and all(value is None or self._is_static(value) for value in node.inputs):
+            self._static.update(node.outputs)
+            return
         rule = None if node.domain else self._profile.rule(node.op_type)
         if rule is None:
             return
@@ -120,9 +125,14 @@ class Units:
         if isinstance(made, Unit):
             if not made.activations:
                 return ""
+            if any(value in self._static for value in made.activations):
+                return "it reads what is still to be computed from constants: fold does that"
             if any(self._shapes.dtype(value) not in (FLOAT, None) for _, value in made.inputs):
                 return ""
         return made
+
+    def _is_static(self, value: Value) -> bool:
+        return value.const is not None or value in self._static
 
     def _tail(self, node: Node) -> Node | None:
         """The activation behind a node that the range of a Q makes redundant."""
@@ -180,8 +190,6 @@ def _unsound(unit: Unit) -> str:
     if any(is_float(one.dtype) and not (one.size and np.isfinite(one.numpy()).all()) for one in constants):
         return "a constant is empty, or holds NaN or Inf"
     weight = unit.node.input(unit.weight) if unit.weight >= 0 else None
-    if weight is not None and weight.graph is not unit.node.graph and len(weight.uses) > 1:
-        return "its weight is shared with other graphs, and would be stored in each"
     if weight is not None and weight.const is not None and min(weight.const.shape) < unit.rule.least:
         return f"a product with fewer than {unit.rule.least} terms or outputs stays in float"
     if unit.weight < 0 and unit.node.is_op("Mul", "MatMul"):

@@ -51,6 +51,10 @@ class Doubtful:
         """Of decoding a value."""
         return self.costs.decode(value) * self.times
 
+    def apart(self, unit: Unit) -> float:
+        """Of a unit in integers without the layout of integer convolutions."""
+        return self.costs.apart(unit) * self.times
+
     def spells(self, unit: Unit) -> bool:
         """Whether a unit in float is faster spelled out."""
         return self.costs.spells(unit)
@@ -58,10 +62,9 @@ class Doubtful:
 
 @dataclass
 class Whole:
-    """Compares the model in float with choices of units."""
+    """Compares the model as it is when this is made, in float, with choices of units."""
 
     ctx: Context
-    emitter: Emits
     backend: Backend
 
     def __post_init__(self) -> None:
@@ -69,10 +72,10 @@ class Whole:
         self._feeds: list[Mapping[str, Any]] = list(islice(self.ctx.feeds(), SAMPLES))
         self._in_float = deployed(self.backend, self.ctx.model)
 
-    def compared(self, units: Sequence[Unit]) -> Comparison | None:
+    def compared(self, units: Sequence[Unit], emitter: Emits) -> Comparison | None:
         """The choice `units` beside float; None if the executor does not run it."""
         before = self.ctx.checkpoint()
-        self.emitter.emit(units)
+        emitter.emit(units)
         try:
             in_integers = deployed(self.backend, self.ctx.model)
             runs = [self._runs(session) for session in (self._in_float, in_integers)]
@@ -94,23 +97,24 @@ class Whole:
         return run
 
 
-def not_slower(ctx: Context, whole: Whole, choice: Choice, costs: Costs, trials: Trials, limit: float) -> Choice:
+def not_slower(whole: Whole, choice: Choice, costs: Costs, emitter: Emits, trials: Trials, limit: float) -> Choice:
     """The choice, or the part of it with which the model is not slower than in float and errs by no more than `limit`.
     A remark says what was measured, and what was taken back."""
     first: Comparison | None = None
+    remarks = whole.ctx.remarks
     for units, error in _narrower(choice, costs, trials):
-        found = whole.compared(units)
+        found = whole.compared(units, emitter)
         first = found if first is None else first
         if found is None or found.is_slower or error > limit:
             continue
-        ctx.remarks.applied("model", f"measured as a whole: {found}", rule="latency")
+        remarks.applied("model", f"measured as a whole: {found}", rule="latency")
         if len(units) < len(choice.units):
             back = f"{len(choice.units) - len(units)} units are taken back, with which the model would be slower"
-            ctx.remarks.missed("model", f"{back} than in float: {first}", rule="latency")
+            remarks.missed("model", f"{back} than in float: {first}", rule="latency")
         return Choice(units, error, choice.sensitivity)
     if choice.units:
         why = "the executor does not run it" if first is None else f"the model would be slower than in float: {first}"
-        ctx.remarks.missed("model", f"nothing runs in integers: {why}", rule="latency")
+        remarks.missed("model", f"nothing runs in integers: {why}", rule="latency")
     return Choice([], 0.0, choice.sensitivity)
 
 

@@ -53,6 +53,8 @@ class Coefficients:
 
     mac: tuple[float, float] = (0.0, 0.0)
     number: tuple[float, float] = (0.0, 0.0)
+    apart: float = 0.0
+    """Microseconds more for a million MACs in integers without the layout of integer convolutions."""
     spelled: float = 0.0
     """Microseconds for a million numbers in float spelled out; 0 where that is unknown or no matter."""
 
@@ -144,5 +146,8 @@ def profile(name: str) -> Profile:
 
 
 def _coefficients(table: Mapping[str, Any]) -> Coefficients:
-    pairs = {key: (float(pair[0]), float(pair[1])) for key, pair in table.items() if key != "spelled"}
-    return Coefficients(**pairs, spelled=float(table.get("spelled", 0.0)))
+    def pair(key: str) -> tuple[float, float]:
+        in_float, in_integers = table.get(key, (0.0, 0.0))
+        return float(in_float), float(in_integers)
+
+    return Coefficients(pair("mac"), pair("number"), float(table.get("apart", 0.0)), float(table.get("spelled", 0.0)))

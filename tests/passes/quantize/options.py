@@ -14,7 +14,8 @@ BLOCKS = st.integers(2, 40)
 
 def quantizers() -> st.SearchStrategy[QuantizeInsert]:
     """Linear levels with zero points or without, 8-bit floats, books, and MatMulNBits; no weight is too small."""
-    common = {"min_bytes": st.just(0), "balance": st.booleans()}
+    orders = st.sampled_from(["auto", "true", "false"])
+    common = {"min_bytes": st.just(0), "balance": st.booleans(), "sequential": orders}
     shared = {**common, "granularity": GRANULARITIES, "block": BLOCKS}
     forms = st.sampled_from(["cast", "dq"])
     integers = st.builds(
@@ -44,9 +45,16 @@ def integer_quantizers() -> st.SearchStrategy[QuantizeInsert]:
     static = st.builds(
         QuantizeInsert, mode=st.just("static"), calibration=ranges, equalize=st.sampled_from(["auto", "true"]), **common
     )
+    types = st.sampled_from([(name, kind) for name in names() for kind in profile(name).takes])
+    typed = types.flatmap(
+        lambda pair: st.builds(
+            QuantizeInsert, mode=st.just("static"), activations=st.just(pair[1]),
+            **{**common, "target": st.just(pair[0])},
+        )
+    )  # fmt: skip
     takes = [name for name in names() if profile(name).qoperators]
     operators = st.builds(
         QuantizeInsert, mode=st.just("static"), format=st.just("qoperator"),
         **{**common, "target": st.sampled_from(takes)},
     )  # fmt: skip
-    return st.one_of(static, operators, st.builds(QuantizeInsert, mode=st.just("dynamic"), **common))
+    return st.one_of(static, typed, operators, st.builds(QuantizeInsert, mode=st.just("dynamic"), **common))

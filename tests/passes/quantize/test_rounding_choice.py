@@ -14,6 +14,7 @@ from onnxpress.passes.quantize.alphabet import AFFINE, SYMMETRIC
 from onnxpress.passes.quantize.levels import Block, Grid, decode, encode, steps
 from onnxpress.passes.quantize.rounding.choice import Task
 from onnxpress.passes.quantize.rounding.clip import FACTORS, clipped, shrunk
+from onnxpress.passes.quantize.rounding.seen import Grams, Seen
 from onnxpress.passes.quantize.rounding.view import View
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -66,17 +67,18 @@ def tasks(draw: st.DrawFn) -> Task:
     rows = draw(st.sampled_from([1, 2, 40]))
     fit, held = grams(rng, seen, rows), grams(rng, seen, 30)
     kind = draw(st.sampled_from(["alike", "strange", "zero fit", "zero held"]))
-    return Task(
-        weight, grid, seen,
-        {"alike": held, "zero fit": 0 * fit}.get(kind, fit),
-        0 * held if kind == "zero held" else held,
-    )  # fmt: skip
+    fit, held = {"alike": held, "zero fit": 0 * fit}.get(kind, fit), 0 * held if kind == "zero held" else held
+    return Task(weight, grid, seen, both(fit, held))
+
+
+def both(fit: Array, held: Array) -> Grams:
+    return Grams(*(Seen.same(gram, np.zeros(gram.shape[:2])) for gram in (fit, held)), held)
 
 
 def held_error(task: Task, grid: Grid) -> float:
     """By its definition."""
     off = task.view.matrices(decode(encode(task.weight, grid), grid, FLOAT).astype(np.float64) - task.weight)
-    return float(sum(np.trace(change.T @ gram @ change) for change, gram in zip(off, task.held, strict=True)))
+    return float(sum(np.trace(change.T @ gram @ change) for change, gram in zip(off, task.moments.was, strict=True)))
 
 
 @given(tasks(), st.sampled_from(["auto", "nearest", "gptq", "adaround"]), st.sampled_from(["auto", "none"]))
@@ -85,7 +87,7 @@ def test_never_worse_than_nearest_on_held_out_samples(task, rounding, clip):
     before, after = held_error(task, task.grid), held_error(task, best.grid)
     assert after <= before * (1 + 1e-12)
     assert best.error <= best.nearest
-    whole = float(sum(np.sum(w * (g @ w)) for w, g in zip(task.matrices, task.held, strict=True)))
+    whole = float(sum(np.sum(w * (g @ w)) for w, g in zip(task.matrices, task.moments.was, strict=True)))
     np.testing.assert_allclose(best.error * whole, after, rtol=1e-9)
     if best.how == "nearest":
         assert best.grid is task.grid
@@ -102,7 +104,7 @@ def test_data_that_are_alike_make_every_method_pay(kind, how):
     seen, shape, inner, outer = VIEWS[kind]
     weight = rng.standard_t(3, shape).astype(np.float32)
     gram = grams(rng, seen, 40)
-    task = Task(weight, grid_of(weight, "int4", True, how, inner, outer), seen, gram, gram)
+    task = Task(weight, grid_of(weight, "int4", True, how, inner, outer), seen, both(gram, gram))
     errors = {rounding: task.best(rounding, "none").error for rounding in ("nearest", "gptq", "adaround", "auto")}
     assert max(errors["gptq"], errors["adaround"]) < 0.8 * errors["nearest"]
     assert errors["auto"] <= min(errors.values())
@@ -112,13 +114,15 @@ def test_data_that_are_alike_make_every_method_pay(kind, how):
 @given(tasks())
 def test_clipping_makes_no_block_worse_and_keeps_zero(task):
     """By the part of H that belongs to a block, where blocks lie one after the other."""
-    grid = clipped(task.matrices, task.grid, task.view, task.fit)
+    grid = clipped(task.matrices, task.grid, task.view, task.moments.fit.now)
     ratio = grid.array / task.grid.array
     assert ((ratio <= 1) & (ratio >= min(FACTORS) * 0.999)).all()
     zeros = np.zeros(task.weight.shape, np.float32)
     assert not decode(encode(zeros, grid), grid, FLOAT).any()
     if task.grid.axes == () and task.view.layer.op_type == "MatMul":
-        costs = [np.sum(off * (task.fit[0] @ off)) for off in (_change(task, task.grid), _change(task, grid))]
+        costs = [
+            np.sum(off * (task.moments.fit.now[0] @ off)) for off in (_change(task, task.grid), _change(task, grid))
+        ]
         assert costs[1] <= costs[0] * (1 + 1e-5)
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from onnxpress.ir import lower
 from onnxpress.passes.quantize.sites import Finder
+from onnxpress.passes.quantize.static.quantize_static import is_quantized
 
 W = np.ones((4, 6), np.float32)
 
@@ -84,3 +85,13 @@ def test_a_long_chain_needs_no_deep_stack(model):
     chain = " ".join(f"t{i + 1} = Identity(t{i})" for i in range(3000))
     proto = model(f"g (float[N,4] x) => (float[N,6] y) {{ t0 = Identity(w) {chain} y = MatMul(x, t3000) }}", w=W)
     assert len(readers(proto).sites) == 1
+
+
+def test_a_product_of_integers_is_no_decoding(model):
+    """As models compute sizes and rates: it must not look like a scale of codes, which means a quantized model."""
+    proto = model(
+        "g (int64 n, float[1,4] x) => (int64 m, float[1,6] y) { m = Mul(n, k) y = MatMul(x, w) }", w=W, k=np.array(7)
+    )
+    assert not is_quantized(lower(proto))
+    decoded = "g (float[1,4] x) => (float[1,6] y) { f = Cast<to=1>(q) w = Mul(f, s) y = MatMul(x, w) }"
+    assert is_quantized(lower(model(decoded, q=W.astype(np.int8), s=np.float32([0.5]))))

@@ -28,6 +28,8 @@ NETWORK = """<ir_version: 8, opset_import: ["" : 17]> g (float[2,4] x) => (float
 
 
 class Priced:
+    late = 0.0
+
     def __init__(self, units, values, prices):
         numbers = iter(prices)
         self.units = {unit: (next(numbers), next(numbers)) for unit in units}
@@ -41,6 +43,9 @@ class Priced:
 
     def decode(self, value):
         return self.crossing[value][1]
+
+    def apart(self, unit):
+        return self.late if unit.node.is_op("MaxPool") else 0.0
 
 
 def network():
@@ -94,3 +99,42 @@ def test_the_time_of_a_choice_is_counted_value_by_value(prices, taken):
     costs = Priced(units, values, prices)
     some = {units[index] for index in taken}
     assert time_of(units, some, costs) == price(units, some, costs)
+
+
+POOLED = """<ir_version: 8, opset_import: ["" : 17]> g (float[1,1,4,4] x) => (float[1,1,4,4] y, float[1,1,4,4] z)
+<float[1,1,1,1] w = {2}> {
+    c = Conv(x, w)
+    a = Sigmoid(c)
+    b = Mul(c, a)
+    d = MaxPool<kernel_shape = [3,3], pads = [1,1,1,1]>(b)
+    y = MaxPool<kernel_shape = [3,3], pads = [1,1,1,1]>(d)
+    e = Add(x, x)
+    z = MaxPool<kernel_shape = [3,3], pads = [1,1,1,1]>(e)
+}"""
+
+
+@given(st.lists(st.integers(0, 9), min_size=30, max_size=30), st.integers(0, 20))
+def test_a_pool_is_dear_without_an_integer_convolution_behind_it(prices, late):
+    """Against every choice, counted in this test's own words: pools of `y` need Conv, Sigmoid and Mul, that of `z` has
+    none."""
+    lowered = lower(parser.parse_model(POOLED))
+    units = Units(lowered, profile("ort-cpu"), infer_shapes(lowered)).found
+    conv, sigmoid, mul, first, second, _, third = units
+    values = dict.fromkeys(value for unit in units for value in (*unit.activations, *unit.outputs))
+    costs = Priced(units, values, prices)
+    costs.late = late
+
+    def full(taken):
+        chain = {conv, sigmoid, mul}
+        dear = [first in taken and not chain <= taken, second in taken and not {*chain, first} <= taken, third in taken]
+        moved = first not in taken and second in taken  # what quantizes between them goes in front of both
+        return price(units, taken, costs) + late * (sum(dear) + moved)
+
+    choices = [
+        {unit for unit, yes in zip(units, choice, strict=True) if yes}
+        for choice in product((False, True), repeat=len(units))
+    ]
+    best = min(full(choice) for choice in choices)
+    found = set(chosen(units, costs))
+    assert full(found) == pytest.approx(best)
+    assert time_of(units, found, costs) == pytest.approx(best)

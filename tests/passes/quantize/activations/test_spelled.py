@@ -60,6 +60,28 @@ def test_a_model_that_stays_in_float_keeps_its_softmax(model):
     assert made == source
 
 
+def test_in_a_branch_whose_output_it_is(model, run_model):
+    inside = "c = Conv<pads = [1,1,1,1]>(x, w) a = Softmax<axis = 1>(c)"
+    source = model(
+        f"""g (float[1,64,24,24] x, bool which) => (float[1,64,24,24] y) {{
+            y = If(which) <then_branch = t () => (float[1,64,24,24] a) {{ {inside} }},
+                           else_branch = e () => (float[1,64,24,24] b) {{ b = Exp(x) }}>
+        }}""",
+        w=KERNEL,
+    )
+    feeds = [
+        {"x": RNG.standard_normal((1, 64, 24, 24)).astype(np.float32), "which": np.array(i != 3)} for i in range(4)
+    ]
+    lowered = lower(source)
+    run = QuantizeInsert(mode="static", rounding="nearest", error=1.0)
+    report = PassManager([run], OrtBackend()).run(lowered, data=feeds)
+    verify(lowered)
+    assert any(remark.rule == "spelled" for remark in report.remarks)
+    for feed in feeds:
+        y, found = (run_model(one, **feed)["y"] for one in (source, emit(lowered)))
+        assert np.linalg.norm(y - found) < 0.05 * np.linalg.norm(y)
+
+
 @given(
     opset=st.sampled_from([13, 17, 18]),
     axis=st.integers(-3, 2),

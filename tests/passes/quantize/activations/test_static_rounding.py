@@ -140,13 +140,16 @@ class OnMoreSamples(QuantizeInsert):
         self.seen.update(remark.kind for remark in ctx.remarks if remark.rule == "bias")
 
 
+@pytest.mark.parametrize("sequential", ["true", "false"])
 @pytest.mark.parametrize("mode", ["static", "dynamic"])
-def test_the_bounds_hold(mode: Any) -> None:
+def test_the_bounds_hold(mode: Any, sequential: Any) -> None:
     """Of weights whose codes data chose, and of biases that data moved."""
     OnMoreSamples.seen.clear()
-    pass_ = OnMoreSamples(mode=mode, latency="off", error=1e3, min_bytes=0, bias_correction="true")
+    pass_ = OnMoreSamples(
+        mode=mode, latency="off", error=1e3, min_bytes=0, bias_correction="true", sequential=sequential
+    )
     for models in (convolutional(), transformer()):
-        check_pass(pass_, models=models, backend=OrtBackend(), max_examples=4)
+        check_pass(pass_, models=models, backend=OrtBackend(), max_examples=3)
     assert OnMoreSamples.seen["applied"]
     assert OnMoreSamples.seen["gptq"] + OnMoreSamples.seen["adaround"] > 2
 
