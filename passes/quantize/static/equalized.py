@@ -99,6 +99,8 @@ class Factors:
         for one in [one for one in self.inserted if not one.layers & integers]:
             one.take_back(ctx)
             self.inserted.remove(one)
+            why = "its Mul is taken back: none of the layers behind it runs in integers"
+            ctx.remarks.missed(one.value.name, why, rule="insert")
 
     def statements(self) -> Iterator[LocalBound]:
         """What values are by names of now, as values by the names that they had."""

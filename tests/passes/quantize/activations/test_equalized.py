@@ -17,6 +17,7 @@ from onnxpress.passes.manager.bounds import LocalBound
 from onnxpress.passes.manager.context import Context
 from onnxpress.passes.manager.manager import PassManager
 from onnxpress.passes.quantize.quantize_insert import QuantizeInsert
+from onnxpress.passes.quantize.static.equalized import Factors
 from onnxpress.specs import check_pass
 from onnxpress.specs.strategies_coupled import convolutional, transformer
 
@@ -107,6 +108,29 @@ def test_a_mul_that_no_integers_read_is_taken_back() -> None:
     assert any(remark.rule == "equalize" for remark in report.remarks)
     assert emit(model).SerializeToString(deterministic=True) == proto.SerializeToString(deterministic=True)
     assert {str(entry.outcome) for entry in report.weights} == {"kept"}
+
+
+def test_muls_without_readers_in_integers_are_taken_back_and_said() -> None:
+    """Of a choice that is empty."""
+
+    @dataclass(frozen=True)
+    class Unused(Pass):
+        """Insert, and choose nothing."""
+
+        name: ClassVar[str] = "unused"
+        effect: ClassVar[Effect] = Effect.ROUNDING
+        scope: ClassVar[Literal["graph", "model"]] = "model"
+
+        def run(self, graph: Graph, ctx: Context) -> None:
+            factors = Factors.none(ctx.model).plus(rescale(ctx, watches=True, fold=False, insert=True))
+            assert len(factors.inserted) == 1
+            factors.take_back_unused(ctx, [])
+            assert not factors.inserted
+
+    model = onnxpress.load(gated())
+    report = PassManager([Unused()], OrtBackend()).run(model, data=data())
+    assert "Mul" not in kinds(model)
+    assert [remark.kind for remark in report.remarks if remark.rule == "insert"] == ["applied", "missed"]
 
 
 def test_a_weight_that_is_excluded_keeps_its_numbers() -> None:
