@@ -28,6 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 PIPELINE = "fold,dce,quantize-insert{{type={type} symmetric={symmetric} format=nbits exclude=[*embeddings*] {more}}}"
+WAYS = {
+    "auto": "rounding=auto",
+    "gptq": "rounding=gptq",
+    "auto-alone": "rounding=auto sequential=false",
+    "gptq-alone": "rounding=gptq sequential=false",
+    "nearest": "rounding=nearest clip=none",
+}
+"""Names of our roundings, and the options that they are."""
 PEERS = ("rtn", "gptq")
 REPEATS = 200
 Vectors = NDArray[np.float32]
@@ -46,7 +54,7 @@ def methods() -> list[Method]:
     """Those compared, ours with all that it has first."""
     found = []
     for symmetric in (True, False):
-        found += [Method("onnxpress", name, symmetric) for name in ("auto", "gptq", "nearest")]
+        found += [Method("onnxpress", name, symmetric) for name in WAYS]
         found += [Method("onnxruntime", name, symmetric) for name in PEERS]
     return found
 
@@ -59,8 +67,7 @@ def make(method: Method, model: Path, data: Path, out: Path, peers: str) -> None
     if method.by == "onnxruntime":
         command = [peers, __file__, "--peer", method.name, str(method.symmetric), str(model), str(data), str(out)]
     else:
-        more = f"rounding={method.name}" + (" clip=none" if method.name == "nearest" else "")
-        text = PIPELINE.format(type="uint4", symmetric=str(method.symmetric).lower(), more=more)
+        text = PIPELINE.format(type="uint4", symmetric=str(method.symmetric).lower(), more=WAYS[method.name])
         onnxpress = str(Path(sys.executable).parent / "onnxpress")
         command = [onnxpress, "run", str(model), "-p", text, "-o", str(out), "--data", str(data), "--no-measure"]
     subprocess.run(command, check=True, capture_output=True)
