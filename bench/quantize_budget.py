@@ -5,7 +5,7 @@
 `--zoo` holds the models; `--tasks` is the folder of the package `tasks`, whose modules score a model file and give
 calibration data. All rows of a model have the same data and the options `--more`. `rel-L2` is that of the outputs on
 samples that nothing was calibrated on. `above` is what a row has above the straight line between int4 and int8, at its
-bytes: of the score, and of the decimal logarithm of the error (where below 0 is better).
+bytes: of the error (where below 0 is better), and of the score.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-CALIBRATED, JUDGED = 32, 16
-
 
 class Case(NamedTuple):
     file: str
     task: str = ""
     variant: str = ""
     pins: tuple[str, ...] = ()
+    calibrated: int = 32
+    judged: int = 16
 
 
 CASES = {
     "resnet": Case("resnet.onnx", "digits", "resnet"),
-    "op15": Case("silero_vad_op15.onnx", "vad", "op15"),
+    "op15": Case("silero_vad_op15.onnx", "vad", "op15", calibrated=256, judged=256),
     "rec": Case("ppocr4_rec.onnx", "ocr_rec", "v4"),
     "det": Case("ppocr4_det.onnx", "text_det", "v4"),
     "minilm": Case("minilm/model.onnx", "minilm", "l6"),
@@ -61,11 +61,11 @@ def samples(case: Case, args: argparse.Namespace, folder: Path) -> tuple[str, li
     """What to calibrate on, for the command line, and samples to judge by."""
     if not case.task:
         return "random", _generated(args.zoo / case.file, case)
-    task(case, args, "--calib", str(folder / "all.npz"), "--n", str(CALIBRATED + JUDGED))
+    task(case, args, "--calib", str(folder / "all.npz"), "--n", str(case.calibrated + case.judged))
     feeds = _feeds(folder / "all.npz")
-    named = {f"{name}@{i}": array for i, feed in enumerate(feeds[:CALIBRATED]) for name, array in feed.items()}
+    named = {f"{name}@{i}": array for i, feed in enumerate(feeds[: case.calibrated]) for name, array in feed.items()}
     np.savez(folder / "calib.npz", **named)
-    return str(folder / "calib.npz"), feeds[CALIBRATED:]
+    return str(folder / "calib.npz"), feeds[case.calibrated :]
 
 
 def _feeds(path: Path) -> list[dict[str, np.ndarray]]:
@@ -127,9 +127,9 @@ def show(name: str, source: Path, one: Row, ends: list[Row]) -> None:
     if len(ends) == 2:
         low, high = ends
         share = (one.size - low.size) / (high.size - low.size)
-        line = (1 - share) * np.log10(low.error) + share * np.log10(high.error)
+        line = (1 - share) * low.error + share * high.error
         above = [
-            f"{np.log10(one.error) - line:+.2f}",
+            f"{one.error - line:+.4f}",
             f"{one.score - (1 - share) * low.score - share * high.score:+.4f}",
         ]
     size = f"{one.size:,} | {one.size / source.stat().st_size:.3f}"
@@ -147,7 +147,7 @@ def main() -> int:
     parser.add_argument("--more", default="")
     args = parser.parse_args()
     args.zoo, args.tasks = args.zoo.resolve(), args.tasks.resolve()
-    print("| model | weights | bytes | ratio | rel-L2 | above, log10 | score | above |")
+    print("| model | weights | bytes | ratio | rel-L2 | above | score | above |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in args.only:
         case = CASES[name]

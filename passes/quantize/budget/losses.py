@@ -15,17 +15,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import islice
 from statistics import median
 
 import numpy as np
 
-from ...manager.context import Context
+from ...manager.context import Context, Feed
 from ..blocks import parts
 from ..decode import DecodeForm
 from ..plan import Plan
 from ..rewrite import store
 from ..rounding.choice import Task
-from ..rounding.observed import grams
+from ..rounding.observed import HELD_OUT, grams
 from ..rounding.run import readers_of
 from ..static.trial import Outputs
 
@@ -66,11 +67,20 @@ class Judge:
     @cached_property
     def samples(self) -> int:
         """On which every weight is measured."""
-        return samples_for(self.ctx, FEW)
+        return _samples_for(self.ctx, FEW)
 
 
-def samples_for(ctx: Context, least: int) -> int:
-    """How many samples are measured on; `least` where they are large."""
+def first_samples(ctx: Context, least: int) -> Iterator[Feed]:
+    """Those to measure on; `least` of them where they are large."""
+    return islice(ctx.feeds(), _samples_for(ctx, least))
+
+
+def held_out(ctx: Context) -> Iterator[Feed]:
+    """Those that no rounding is fitted to."""
+    return islice(ctx.feeds(), 1, 1 + HELD_OUT * _samples_for(ctx, FEW), HELD_OUT)
+
+
+def _samples_for(ctx: Context, least: int) -> int:
     first = next(ctx.feeds(), {})
     size = sum(np.asarray(array).nbytes for array in first.values())
     return max(least, min(MANY, INPUTS // max(1, size)))

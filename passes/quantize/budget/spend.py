@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from ..static.quantize_static import is_quantized
 from ..static.trial import Outputs
 from ..weight_only import held_constants
 from .knapsack import Option, Solution, solve
-from .losses import FEW, Judge, Losses, losses_of, samples_for
+from .losses import FEW, Judge, Losses, first_samples, held_out, losses_of
 from .options import Precision
 from .table import add_row, type_of
 
@@ -45,7 +46,9 @@ def spent(
     weights = [others(plan) or [plan] for plan in plans]
     judge = None
     if ctx.samples is not None and ctx.backend is not None:
-        judge = Judge(ctx, form, Outputs(ctx, samples_for(ctx, FEW), "budget"), precision.memory, precision.rounds)
+        rounds = precision.rounds and len(list(islice(ctx.feeds(), 2))) == 2  # one to fit, one to judge
+        samples = held_out(ctx) if rounds else first_samples(ctx, FEW)
+        judge = Judge(ctx, form, Outputs(ctx, samples, "budget"), precision.memory, rounds)
     losses = losses_of(weights, judge)
     items = [_priced(form, each, own) for each, own in zip(weights, losses, strict=True)]
     picks = _within(ctx, precision, plans, items)

@@ -22,7 +22,7 @@ from ..plan import Plan, Refusal
 from ..rewrite import store
 from ..static.trial import Outputs
 from .knapsack import Option, hull
-from .losses import Judge, losses_of, samples_for
+from .losses import Judge, first_samples, losses_of
 from .options import Precision
 from .table import add_row
 
@@ -36,7 +36,7 @@ def widened(
 ) -> Sequence[Plan | Refusal]:
     """The plans; where the outputs err by more than `precision.error`, some weights in more bits, or in float."""
     assert precision.error is not None
-    outputs = Outputs(ctx, samples_for(ctx, SAMPLES), PURPOSE)
+    outputs = Outputs(ctx, first_samples(ctx, SAMPLES), PURPOSE)
     error = outputs.error_after(partial(store, ctx, form, plans))
     if error <= precision.error:
         _tell(ctx, f"weights as asked for: rel-L2 {error:.3g} of the outputs on the samples", precision.error)

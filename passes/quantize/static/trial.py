@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from itertools import islice
 from typing import Any, Protocol
@@ -27,13 +27,13 @@ class Emits(Protocol):
 
 
 class Outputs:
-    """Outputs of the model on the first samples, and how far they move."""
+    """Outputs of the model on some samples, and how far they move."""
 
-    def __init__(self, ctx: Context, samples: int, purpose: str = "mode=static") -> None:
+    def __init__(self, ctx: Context, feeds: Iterable[Feed], purpose: str = "mode=static") -> None:
         if ctx.backend is None:
             raise UserError(f"{purpose} needs an executor")
         self._ctx, self._backend = ctx, ctx.backend
-        self._feeds: list[Feed] = list(islice(ctx.feeds(), samples))
+        self._feeds = list(feeds)
         self.problem = ""
         """The words of the executor if it refused a choice."""
         self._reference = self._run(ctx.model, len(self._feeds))
@@ -67,7 +67,7 @@ class Trials(Outputs):
     """How far outputs move if units run in integers."""
 
     def __init__(self, ctx: Context, emitter: Emits, samples: int) -> None:
-        super().__init__(ctx, samples)
+        super().__init__(ctx, islice(ctx.feeds(), samples))
         self._emitter = emitter
 
     def of(self, emitter: Emits) -> Trials:
