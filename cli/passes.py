@@ -108,12 +108,13 @@ def _described(registry: Registry, name: str) -> dict[str, Any]:
 
     pass_class = registry.get(name)
     summary = registry.summary(name)
+    adds_nothing = pass_class.takes_pipeline and str(pass_class.effect) == "EXACT"
     return {
         "name": name,
         "summary": summary,
         "description": _body(pass_class) if summary else "",
-        "effect": "of those inside" if pass_class.takes_pipeline else str(pass_class.effect),
-        "contract": _INSIDE if pass_class.takes_pipeline else _CONTRACTS[pass_class.effect],
+        "effect": "of those inside" if adds_nothing else str(pass_class.effect),
+        "contract": _INSIDE if adds_nothing else _CONTRACTS[pass_class.effect],
         "scope": pass_class.scope,
         "keeps_interface": pass_class.keeps_interface,
         "idempotent": pass_class.idempotent,

@@ -96,16 +96,27 @@ class Refit:
         """What to add to E[x~'x~], as a share of the mean of its diagonal, for the noise of few rows."""
         return self._shrinkage.ridge(self.second / max(1, self.count), self.count)
 
-    def error(self, old: Float64, new: Float64) -> float:
-        """The sum over all rows of |x~ W~ - x W|^2 - |x W|^2, without biases, for matrices W and W~."""
+    def error(self, old: Float64, new: Float64, *, bias: bool = False) -> float:
+        """The sum over all rows of |x~ W~ - x W|^2 - |x W|^2, for matrices W and W~; with `bias` its part that no bias
+        can take."""
         second, cross = self.second @ new, self.cross @ old
-        return float(np.einsum("gkn,gkn->", new, second) - 2 * np.einsum("gkn,gkn->", new, cross))
+        found = float(np.einsum("gkn,gkn->", new, second) - 2 * np.einsum("gkn,gkn->", new, cross))
+        return found - self.count * float((self.shift(old, new) ** 2).sum()) if bias else found
 
-    def solve(self, matrices: Array, *, ridge: float = RIDGE, bias: bool = True) -> tuple[Float64, Float64]:
+    def shift(self, old: Float64, new: Float64) -> Float64:
+        """E[x] W - E[x~] W~, of shape [groups, n]: what the bias gains."""
+        count = max(1, self.count)
+        before, after = self.first_old / count, self.first_new / count
+        return np.asarray(np.einsum("gk,gkn->gn", before, old) - np.einsum("gk,gkn->gn", after, new))
+
+    def solve(
+        self, matrices: Array, *, ridge: float = RIDGE, bias: bool = True, prior: Float64 | None = None
+    ) -> tuple[Float64, Float64]:
         """The new matrices `[groups, k~, n]` for the old ones `[groups, k, n]`, and what is added to the bias
         `[groups, n]`; without `bias`, which the layer may not be able to take, that is zero and nothing is centred.
 
-        Before any row was seen the old matrices come back (k~ = k), or zeros.
+        The ridge pulls towards `prior` `[groups, k~, n]`: by default the old matrices (k~ = k), or zeros. It comes back
+        before any row was seen.
         """
         old = np.asarray(matrices, np.float64)
         count = max(1, self.count)
@@ -114,9 +125,10 @@ class Refit:
         if bias:
             covariance = covariance - mean_new[:, :, None] * mean_new[:, None, :]
             cross = cross - mean_new[:, :, None] * mean_old[:, None, :]
-        prior = old if self.old.k == self.new.k else np.zeros((old.shape[0], self.new.k, old.shape[2]))
+        if prior is None:
+            prior = old if self.old.k == self.new.k else np.zeros((old.shape[0], self.new.k, old.shape[2]))
         found = np.stack([_ridge(c, d @ w, p, ridge) for c, d, w, p in zip(covariance, cross, old, prior, strict=True)])
-        shift = np.einsum("gk,gkn->gn", mean_old, old) - np.einsum("gk,gkn->gn", mean_new, found)
+        shift = self.shift(old, found)
         return found, shift if bias else np.zeros_like(shift)
 
 

@@ -11,8 +11,10 @@ import numpy as np
 
 from ...ir import Node, Value, clone_model
 from ...ir.analysis.linear import Linear, all_linear_layers
+from ..calibrate.halves import Halves
 from ..calibrate.recorded import Recorded
 from ..calibrate.refit import Refit
+from ..calibrate.stages import in_stages
 from ..manager.context import Context
 from ..manager.weights import Outcome
 from .allocate import Pick
@@ -23,11 +25,8 @@ from .plan import Plan
 from .refine import refined
 from .shared import scales, split, stacked
 from .study import Study, factors_of
-from .targets import MEMORY, Halves, Target, first_node, observed, target_of
+from .targets import Target, first_node, observed, target_of
 from .work import Dims
-
-STAGES = 16
-"""Walks through the data at most."""
 
 
 @dataclass(frozen=True)
@@ -105,25 +104,15 @@ def _in_order(ctx: Context, plan: Plan, picks: Sequence[Pick]) -> list[Applied]:
         olds[first_node(pick)] = by_output.get(copies[first_node(pick).outputs[0]]) if is_seen else None
     done: list[Applied] = []
     known = Recorded(ctx, before, [old.x for old in olds.values() if old is not None], purpose="refit")
-    for stage in ctx.progress.track(_stages(picks, olds), "refit"):
+    for stage in ctx.progress.track(in_stages(picks, lambda pick: _need(pick, olds)), "refit"):
         for pick, halves in observed(ctx, before, known, stage, olds):
             done += _apply(ctx, plan, pick, target_of(plan, pick, halves), sweeps=plan.refine)
     return done
 
 
-def _stages(picks: Sequence[Pick], olds: dict[Node, Linear | None]) -> list[list[Pick]]:
-    size = -(-len(picks) // STAGES) if picks else 1
-    found: list[list[Pick]] = []
-    room = 0
-    for pick in picks:
-        old = olds[first_node(pick)]
-        need = 0 if old is None else Halves.nbytes_for(old, old)
-        if not found or len(found[-1]) >= size or need > room:
-            found.append([])
-            room = MEMORY
-        found[-1].append(pick)
-        room -= need
-    return found
+def _need(pick: Pick, olds: dict[Node, Linear | None]) -> int:
+    old = olds[first_node(pick)]
+    return 0 if old is None else Halves.nbytes_for(old, old)
 
 
 def _apply(ctx: Context, plan: Plan, pick: Pick, target: Target, *, sweeps: int) -> list[Applied]:

@@ -10,28 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ...ir import Model, Node, Value
 from ...ir.analysis.linear import Linear, linear_of
+from ..calibrate.halves import Halves
 from ..calibrate.recorded import Recorded
 from ..calibrate.refit import Refit
+from ..calibrate.stages import MEMORY
 from ..calibrate.stream import Observer, observe, observe_pairs
 from ..manager.context import Context
 from .allocate import Pick
 from .factors import Float64, matrices, ridged
 from .plan import Plan
 
-MEMORY = 1 << 30
-"""Bytes of moments of one stage, at most."""
-TRIED = (1 / 16, 1.0, 16.0)
-"""Ridges that are tried, in units of what few rows make necessary."""
 LEAST = 1e-9
 """The least ridge: where all rows are the same, their noise makes none necessary, and moments cannot be inverted."""
-COLUMNS = 128
-"""Outputs that a ridge is tried on, evenly spaced."""
 
 
 @dataclass(frozen=True)
@@ -41,43 +36,6 @@ class Target:
     kernels: list[Float64]
     gram: Float64 | None
     fit: Refit | None = None
-
-
-class Halves:
-    """The moments of every other sample apart."""
-
-    def __init__(self, old: Linear, new: Linear) -> None:
-        self.parts = (Refit(old, new), Refit(old, new))
-        self._turn = 0
-
-    @staticmethod
-    def nbytes_for(old: Linear, new: Linear) -> int:
-        """Bytes that the halves and their sum take."""
-        return 3 * Refit.nbytes_for(old, new)
-
-    def update(self, before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> None:
-        """Take the rows of one sample into account."""
-        self.parts[self._turn].update(before, after)
-        self._turn = 1 - self._turn
-
-    def whole(self) -> Refit:
-        """The moments of all samples."""
-        found = Refit(self.parts[0].old, self.parts[0].new)
-        for part in self.parts:
-            found.merge(part)
-        return found
-
-    def best_ridge(self, dense: Float64, least: float) -> float | None:
-        """The ridge that does best on the other half; None if the matrices `dense` themselves do."""
-        one, other = self.parts
-        if not (one.count and other.count):
-            return None
-        some = dense[:, :, :: max(1, -(-dense.shape[2] // COLUMNS))]
-        errors: dict[float | None, float] = {None: one.error(some, some) + other.error(some, some)}
-        for ridge in (factor * least for factor in TRIED):
-            solved = (part.solve(some, ridge=ridge, bias=False)[0] for part in (other, one))
-            errors[ridge] = sum(part.error(some, made) for part, made in zip((one, other), solved, strict=True))
-        return min(errors, key=lambda ridge: errors[ridge])
 
 
 def first_node(pick: Pick) -> Node:

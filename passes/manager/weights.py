@@ -21,6 +21,7 @@ class Outcome(StrEnum):
     NARROWED = "narrowed"
     PRUNED = "pruned"
     FACTORIZED = "factorized"
+    REFITTED = "refitted"
     FOLDED = "folded"
     REMOVED = "removed"
 
@@ -105,6 +106,15 @@ class WeightAccount:
         """A pass looked at `tensor` and left it, for `reason`."""
         self._steps[tensor] = _Step(Outcome.KEPT, reason, self.by, "", (tensor,))
 
+    def past(self, tensor: Tensor) -> Iterator[tuple[Outcome, str]]:
+        """What passes did to get to a tensor, and in which form: the last first."""
+        made_from = {new: (old, step) for old, step in self._steps.items() for new in step.into if new is not old}
+        seen: set[Tensor] = set()
+        while tensor in made_from and tensor not in seen:
+            seen.add(tensor)
+            tensor, step = made_from[tensor]
+            yield step.outcome, step.form
+
     def mark(self) -> AccountMark:
         """The state of now, for `restore` after a rollback."""
         return dict(self._steps)
@@ -160,9 +170,10 @@ class WeightAccount:
 
 def _decisive(steps: Sequence[_Step]) -> _Step | None:
     """The step that tells what became of a weight: what changed it, else the last that says why it was left."""
-    changed = [step for step in steps if step.outcome not in (Outcome.FOLDED, Outcome.KEPT)]
+    changed = [step for step in steps if step.outcome not in (Outcome.FOLDED, Outcome.KEPT, Outcome.REFITTED)]
+    refitted = [step for step in steps if step.outcome is Outcome.REFITTED]
     kept = [step for step in steps if step.outcome is Outcome.KEPT]
-    deciding = changed or kept or steps
+    deciding = changed or refitted or kept or steps
     return deciding[-1] if deciding else None
 
 

@@ -91,3 +91,4 @@ def test_named_pipelines_are_listed_and_told(cli, monkeypatch, tmp_path):
 
 def test_a_combinator_promises_what_is_inside(cli):
     assert "of those inside: what the passes in its parentheses promise" in cli("passes", "guard").out
+    assert "of those inside" not in cli("passes", "repair").out  # it adds a promise of its own

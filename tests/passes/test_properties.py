@@ -74,6 +74,7 @@ COMBINATORS = {
     "at": "at{ops=[Constant Add Mul Shape]}",
     "fixpoint": "fixpoint",
     "guard": "guard{unequal=0}",
+    "repair": "repair",
     "repeat": "repeat",
 }
 """Combinators with the options that they are checked with; inside are passes that are EXACT."""

@@ -177,7 +177,14 @@ def absorb(ctx: Context, shifts: Sequence[Shift], kept: Kept, before: Before) ->
             before.follow(shift.layer.node, add_to_bias(ctx, shift.layer.node, shift.layer.bias, amounts))
 
 
-def add_to_bias(ctx: Context, node: Node, slot: int | None, amounts: Float64, form: str = "absorbed") -> Node:
+def add_to_bias(
+    ctx: Context,
+    node: Node,
+    slot: int | None,
+    amounts: Float64,
+    form: str = "absorbed",
+    outcome: Outcome = Outcome.PRUNED,
+) -> Node:
     """In the bias, where the operator has one; else by an Add behind it, which takes the name of its output.
 
     Returns the node that stands for `node` now.
@@ -199,7 +206,7 @@ def add_to_bias(ctx: Context, node: Node, slot: int | None, amounts: Float64, fo
             assert value.const is not None
             held = value.const.numpy()
             made, name = tensor((held.astype(np.float64) + amounts / beta).astype(dtype)), value.name
-            ctx.weights.became(value.const, [made], Outcome.PRUNED, form=form)
+            ctx.weights.became(value.const, [made], outcome, form=form)
         return _set_input(ctx, node, slot, ctx.rewriter.constant(graph, made, name, before=node, as_node=as_node))
     made = tensor(amounts.astype(dtype))
     constant = ctx.rewriter.constant(graph, made, f"{weight.name}_bias", before=node, as_node=as_node)

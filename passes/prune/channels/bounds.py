@@ -85,6 +85,12 @@ def state_cuts(ctx: Context, kept: Kept) -> None:
         for axis, where in kept.items()
         if axis.value.const is None and axis.value.graph is not None
     }
+    if any(bound.axis < 0 for bound in ctx.bounds):
+        shapes = known_shapes(ctx.model, ctx.shapes())
+        for axis, stays in kept.items():
+            value, rank = axis.value, _rank(shapes, axis.value)
+            if value.const is None and value.graph is not None and rank is not None:
+                named[value.graph.label, value.name, axis.axis - rank] = stays
     for place, bound in enumerate(ctx.bounds):
         where = named.get((bound.graph, bound.value, bound.axis))
         if where is not None and bound.per_channel.size > 1:

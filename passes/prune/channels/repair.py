@@ -16,6 +16,7 @@ from ....ir.analysis.coupling import Axis
 from ....ir.analysis.linear import Linear, linear_of
 from ....ir.tensor import Array
 from ...calibrate.refit import Refit
+from ...calibrate.stages import MEMORY, in_stages
 from ...calibrate.stream import observe_pairs
 from ...manager.context import Context
 from ...manager.weights import Outcome
@@ -23,11 +24,6 @@ from .absorb import add_to_bias, can_shift
 from .bounds import Before
 from .cut import Kept, put
 from .scores import output_axis
-
-STAGES = 16
-"""Walks through the data at most."""
-MEMORY = 1 << 30
-"""Bytes of moments of one stage, at most."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,7 @@ def _outputs(layer: Linear, kept: Kept) -> Array | None:
 def refit(ctx: Context, before: Model, layers: Sequence[Reader], constants: Before, *, ridge: float) -> int:
     """Refit in stages; returns how many layers were."""
     done = 0
-    for stage in _stages(layers):
+    for stage in in_stages([layer for layer in layers if _need(layer) <= MEMORY], _need):
         observers: dict[tuple[Value, Value], list[tuple[Reader, Refit]]] = {}
         for reader in stage:
             now = linear_of(reader.new.node)
@@ -80,20 +76,8 @@ def refit(ctx: Context, before: Model, layers: Sequence[Reader], constants: Befo
     return done
 
 
-def _stages(layers: Sequence[Reader]) -> list[list[Reader]]:
-    size = -(-len(layers) // STAGES) if layers else 1
-    found: list[list[Reader]] = []
-    room = 0
-    for reader in layers:
-        need = Refit.nbytes_for(reader.old, reader.new)
-        if need > MEMORY:
-            continue
-        if not found or len(found[-1]) >= size or need > room:
-            found.append([])
-            room = MEMORY
-        found[-1].append(reader)
-        room -= need
-    return found
+def _need(reader: Reader) -> int:
+    return Refit.nbytes_for(reader.old, reader.new)
 
 
 def _apply(ctx: Context, reader: Reader, fit: Refit, constants: Before, ridge: float) -> bool:

@@ -18,13 +18,13 @@ import numpy as np
 from ....ir import Model, Node, Value, tensor
 from ....ir.analysis.coupling import Axis
 from ....ir.tensor import Array
+from ...calibrate.stages import in_stages
 from ...calibrate.stream import observe_pairs
 from ...manager.bounds import LocalBound
 from ...manager.context import Context
 from ...manager.weights import Outcome
 from .bounds import BY
 from .cut import Kept, put
-from .repair import STAGES
 from .scores import Float64
 
 MEAN, VAR = 3, 4
@@ -62,10 +62,9 @@ def norms(ctx: Context, before: Model, copies: Mapping[Value, Value], kept: Kept
 def reestimate(ctx: Context, before: Model, layers: Sequence[Norm]) -> int:
     """Set the statistics in stages, in order; returns how many normalizations changed."""
     done = 0
-    size = -(-len(layers) // STAGES) if layers else 1
-    for start in range(0, len(layers), size):
+    for norms_ in in_stages(layers, lambda _: 0):
         seen: dict[tuple[Value, Value], _Pair] = {}
-        stage = [(norm, _inputs(norm)) for norm in layers[start : start + size]]
+        stage = [(norm, _inputs(norm)) for norm in norms_]
         for norm, pair in stage:
             seen.setdefault(pair, _Pair(norm.where))
         observe_pairs(ctx, before, {pair: [each] for pair, each in seen.items()}, purpose="repair=statistics")

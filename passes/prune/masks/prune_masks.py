@@ -11,6 +11,7 @@ from ....ir import Model, Tensor, Value, clone_model, tensor
 from ....ir.analysis.linear import Linear
 from ...calibrate.moments import Moments
 from ...calibrate.refit import Refit
+from ...calibrate.stages import in_stages
 from ...calibrate.stream import observe, observe_pairs
 from ...manager.context import Context
 from ...manager.weights import Outcome
@@ -22,11 +23,6 @@ from .patterns import Array, in_order
 from .plan import Plan, Target, targets
 from .problem import Problem
 from .solve import plain_scores, reordered, solve
-
-STAGES = 16
-"""Walks through the data at most, for each step of the schedule."""
-MEMORY = 1 << 30
-"""Bytes of moments that are held at a time, more only where one layer alone needs them."""
 
 
 def prune_masks(ctx: Context, plan: Plan) -> None:
@@ -79,7 +75,7 @@ class _Masker:
                 if before is None or target.is_table:
                     self._mask(plan, target, parts[target], None)
             if before is not None:
-                for stage in _stages(self.observed):
+                for stage in in_stages(self.observed, _need):
                     self._stage(plan, before, olds, stage, parts)
 
     def _before(self) -> tuple[Model | None, Mapping[Linear, Linear]]:
@@ -107,7 +103,7 @@ class _Masker:
             for target in self.targets:
                 yield target, plain_scores(self.ctx, plan, target.matrices())
             return
-        for stage in _stages(self.observed):
+        for stage in in_stages(self.observed, _need):
             moments = {layer: Moments(layer) for target in stage for layer in target.layers}
             by_input: dict[Value, list[Moments]] = {}
             for layer, one in moments.items():
@@ -220,18 +216,8 @@ def _takes_bias(layer: Linear) -> bool:
     )
 
 
-def _stages(found: Sequence[Target]) -> list[list[Target]]:
-    size = -(-len(found) // STAGES)
-    stages: list[list[Target]] = []
-    room = 0
-    for target in found:
-        need = sum(Refit.nbytes_for(layer, layer) for layer in target.layers)
-        if not stages or len(stages[-1]) >= size or need > room:
-            stages.append([])
-            room = MEMORY
-        stages[-1].append(target)
-        room -= need
-    return stages
+def _need(target: Target) -> int:
+    return sum(Refit.nbytes_for(layer, layer) for layer in target.layers)
 
 
 def _set(ctx: Context, plan: Plan, target: Target, array: Array) -> None:

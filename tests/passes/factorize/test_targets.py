@@ -7,7 +7,7 @@ from onnx import helper
 
 from onnxpress.ir import lower
 from onnxpress.ir.analysis.linear import Linear, linear_layers
-from onnxpress.passes.factorize.targets import Halves
+from onnxpress.passes.calibrate.halves import Halves
 
 from .layers import model
 
