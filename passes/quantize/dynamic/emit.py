@@ -54,7 +54,8 @@ class DynamicEmitter:
         """Let these units run in integers."""
         shared: dict[Value, Node] = {}
         for unit in units:
-            x = unit.inputs[0][1]
+            x = unit.node.inputs[unit.inputs[0][0]]  # not as it was found: what gave it may be in integers by now
+            assert x is not None
             if x not in shared:
                 shared[x] = self._quantize(x)
             self._product(unit, shared[x])
