@@ -40,7 +40,13 @@ OPERATORS = {
     "Transpose": ("b = Transpose(a)", "1,64,28,28", {}),
 }
 TYPES = ("uint8", "int8", "uint16", "int16")
-VARIANTS = ("activations=uint8", "activations=int8", "format=qoperator")
+VARIANTS = (
+    "format=qdq",
+    "format=qoperator",
+    "latency=off",
+    "latency=off activations=int8",
+    "latency=off activations=uint16",
+)
 RUNS = 100
 
 

@@ -58,7 +58,7 @@ def why_not(unit: Unit, profile: Profile) -> str:
         return "QLinearAveragePool has no dilations"
     limits = () if unit.tail is None else unit.tail.inputs[1:]
     if any(value is not None and (value.const is None or np.isnan(value.const.numpy()).any()) for value in limits):
-        return f"the limits of the {unit.tail.op_type if unit.tail else ''} behind it are computed"
+        return "the limits of the activation behind it are computed"
     return ""
 
 

@@ -313,8 +313,8 @@ def _excluded(ctx: Context, settings: Settings, aim: Profile, unit: Unit) -> str
     why = left_out(ctx, settings, unit)
     if settings.format == "qoperator":
         return why or why_not(unit, aim)
-    if settings.latency != "off" and not aim.computes(unit.rule):
-        return why or f"{aim.title} computes {unit.node.op_type} in float where activations are {aim.activation_type}"
+    if settings.latency != "off" and not aim.is_fused:
+        return why or f"{aim.title} is not sure to compute in integers where activations are {aim.activation_type}"
     return why
 
 

@@ -43,8 +43,6 @@ class OperatorRule:
     """The scale of the output if the target lays it down, else 0."""
     zero: int = 0
     """The zero point that goes with it."""
-    types: tuple[str, ...] = ()
-    """The types of activations that it is computed with in integers, if these are fewer than of others."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class Profile:
     takes: tuple[str, ...]
     """The types that may be asked for."""
     fused: tuple[str, ...]
-    """Those that it computes with in integers; around others Q and DQ are work of their own."""
+    """Those that it is sure to compute with in integers; around others Q and DQ are work of their own."""
     is_symmetric: bool
     """Whether zero points of activations are zero."""
     weight_levels: int
@@ -82,8 +80,6 @@ class Profile:
     rules: Mapping[str, OperatorRule]
     absorbed: tuple[str, ...]
     """Activations that the range of a Q makes redundant."""
-    operator_types: tuple[str, ...]
-    """The types that integer operators are fast with where they are written as such."""
     qoperators: Mapping[str, str]
     """The integer operator of an operator, with its domain; none where the runtime has no such form."""
     costs: Mapping[str, Coefficients]
@@ -95,14 +91,20 @@ class Profile:
     decode: float
     """Microseconds for a million numbers decoded."""
 
-    def computes(self, rule: OperatorRule) -> bool:
-        """Whether an operator is computed in integers with activations of the type of this profile."""
-        return self.activation_type in (rule.types or self.fused)
+    @property
+    def is_fused(self) -> bool:
+        """Whether operators are computed in integers with activations of the type of this profile."""
+        return self.activation_type in self.fused
 
     @property
     def takes_contrib(self) -> bool:
         """Whether the runtime has the operators of onnxruntime's own domain."""
         return any(name.startswith("com.microsoft.") for name in self.qoperators.values())
+
+    @property
+    def operator_types(self) -> tuple[str, ...]:
+        """The types that operators on levels have: 8 bits, and fast."""
+        return tuple(name for name in self.fused if name in ("uint8", "int8"))
 
     def rule(self, op_type: str) -> OperatorRule | None:
         """How the target takes an operator of the standard domain; None if it computes it in float."""
@@ -122,9 +124,7 @@ def profile(name: str) -> Profile:
         raise UserError(f"no target is called {name!r}: there are {', '.join(names())}")
     data = tomllib.loads((resources.files(__package__) / f"{name}.toml").read_text(encoding="utf-8"))
     rules = {
-        op_type: OperatorRule(role, **table | {"types": tuple(table.get("types", ()))})
-        for role in Role
-        for op_type, table in data.get(str(role), {}).items()
+        op_type: OperatorRule(role, **table) for role in Role for op_type, table in data.get(str(role), {}).items()
     }
     return Profile(
         name=name,
@@ -138,7 +138,6 @@ def profile(name: str) -> Profile:
         bias_type=data["bias"]["type"],
         rules=rules,
         absorbed=tuple(data["absorbed"]["operators"]),
-        operator_types=tuple(data["activations"].get("operators", ("uint8", "int8"))),
         qoperators=data.get("qoperators", {}),
         costs={kind: _coefficients(table) for kind, table in data.get("cost", {}).items() if isinstance(table, dict)},
         **{key: data.get("cost", {}).get(key, 0.0) for key in ("node", "quantize", "decode")},
