@@ -194,7 +194,7 @@ class Job(NamedTuple):
         from ..api import save
 
         _refuse_mismatch(report)
-        _refuse_nothing(report)
+        self._refuse_nothing(report)
         asked = self.request
         if self.output is not None:
             save(model, self.output, external_above=self.external_above, in_place=asked.in_place)
@@ -203,6 +203,21 @@ class Job(NamedTuple):
             from .json_text import json_text
 
             write_file([memoryview(f"{json_text(report.as_dict())}\n".encode())], asked.report)
+
+    def _refuse_nothing(self, report: Report) -> None:
+        """LimitError if passes that were to trade accuracy for size or speed ran, and the model is as it was."""
+        from ..errors import LimitError
+        from ..passes.manager.base import Effect, walk_passes
+        from ..passes.manager.report import Fate
+        from ..passes.manager.text import pass_text
+
+        must = [inner for outer in self.passes for inner in walk_passes(outer) if not inner.may_do_nothing]
+        lossy = [pass_text(one) for one in must if one.effect in (Effect.LOSSY, Effect.LEARNED)]
+        ran = all(step.fate is Fate.RAN for step in report.steps)
+        if lossy and ran and not report.changed:
+            raise LimitError(
+                f"nothing changed, and nothing is written: {', '.join(lossy)} found nothing to do; see remarks"
+            )
 
 
 def _idle_limit(asked: Request) -> float | None:
@@ -280,15 +295,3 @@ def _refuse_mismatch(report: Report) -> None:
             raise LimitError(
                 f"the result does not run as the input does ({session} session): {why}; nothing is written"
             )
-
-
-def _refuse_nothing(report: Report) -> None:
-    """LimitError if passes that trade accuracy for size or speed ran and the model is as it was."""
-    from ..errors import LimitError
-    from ..passes.manager.report import Fate
-
-    lossy = [step.text for step in report.steps if step.effect in ("LOSSY", "LEARNED") and step.fate is Fate.RAN]
-    if lossy and not report.changed:
-        raise LimitError(
-            f"nothing changed, and nothing is written: {', '.join(lossy)} found nothing to do; see remarks"
-        )

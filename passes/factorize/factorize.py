@@ -54,6 +54,11 @@ class Factorize(Pass):
     )
     exclude: tuple[str, ...] = option((), "leave weights if their name or that of a reader matches one of these globs")
 
+    @property
+    def may_do_nothing(self) -> bool:
+        """An error that is allowed may allow nothing."""
+        return self.error is not None
+
     def run(self, graph: Graph, ctx: Context) -> None:
         """Plan, and carry it out."""
         given: dict[Goal, float | None] = {

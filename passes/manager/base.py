@@ -50,6 +50,12 @@ class Pass(ABC):
     uses_blas: ClassVar[bool] = True
     """Whether it may multiply matrices so large that several threads pay; `onnxpress run` starts them only then."""
 
+    @property
+    def may_do_nothing(self) -> bool:
+        """Whether leaving all as it is can be what was asked for: to do as much as a limit allows, which may be
+        nothing. Of other lossy passes it is a failure."""
+        return False
+
     @abstractmethod
     def run(self, graph: Graph, ctx: Context) -> None:
         """Rewrite `graph` through `ctx.rewriter`; say what was done and what was not through `ctx.remarks`."""

@@ -84,6 +84,11 @@ class Prune(Pass):
             raise UserError(f"prune: pattern={self.pattern}: N weights of M stay, so N must be below M")
         check_options(self)
 
+    @property
+    def may_do_nothing(self) -> bool:
+        """An error that is allowed may allow nothing; and there may be no dead channel."""
+        return self.error is not None or self.criterion == "zero"
+
     def run(self, graph: Graph, ctx: Context) -> None:
         """Prune what the unit says."""
         match self.unit:
