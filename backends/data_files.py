@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from onnx import TensorProto
@@ -31,27 +30,33 @@ _DIGITS = 16
 _MAY_LEAVE = (Role.INITIALIZER, Role.CONSTANT)
 
 
-@dataclass
 class Packed:
     """A tensor in the new data file, and the places in the message that refer to it."""
 
-    tensor: Tensor
-    offset: int
-    protos: list[TensorProto] = field(default_factory=list)
+    def __init__(self, tensor: Tensor, offset: int) -> None:
+        self.tensor = tensor
+        self.offset = offset
+        self.protos: list[TensorProto] = []
 
 
-@dataclass
 class Layout:
     """Where the data go that are not in the message."""
 
-    kept: list[Path] = field(default_factory=list)
-    """Source files that stay as they are."""
-    copied: dict[Path, list[TensorProto]] = field(default_factory=dict)
-    """Source files to copy, and who refers to them."""
-    packed: list[Packed] = field(default_factory=list)
-    """Tensors for the new data file, by offset."""
-    message: Pieces | None = None
-    """The message as it is, where no data leave it."""
+    def __init__(
+        self,
+        kept: list[Path] | None = None,
+        copied: dict[Path, list[TensorProto]] | None = None,
+        packed: list[Packed] | None = None,
+        message: Pieces | None = None,
+    ) -> None:
+        self.kept = [] if kept is None else kept
+        """Source files that stay as they are."""
+        self.copied = {} if copied is None else copied
+        """Source files to copy, and who refers to them."""
+        self.packed = [] if packed is None else packed
+        """Tensors for the new data file, by offset."""
+        self.message = message
+        """The message as it is, where no data leave it."""
 
     def blocks(self) -> Iterator[memoryview]:
         """The content of the new data file, one tensor at a time."""

@@ -31,6 +31,8 @@ class Held(NamedTuple):
     role: Role
     holder: _Holder
     """The initializer that it is or is a part of, or the node and its attribute."""
+    place: int | None = None
+    """Its place among the initializers of the main graph, if it is one of them."""
 
     @property
     def label(self) -> str:
@@ -80,10 +82,11 @@ def walk_sparse(model: ModelProto) -> Iterator[tuple[SparseTensorProto, str]]:
 
 def walk_tensors(model: ModelProto) -> Iterator[Held]:
     """Every tensor of a model, those inside sparse ones too."""
+    main = model.graph
     for graph in walk_graphs(model):
         if isinstance(graph, GraphProto):
-            for tensor in graph.initializer:
-                yield Held(tensor, Role.INITIALIZER, tensor)
+            for place, tensor in enumerate(graph.initializer):
+                yield Held(tensor, Role.INITIALIZER, tensor, place if graph is main else None)
             for sparse in graph.sparse_initializer:
                 yield from _parts_of(sparse, sparse)
         for node in graph.node:

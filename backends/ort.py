@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,7 +26,6 @@ class Limits(NamedTuple):
     ir_version: int
 
 
-@dataclass(frozen=True)
 class OrtBackend:
     """Runs models on the CPU.
 
@@ -35,7 +33,8 @@ class OrtBackend:
     external data are mapped by onnxruntime itself, without a copy.
     """
 
-    inline_below: int = INLINE_BELOW
+    def __init__(self, inline_below: int = INLINE_BELOW) -> None:
+        self.inline_below = inline_below
 
     @property
     def name(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,10 +15,13 @@ from onnx import ModelProto
 from ..errors import UserError, VerifyError
 from ..ir import Model, lower, verify
 from .soundness import check_graphs, check_message
+from .wire import raw_sizes
 
 _T = TypeVar("_T")
 PROTOBUF_LIMIT = 2**31 - 1
 """Bytes that a protobuf message can take at most."""
+_LARGE = 1 << 22
+"""Bytes of a message from which on it takes less time to find the sizes of its weights than to copy them."""
 _NO_MODEL = "not an ONNX model, or a damaged one"
 _MAGIC = {
     b"version https://git-lfs": "a Git LFS pointer, not the model itself: fetch it with `git lfs pull`",
@@ -33,7 +36,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     Raises UserError if the file cannot be read or holds no sound ONNX model.
     """
     where = Path(path)
-    return _named(str(where), lambda: _model(_read(where), where))
+    return _named(str(where), lambda: _model(*_read(where), where))
 
 
 def model_from(source: str | os.PathLike[str] | bytes | ModelProto) -> Model:
@@ -42,15 +45,15 @@ def model_from(source: str | os.PathLike[str] | bytes | ModelProto) -> Model:
     Raises UserError as `load_model` does.
     """
     if isinstance(source, ModelProto):
-        return _named("the given ModelProto", lambda: _model(source, None))
+        return _named("the given ModelProto", lambda: _model(source, (), None))
     if isinstance(source, bytes):
-        return _named("the given bytes", lambda: _model(_parse(memoryview(source)), None))
+        return _named("the given bytes", lambda: _model(*_parse(memoryview(source)), None))
     return load_model(source)
 
 
 def parse_file(path: Path) -> ModelProto:
     """The message in a file, not checked beyond its encoding. Raises UserError."""
-    return _named(str(path), lambda: _read(path))
+    return _named(str(path), lambda: _read(path)[0])
 
 
 def _named(name: str, work: Callable[[], _T]) -> _T:
@@ -61,15 +64,15 @@ def _named(name: str, work: Callable[[], _T]) -> _T:
         raise UserError(f"{name}: {error}") from error
 
 
-def _model(proto: ModelProto, path: Path | None) -> Model:
-    check_message(proto)
+def _model(proto: ModelProto, raw_sizes: Sequence[int | None], path: Path | None) -> Model:
+    check_message(proto, raw_sizes)
     model = lower(proto, path)
     check_graphs(model)
     verify(model)
     return model
 
 
-def _read(path: Path) -> ModelProto:
+def _read(path: Path) -> tuple[ModelProto, Sequence[int | None]]:
     size = _size_of(path)
     if size == 0:
         raise UserError("the file is empty")
@@ -100,14 +103,15 @@ def _size_of(path: Path) -> int:
     return status.st_size
 
 
-def _parse(data: memoryview) -> ModelProto:
+def _parse(data: memoryview) -> tuple[ModelProto, Sequence[int | None]]:
+    """The message, and the bytes of `raw_data` of each initializer of its main graph, if it is worth finding them."""
     try:
         proto: ModelProto = ModelProto.FromString(data)
     except DecodeError:
         raise UserError(_kind_of(bytes(data[:1024]))) from None
     if not proto.HasField("graph"):
         raise UserError(_kind_of(bytes(data[:1024])))
-    return proto
+    return proto, raw_sizes(data) if len(data) > _LARGE else ()
 
 
 def _kind_of(head: bytes) -> str:

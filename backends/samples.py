@@ -19,7 +19,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,8 +126,8 @@ def _guarded(feeds: Callable[[], Iterable[Mapping[str, Any]]], source: str) -> I
 
 def _pinned(port: Port, pins: Pins) -> Port:
     """The port as the data must meet it: with its pinned shape, and not required if its value is pinned."""
-    return replace(
-        port, shape=pins.shapes.get(port.name, port.shape), optional=port.optional or port.name in pins.values
+    return port._replace(
+        shape=pins.shapes.get(port.name, port.shape), optional=port.optional or port.name in pins.values
     )
 
 

@@ -19,8 +19,9 @@ from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProt
 from ..errors import VerifyError
 from ..ir import ExternalTensor, Model, ProtoTensor, Tensor, emit
 from ..ir.dtypes import packed_nbytes
-from ..ir.proto.emit import as_is
+from ..ir.proto.emit import as_is, shell
 from .messages import reference_of
+from .wire import varint
 
 DATA_FIELDS = (
     "raw_data",
@@ -35,6 +36,8 @@ DATA_FIELDS = (
 """The fields of a TensorProto that say where its data are, or hold them (strings apart)."""
 SMALL = 1024
 """Bytes from which on a weight is worth a token, an external reference or a placeholder."""
+_COPIED = 1 << 15
+"""Bytes up to which copying data that are then dropped takes less time than copying all other fields one by one."""
 _MODEL = {ModelProto.GRAPH_FIELD_NUMBER: "graph", ModelProto.FUNCTIONS_FIELD_NUMBER: "function"}
 _GRAPH = {GraphProto.NODE_FIELD_NUMBER: "node", GraphProto.INITIALIZER_FIELD_NUMBER: "tensor"}
 _ATTRIBUTE = {
@@ -115,11 +118,11 @@ class Skeleton:
         copied = position = begin
         while position < end:
             field = position
-            tag, position = _varint(text, position)
+            tag, position = varint(text, position)
             if tag & 7 != 2:
                 position = _skip(text, position, tag & 7)
                 continue
-            length, start = _varint(text, position)
+            length, start = varint(text, position)
             position = start + length
             inner = _WAY[kind].get(tag >> 3)
             if inner is None or text.find(self._token, start, position) < 0:
@@ -172,21 +175,15 @@ def _header(tensor: Tensor, name: str) -> TensorProto:
     """The message of a tensor but for its data."""
     if not isinstance(tensor, ProtoTensor | ExternalTensor):
         return TensorProto(name=name, data_type=tensor.dtype, dims=tensor.shape)
+    if tensor.nbytes > _COPIED:
+        proto: TensorProto = shell(tensor.proto, DATA_FIELDS)
+        if proto.name != name:
+            proto.name = name
+        return proto
     proto = as_is(tensor, name)
     for field in DATA_FIELDS:
         proto.ClearField(field)
     return proto
-
-
-def _varint(text: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = text[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
 
 
 def _as_varint(value: int) -> bytes:
@@ -201,5 +198,5 @@ def _as_varint(value: int) -> bytes:
 def _skip(text: bytes, position: int, wire_type: int) -> int:
     """Where a number that is no length-delimited field ends: a varint, or 8 or 4 bytes."""
     if wire_type == 0:
-        return _varint(text, position)[1]
+        return varint(text, position)[1]
     return position + (8 if wire_type == 1 else 4)

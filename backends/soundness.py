@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 
@@ -31,8 +31,12 @@ _MOST = 1 << 62
 """Elements that no tensor has: above, sizes do not fit the file format's integers."""
 
 
-def check_message(proto: ModelProto) -> None:
-    """Raise UserError unless the message can be lowered without surprise; external data are not looked at."""
+def check_message(proto: ModelProto, raw_sizes: Sequence[int | None] = ()) -> None:
+    """Raise UserError unless the message can be lowered without surprise; external data are not looked at.
+
+    `raw_sizes` are the bytes of `raw_data` of each initializer of the main graph, where they are known: to ask protobuf
+    for them copies the data.
+    """
     if not proto.HasField("graph") or not proto.ir_version:
         raise UserError("it holds no graph or no IR version: a truncated file, or no ONNX model")
     if proto.ir_version > onnx.IR_VERSION:
@@ -44,7 +48,8 @@ def check_message(proto: ModelProto) -> None:
     _check_functions(proto)
     has_sparse = False
     for held in walk_tensors(proto):
-        fault = _tensor_fault(held.tensor, held.role)
+        known = None if held.place is None or held.place >= len(raw_sizes) else raw_sizes[held.place]
+        fault = _tensor_fault(held.tensor, held.role, known)
         if fault:
             raise UserError(f"{held.label} {fault}: a damaged file")
         has_sparse |= held.role is Role.SPARSE
@@ -139,7 +144,7 @@ def _check_functions(proto: ModelProto) -> None:
         raise UserError(f"its functions call each other in a circle, which ONNX does not allow: {names}") from error
 
 
-def _tensor_fault(tensor: TensorProto, role: Role) -> str:
+def _tensor_fault(tensor: TensorProto, role: Role, raw_size: int | None) -> str:
     """What is wrong with a tensor, as the end of a sentence; empty if nothing is."""
     dtype, count = tensor.data_type, math.prod(tensor.dims)
     if min(tensor.dims, default=0) < 0 or count > _MOST:
@@ -150,7 +155,7 @@ def _tensor_fault(tensor: TensorProto, role: Role) -> str:
         return "is stored in segments, which ONNX does not define"
     if tensor.data_location == TensorProto.EXTERNAL:
         return _external_fault(tensor, role)
-    return _inline_fault(tensor, dtype, count)
+    return _inline_fault(tensor, dtype, count, raw_size)
 
 
 def _external_fault(tensor: TensorProto, role: Role) -> str:
@@ -161,11 +166,11 @@ def _external_fault(tensor: TensorProto, role: Role) -> str:
     return "is sparse and has external data, which is not supported" if role is Role.SPARSE else ""
 
 
-def _inline_fault(tensor: TensorProto, dtype: int, count: int) -> str:
+def _inline_fault(tensor: TensorProto, dtype: int, count: int, raw_size: int | None) -> str:
     field = _FIELDS.get(dtype, "int32_data")
     typed = len(getattr(tensor, field))
     if tensor.HasField("raw_data"):
-        have, want, unit = len(tensor.raw_data), packed_nbytes(dtype, count), "bytes"
+        have, want, unit = raw_size or len(tensor.raw_data), packed_nbytes(dtype, count), "bytes"
         if dtype == TensorProto.STRING:
             return "holds strings as raw data, which ONNX does not allow"
         if typed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -14,16 +13,18 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@dataclass
 class Settings:
     """What holds for the whole call."""
 
-    debug: bool = False
-    """Whether a failure shows its traceback."""
-    is_process: bool = False
-    """Whether the call is all that the process is there for."""
-    at_end: Callable[[int], None] | None = None
-    """What to call with the exit code when the call came to its end, successful or not."""
+    def __init__(
+        self, debug: bool = False, is_process: bool = False, at_end: Callable[[int], None] | None = None
+    ) -> None:
+        self.debug = debug
+        """Whether a failure shows its traceback."""
+        self.is_process = is_process
+        """Whether the call is all that the process is there for."""
+        self.at_end = at_end
+        """What to call with the exit code when the call came to its end, successful or not."""
 
 
 def debug_option(command: F) -> F:

@@ -6,15 +6,13 @@ Implementations live in `onnxpress.backends`; a pass sees them only through its 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from .model import Model
 
 
-@dataclass(frozen=True)
-class Port:
+class Port(NamedTuple):
     """An input or output of a session.
 
     `dtype` is an `onnx.TensorProto.DataType`, None if the port is no tensor; `shape` has ints for fixed
@@ -28,8 +26,7 @@ class Port:
     """Whether a feed may leave it out (an input with a default)."""
 
 
-@dataclass(frozen=True)
-class Outputs:
+class Outputs(NamedTuple):
     """What a model gave on each of several feeds, by name; or the executor's words if it refused the model or one."""
 
     runs: tuple[Mapping[str, Any], ...] = ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ..model import Model
@@ -12,12 +11,12 @@ from ..model import Model
 T = TypeVar("T")
 
 
-@dataclass
 class _Found:
-    version: int
-    result: Any
-    ahead: float
-    """Seconds that it took somebody who asked ahead of others; 0 if others have asked for it since."""
+    def __init__(self, version: int, result: Any, ahead: float) -> None:
+        self.version = version
+        self.result = result
+        self.ahead = ahead
+        """Seconds that it took somebody who asked ahead of others; 0 if others have asked for it since."""
 
 
 class Analyses:

@@ -8,7 +8,6 @@ whose coefficients are none below 0 is at least its constant term; that is all t
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
 from math import gcd, prod
 
 Monomial = tuple[int, ...]
@@ -16,11 +15,19 @@ Monomial = tuple[int, ...]
 MAX_TERMS = 16
 
 
-@dataclass(frozen=True)
 class Poly:
     """A sum of monomials with coefficients, sorted, none of them 0; never a mere number."""
 
-    terms: tuple[tuple[Monomial, int], ...]
+    __slots__ = ("terms",)
+
+    def __init__(self, terms: tuple[tuple[Monomial, int], ...]) -> None:
+        self.terms = terms
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Poly) and self.terms == other.terms
+
+    def __hash__(self) -> int:
+        return hash(self.terms)
 
     def __repr__(self) -> str:
         return " + ".join("*".join([str(c), *(f"a{atom}" for atom in m)]) for m, c in self.terms)
@@ -153,12 +160,12 @@ def _without(monomial: Monomial, atom: int) -> Monomial:
     return monomial[:place] + monomial[place + 1 :]
 
 
-@dataclass
 class Atoms:
     """Unknown sizes by what they stand for: the same key is the same number in every run that does not fail."""
 
-    _known: dict[tuple[Hashable, ...], Dim] = field(default_factory=dict)
-    _keys: list[tuple[Hashable, ...]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._known: dict[tuple[Hashable, ...], Dim] = {}
+        self._keys: list[tuple[Hashable, ...]] = []
 
     def of(self, *key: Hashable) -> Dim:
         """The unknown size of that key, or what was learned of it."""

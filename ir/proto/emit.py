@@ -6,7 +6,6 @@ Absolute fidelity: an untouched model gives its source message, field by field, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import Message
@@ -55,11 +54,11 @@ def model_header(model: Model) -> ModelProto:
     return proto
 
 
-@dataclass(frozen=True)
 class Stripped:
     """An emitter for messages without weights: a tensor of more than `keep` bytes becomes a reference to nothing."""
 
-    keep: int
+    def __init__(self, keep: int) -> None:
+        self.keep = keep
 
     def __call__(self, tensor: Tensor, name: str) -> TensorProto:
         if tensor.nbytes <= self.keep:

@@ -8,7 +8,6 @@ and no two different constants ever count as equal. Tensors never change: what w
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,11 +23,8 @@ _BLOCK = 1 << 20
 Key = tuple[Any, ...]
 
 
-def probe(tensor: Tensor) -> Key | None:
-    """What equal tensors have in common, found without reading large ones; None for what is not compared: sparse
-    tensors and strings."""
-    if isinstance(tensor, SparseTensor) or tensor.dtype == TensorProto.STRING:
-        return None
+def probe(tensor: Tensor) -> Key:
+    """What equal tensors have in common, found by looking at some elements of large ones."""
     found: Key | None = getattr(tensor, "_probe", None)
     if found is None:
         flat = tensor.numpy().reshape(-1)
@@ -43,33 +39,41 @@ class Contents:
 
     def __init__(self) -> None:
         self._numbers: dict[Tensor, int | None] = {}
+        self._lone: dict[Key, Tensor | None] = {}
+        """The only tensor of a type and shape, which nobody needs to look into; None where there were several."""
         self._alike: dict[Key, _Alike] = {}
         self._count = 0
 
     def number(self, tensor: Tensor) -> int | None:
-        """The number of what a tensor holds; None for what is not compared."""
+        """The number of what a tensor holds; None for what is not compared: sparse tensors and strings."""
         if tensor not in self._numbers:
             self._numbers[tensor] = self._find(tensor)
         return self._numbers[tensor]
 
     def _find(self, tensor: Tensor) -> int | None:
-        key = probe(tensor)
-        if key is None:
+        if isinstance(tensor, SparseTensor) or tensor.dtype == TensorProto.STRING:
             return None
-        alike = self._alike.setdefault(key, _Alike(tensor))
-        twin = None if alike.first is tensor else alike.twin(tensor)
-        if twin is not None:
-            return self._numbers[twin]
+        kind = (tensor.dtype, tensor.shape)
+        if kind in self._lone:
+            first, self._lone[kind] = self._lone[kind], None
+            if first is not None:
+                self._alike[probe(first)] = _Alike(first)
+            alike = self._alike.setdefault(probe(tensor), _Alike(tensor))
+            twin = None if alike.first is tensor else alike.twin(tensor)
+            if twin is not None:
+                return self._numbers[twin]
+        else:
+            self._lone[kind] = tensor
         self._count += 1
         return self._count
 
 
-@dataclass
 class _Alike:
     """Tensors of one probe: the first of them, and once there are several, one of each content by checksum."""
 
-    first: Tensor
-    known: dict[int, list[Tensor]] = field(default_factory=dict)
+    def __init__(self, first: Tensor) -> None:
+        self.first = first
+        self.known: dict[int, list[Tensor]] = {}
 
     def twin(self, tensor: Tensor) -> Tensor | None:
         """The one that has the content of `tensor`; None if it is the first of its content."""

@@ -8,7 +8,7 @@ may be one that stands before it in a graph around it. The same operator on the 
 from __future__ import annotations
 
 from collections import ChainMap
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ...ir import Graph, Node, Value
@@ -42,13 +42,13 @@ class Cse(Pass):
             ctx.remarks.missed("model", "nothing is computed twice")
 
 
-@dataclass
 class _Merger:
-    ctx: Context
-    purity: Purity
-    merged: int = 0
-    _contents: Contents = field(default_factory=Contents)
-    _constants: dict[int, Value] = field(default_factory=dict)
+    def __init__(self, ctx: Context, purity: Purity) -> None:
+        self.ctx = ctx
+        self.purity = purity
+        self.merged = 0
+        self._contents = Contents()
+        self._constants: dict[int, Value] = {}
 
     def walk(self, graph: Graph, known: ChainMap[Key, Node]) -> None:
         """Merge in a graph; `known` has the nodes before it in the graphs around it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ...ir import Graph, Node, Tensor, Value
@@ -43,16 +43,16 @@ class Dedupe(Pass):
             ctx.remarks.missed("model", "no two constants are equal")
 
 
-@dataclass
 class _Merger:
-    ctx: Context
-    merged: int = 0
-    saved: int = 0
-    _contents: Contents = field(default_factory=Contents)
-    _visible: dict[int, Value] = field(default_factory=dict)
-    """The constants of the graph that is being walked and of those around it, by their content."""
-    _seen: dict[int, list[Value]] = field(default_factory=lambda: defaultdict(list))
-    """All constants that remain under this root, by their content."""
+    def __init__(self, ctx: Context) -> None:
+        self.ctx = ctx
+        self.merged = 0
+        self.saved = 0
+        self._contents = Contents()
+        self._visible: dict[int, Value] = {}
+        """The constants of the graph that is being walked and of those around it, by their content."""
+        self._seen: dict[int, list[Value]] = defaultdict(list)
+        """All constants that remain under this root, by their content."""
 
     def descend(self, graph: Graph) -> None:
         """Merge the constants of a graph with those that it can see, then those of its bodies."""

@@ -8,7 +8,7 @@ calls any more go. A call stays, with a reason, where the nodes of the function 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import ClassVar
 
@@ -58,15 +58,15 @@ class Inline(Pass):
             ctx.remarks.missed("model", "it calls no function that is meant")
 
 
-@dataclass
 class _Inlining:
     """The calls of one model as they are inlined."""
 
-    ctx: Context
-    patterns: tuple[str, ...]
-    left: dict[Node, str] = field(default_factory=dict)
-    _constants: dict[tuple[Tensor, Graph], Value] = field(default_factory=dict)
-    _defaults: dict[Function, Mapping[str, Attribute]] = field(default_factory=dict)
+    def __init__(self, ctx: Context, patterns: tuple[str, ...]) -> None:
+        self.ctx = ctx
+        self.patterns = patterns
+        self.left: dict[Node, str] = {}
+        self._constants: dict[tuple[Tensor, Graph], Value] = {}
+        self._defaults: dict[Function, Mapping[str, Attribute]] = {}
 
     def inline_calls(self, root: Graph) -> int:
         """Inline the calls in a graph and its bodies; new nodes are visited too."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ...ir import Graph, Model, Node, Value
@@ -27,11 +26,11 @@ Sizes = Mapping[Value, Bytes | str]
 """The weights of values, or why a value must not be evaluated."""
 
 
-@dataclass
 class Region:
     """The constant nodes of a model, in an order in which they can be evaluated."""
 
-    nodes: list[Node]
+    def __init__(self, nodes: list[Node]) -> None:
+        self.nodes = nodes
 
     def choose(self, sizes: Sizes, room: int) -> Choice:
         """What to replace so that no connected part grows the file, or all together by at most `room` bytes."""
@@ -63,14 +62,14 @@ class Region:
             )
 
 
-@dataclass
 class Choice:
     """Nodes to be replaced. A value is stored if somebody outside the choice reads it."""
 
-    nodes: dict[Node, None]
-    sizes: Mapping[Value, int]
-    grown: int = field(default=0)
-    _outside: dict[Value, int] = field(default_factory=dict)
+    def __init__(self, nodes: dict[Node, None], sizes: Mapping[Value, int]) -> None:
+        self.nodes = nodes
+        self.sizes = sizes
+        self.grown = 0
+        self._outside: dict[Value, int] = {}
 
     @property
     def values(self) -> list[Value]:

@@ -86,7 +86,7 @@ class Checkpoint(NamedTuple):
     times_run: Counter[str]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Context:
     """Everything a pass may use: it changes the model through `rewriter` alone, and speaks through `remarks`,
     `weights` (what became of a constant) and `bounds` (its promise for each value that it rewrote)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,7 +28,7 @@ IDLE_LIMIT = 1800.0
 """Seconds without a sign of life after which a pass is stopped."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class PassManager:
     """Runs a pipeline, given as text or as passes.
 
@@ -145,7 +145,7 @@ class _Run:
         outputs = None if self.measurements is None else self.measurements.outputs()
         step = self.runner.run(pass_, measured=True)
         if not step.changed:
-            return replace(step, after=before)
+            return step._replace(after=before)
         error = None if self.measurements is None else self.measurements.from_original() or None
         broken = self._broken(error)
         if broken:
@@ -161,7 +161,7 @@ class _Run:
         why = NO_SAMPLE_FITS if error is None and not self.before.unmeasured else self.before.unmeasured
         after = self._state(error, refusal or why)
         self.runner.overhead += time.perf_counter() - started
-        return replace(step, after=after)
+        return step._replace(after=after)
 
     def _broken(self, error: Metrics | None) -> tuple[str, ...]:
         limits = self.manager.budget
@@ -177,7 +177,7 @@ class _Run:
             raise LimitError(f"pass {step.text!r} is {words}")
         self.ctx.remarks.by = step.name
         self.ctx.remarks.failed("model", f"rolled back, {words}", rule="budget")
-        return replace(taken_back(step), after=before)
+        return taken_back(step)._replace(after=before)
 
     def _deployment_error(self, steps: Sequence[Step]) -> Metrics | None:
         if self.judge is None or self.measurements is None or not any(step.changed for step in steps):

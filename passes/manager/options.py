@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, field, fields
 from functools import cache
 from typing import Any, NamedTuple, get_type_hints
 
@@ -40,8 +40,7 @@ class _Declared(NamedTuple):
     unit: str | None
 
 
-@dataclass(frozen=True)
-class OptionSpec:
+class OptionSpec(NamedTuple):
     """One option of a pass class."""
 
     name: str

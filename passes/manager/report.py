@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from .prices import Price
     from .remarks import Remark
     from .weights import WeightEntry
+
+
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class State(NamedTuple):
@@ -61,8 +65,7 @@ class Fate(StrEnum):
     ROLLED_BACK = "rolled back"
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One pass of the pipeline: its text, what it changed, the time it took, and those inside it.
 
     `seconds` is the time of the pass itself and those inside it; `verify_seconds` and `measure_seconds` came on top.
@@ -74,8 +77,8 @@ class Step:
     text: str
     effect: str
     seconds: float
-    edits: Mapping[str, int] = field(default_factory=dict)
-    rules: Mapping[str, int] = field(default_factory=dict)
+    edits: Mapping[str, int] = _NOTHING
+    rules: Mapping[str, int] = _NOTHING
     fate: Fate = Fate.RAN
     verify_seconds: float = 0.0
     measure_seconds: float = 0.0
@@ -106,7 +109,7 @@ class Step:
         }
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Report:
     """Everything a run has to say. `deployment_error` is the final error in the deployment session.
 

@@ -8,7 +8,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ...errors import OnnxpressError, PassError, VerifyError
@@ -37,7 +37,7 @@ _Interface = tuple[object, ...]
 _T = TypeVar("_T")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Runner:
     """Runs passes over the model of `ctx` and keeps their times apart from the framework's own.
 
@@ -242,7 +242,7 @@ class Runner:
 def taken_back(step: Step) -> Step:
     """A step of which nothing was kept, nor of those inside it."""
     fate = Fate.ROLLED_BACK if step.changed else step.fate
-    return replace(step, fate=fate, children=tuple(map(taken_back, step.children)))
+    return step._replace(fate=fate, children=tuple(map(taken_back, step.children)))
 
 
 def _as_failure(pass_: Pass, error: Exception) -> Exception:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from ...ir import Edit, Node
 
 
-@dataclass
 class Selection:
     """Nodes by glob patterns: of names, of operators, and of names to leave out. No pattern means any.
 
@@ -17,10 +15,11 @@ class Selection:
     body is called by the nodes around it too. Nodes that are made while the selection holds belong to it.
     """
 
-    nodes: tuple[str, ...] = ()
-    ops: tuple[str, ...] = ()
-    excluded: tuple[str, ...] = ()
-    _made: set[Node] = field(default_factory=set)
+    def __init__(self, nodes: tuple[str, ...] = (), ops: tuple[str, ...] = (), excluded: tuple[str, ...] = ()) -> None:
+        self.nodes = nodes
+        self.ops = ops
+        self.excluded = excluded
+        self._made: set[Node] = set()
 
     def selects(self, node: Node) -> bool:
         """Whether the passes inside may act on `node`."""

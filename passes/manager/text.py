@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, overload
 
 from ...errors import UserError, did_you_mean
@@ -18,7 +17,6 @@ from .syntax import Item, OptionText, RawValue, Word, read_items
 from .validation import inside_of, validate
 
 
-@dataclass(frozen=True, eq=False)
 class Pipeline(Sequence[Pass]):
     """Passes in the order they run, each validated; UserError if one is not.
 
@@ -26,11 +24,8 @@ class Pipeline(Sequence[Pass]):
     of the same classes with the same canonical text, so NaN equals NaN and `1` equals `1.0`.
     """
 
-    passes: tuple[Pass, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Check every pass."""
-        object.__setattr__(self, "passes", tuple(self.passes))
+    def __init__(self, passes: Iterable[Pass] = ()) -> None:
+        self.passes = tuple(passes)
         for pass_ in self.passes:
             validate(pass_)
 

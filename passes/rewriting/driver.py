@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 from ...ir import Graph, Node, Value
 from ...ir.analysis.purity import Purity
@@ -26,14 +25,12 @@ def apply_rules(ctx: Context, rules: Sequence[Rule]) -> Counter[str]:
     return _Driver(ctx, rules).run()
 
 
-@dataclass
 class _Driver:
-    ctx: Context
-    rules: Sequence[Rule]
-    applied: Counter[str] = field(default_factory=Counter)
-    declined: dict[Node, dict[str, str]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
+    def __init__(self, ctx: Context, rules: Sequence[Rule]) -> None:
+        self.ctx = ctx
+        self.rules = rules
+        self.applied = Counter[str]()
+        self.declined: dict[Node, dict[str, str]] = {}
         self.by_operator: dict[str, list[Rule]] = defaultdict(list)
         for rule in self.rules:
             for op_type in rule.pattern.op_types:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from copy import copy
 from types import EllipsisType, MappingProxyType
 from typing import NamedTuple, TypeVar
 
@@ -87,11 +87,11 @@ class Hole(Pattern):
             yield found
 
 
-@dataclass(frozen=True, eq=False)
 class Var(Hole):
     """A hole for any value."""
 
-    name: str = ""
+    def __init__(self, name: str = "") -> None:
+        self.name = name
 
     def fill(self, value: Value, bound: Bound) -> Bound | None:
         """It fits unless the hole is filled with another."""
@@ -110,13 +110,13 @@ class Const(Var):
         return head in (NUMBER, CONSTANT)
 
 
-@dataclass(frozen=True, eq=False)
 class Scalar(Hole):
     """A constant of one element near a number: within `rel` of it, exactly equal for 0."""
 
-    number: float
-    rel: float = 0.0
-    name: str = ""
+    def __init__(self, number: float, rel: float = 0.0, name: str = "") -> None:
+        self.number = number
+        self.rel = rel
+        self.name = name
 
     def fill(self, value: Value, bound: Bound) -> Bound | None:
         """Compare the element."""
@@ -130,19 +130,28 @@ class Scalar(Hole):
         return head == NUMBER
 
 
-@dataclass(frozen=True, eq=False)
 class Call(Pattern):
     """An operator call. `rest` allows more inputs than are listed; `label` is how the match calls the node."""
 
-    op_types: tuple[str, ...]
-    inputs: tuple[Pattern | None, ...]
-    rest: bool = False
-    label: str = ""
-    output: int = 0
+    def __init__(
+        self,
+        op_types: tuple[str, ...],
+        inputs: tuple[Pattern | None, ...],
+        rest: bool = False,
+        label: str = "",
+        output: int = 0,
+    ) -> None:
+        self.op_types = op_types
+        self.inputs = inputs
+        self.rest = rest
+        self.label = label
+        self.output = output
 
     def named(self, label: str) -> Call:
         """The same call, its node known to the match as `label`."""
-        return replace(self, label=label)
+        named = copy(self)
+        named.label = label
+        return named
 
     def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
         """Match the node that computes `value`."""
@@ -220,11 +229,11 @@ class AnyInput(Call):
                         yield from wanted.find(value, root, bound)
 
 
-@dataclass(frozen=True, eq=False)
 class AnyOf(Pattern):
     """The first alternative that matches, then the others."""
 
-    options: tuple[Pattern, ...]
+    def __init__(self, options: tuple[Pattern, ...]) -> None:
+        self.options = options
 
     def may_match(self, head: str) -> bool:
         """Whether one of them may."""
@@ -236,11 +245,11 @@ class AnyOf(Pattern):
             yield from option.find(value, root, bound)
 
 
-@dataclass(frozen=True, eq=False)
 class Maybe(Pattern):
     """An input that may be left out."""
 
-    inner: Pattern
+    def __init__(self, inner: Pattern) -> None:
+        self.inner = inner
 
     def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
         """Match nothing, or what is inside."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,13 +56,13 @@ class Types:
         return self._shapes.static_shape(self._known(value))
 
 
-@dataclass(frozen=True, eq=False)
 class Match:
     """One place where a pattern fits: `m["x"]` is the value of a hole, `m.node("conv")` a named node."""
 
-    bound: Bound
-    types: Types
-    ctx: Context
+    def __init__(self, bound: Bound, types: Types, ctx: Context) -> None:
+        self.bound = bound
+        self.types = types
+        self.ctx = ctx
 
     def __getitem__(self, hole: str) -> Value:
         return self.bound.values[hole]
@@ -99,13 +98,13 @@ class Match:
         return self.bound.matched[1:]
 
 
-@dataclass
 class Builder:
     """Makes nodes and constants in front of the root of a match."""
 
-    match: Match
-    made: list[Node] = field(default_factory=list)
-    constants: list[Value] = field(default_factory=list)
+    def __init__(self, match: Match) -> None:
+        self.match = match
+        self.made: list[Node] = []
+        self.constants: list[Value] = []
 
     def made_here(self, value: Value) -> bool:
         """Whether `value` is new."""

@@ -7,7 +7,6 @@ Before it:  W (s x + t) + b  =  (W s) x + (W t + b), the second term only where 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,15 +20,17 @@ from .layer import Layer
 from .plan import Plan, size_of, swapped, swapped_bytes
 
 
-@dataclass(frozen=True, eq=False)
 class LayerPlan(Plan):
     """A layer that reads `x` with another weight and bias (None: as they are); `consts` are no longer read."""
 
-    layer: Layer
-    x: Value
-    weight: Tensor | None
-    bias: Tensor | None
-    consts: tuple[Value, ...]
+    def __init__(
+        self, layer: Layer, x: Value, weight: Tensor | None, bias: Tensor | None, consts: tuple[Value, ...]
+    ) -> None:
+        self.layer = layer
+        self.x = x
+        self.weight = weight
+        self.bias = bias
+        self.consts = consts
 
     @property
     def op_type(self) -> str:

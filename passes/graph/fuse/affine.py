@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,13 +19,13 @@ ELEMENTWISE = ("Mul", "Div", "Add", "Sub")
 AFFINE = (*ELEMENTWISE, "BatchNormalization")
 
 
-@dataclass(frozen=True)
 class Channels:
     """The axis (from the end) of a tensor that a layer sees as channels, how many they are, and the tensor's rank."""
 
-    axis: int
-    count: int
-    rank: int | None
+    def __init__(self, axis: int, count: int, rank: int | None) -> None:
+        self.axis = axis
+        self.count = count
+        self.rank = rank
 
     def of(self, tensor: Tensor) -> Array | None:
         """A constant that broadcasts to the tensor, as float64 of shape (count,) or (1,); None if it varies along

@@ -7,7 +7,6 @@ in three scales is rounded to its type once, not three times.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,24 +20,24 @@ FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16})
 """The element types that rules compute with. bfloat16 is left out: no executor computes layers in it."""
 
 
-@dataclass(frozen=True, eq=False)
 class Rounded:
     """Rounds float64 numbers to an element type."""
 
-    exact: Array
-    dtype: int
+    def __init__(self, exact: Array, dtype: int) -> None:
+        self.exact = exact
+        self.dtype = dtype
 
     def __call__(self) -> Array:
         """The rounded numbers."""
         return self.exact.astype(numpy_dtype(self.dtype))
 
 
-@dataclass(frozen=True, eq=False)
 class Scaled:
     """Multiplies a weight, seen in the shape `view`, with factors that broadcast to it, in float64."""
 
-    view: tuple[int, ...]
-    factors: tuple[Array, ...]
+    def __init__(self, view: tuple[int, ...], factors: tuple[Array, ...]) -> None:
+        self.view = view
+        self.factors = factors
 
     def __call__(self, weight: Array) -> Array:
         """The product, rounded to the type of `weight`."""

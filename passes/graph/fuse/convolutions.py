@@ -8,7 +8,6 @@ products is computed in float64 and rounded once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -82,11 +81,11 @@ def _composed(first: Layer, second: Layer, node: Node, shape: tuple[int, ...]) -
     return _Composed(first, second, node, held, rounded(bias, dtype) if has_bias else None)
 
 
-@dataclass(frozen=True, eq=False)
 class _Compose:
     """W2 W1 of weights [m1, c, *k1] and [m2, m1, *k2], of which one is pointwise."""
 
-    shape: tuple[int, ...]
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
 
     def __call__(self, first: Array, second: Array) -> Array:
         m1 = first.shape[0]
@@ -96,15 +95,15 @@ class _Compose:
         return found.reshape(self.shape).astype(second.dtype)
 
 
-@dataclass(frozen=True, eq=False)
 class _Composed(Plan):
     """One convolution with the attributes of `node`."""
 
-    first: Layer
-    second: Layer
-    node: Node
-    weight: Tensor
-    bias: Tensor | None
+    def __init__(self, first: Layer, second: Layer, node: Node, weight: Tensor, bias: Tensor | None) -> None:
+        self.first = first
+        self.second = second
+        self.node = node
+        self.weight = weight
+        self.bias = bias
 
     def cost(self, nodes: Sequence[Node]) -> int:
         graph = self.second.node.graph

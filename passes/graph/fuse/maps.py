@@ -7,7 +7,6 @@ s x + t, and so is a chain of them. One node does it if s is 1 or -1 everywhere,
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -125,13 +124,13 @@ def _nothing(whole: _Map, match: Match) -> Planned:
     return reason or _Chain(whole.x, (), whole.consts)
 
 
-@dataclass(frozen=True, eq=False)
 class _Chain(Plan):
     """Nodes that apply constants to x, one after the other."""
 
-    x: Value
-    steps: tuple[tuple[str, Tensor], ...]
-    consts: tuple[Value, ...]
+    def __init__(self, x: Value, steps: tuple[tuple[str, Tensor], ...], consts: tuple[Value, ...]) -> None:
+        self.x = x
+        self.steps = steps
+        self.consts = consts
 
     def cost(self, nodes: Sequence[Node]) -> int:
         """The nodes that stay are as long as those before."""

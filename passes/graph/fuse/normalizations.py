@@ -6,7 +6,6 @@ g (x - m) / d + b, times s, plus t  =  (g s) (x - m) / d + (b s + t)
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -50,14 +49,14 @@ def _plan(match: Match) -> Planned:
     return _Norm(node, rounded(exact(gain) * affine.scale, gain.dtype), rounded(moved, bias.dtype), consts)
 
 
-@dataclass(frozen=True, eq=False)
 class _Norm(Plan):
     """The normalization with another gain and bias."""
 
-    node: Node
-    gain: Tensor
-    bias: Tensor
-    consts: tuple[Value, ...]
+    def __init__(self, node: Node, gain: Tensor, bias: Tensor, consts: tuple[Value, ...]) -> None:
+        self.node = node
+        self.gain = gain
+        self.bias = bias
+        self.consts = consts
 
     @property
     def copied(self) -> tuple[Value, ...]:

@@ -7,7 +7,6 @@ the same, and neither are pads of ConvTranspose, which cut the output.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ....ir import Node
@@ -99,13 +98,13 @@ def _on_all_axes(pads: list[int], axes: list[int], rank: int) -> list[int]:
     return found
 
 
-@dataclass(frozen=True, eq=False)
 class _Padded(Plan):
     """The node with the padding in its attributes."""
 
-    node: Node
-    pad: Node
-    attributes: dict[str, Any]
+    def __init__(self, node: Node, pad: Node, attributes: dict[str, Any]) -> None:
+        self.node = node
+        self.pad = pad
+        self.attributes = attributes
 
     def cost(self, nodes: Sequence[Node]) -> int:
         if self.pad not in nodes:

@@ -6,7 +6,6 @@ W (s x + t) = (W s) (x + t / s), where s is nowhere 0. The absolute terms are th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -61,13 +60,13 @@ def _shape(count: int, rank: int) -> tuple[int, ...]:
     return () if count == 1 else (count, *[1] * (rank - 2))
 
 
-@dataclass(frozen=True, eq=False)
 class _Past(Plan):
     """Add `shift`, then the layer."""
 
-    layer: LayerPlan
-    shift: Tensor
-    old: Value
+    def __init__(self, layer: LayerPlan, shift: Tensor, old: Value) -> None:
+        self.layer = layer
+        self.shift = shift
+        self.old = old
 
     @property
     def copied(self) -> tuple[Value, ...]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from onnx import TensorProto
 
@@ -28,12 +27,12 @@ from .numbers import float32
 SINCE = 23
 
 
-@dataclass
 class _Round:
     """What is known in one round of rewriting: sizes, and the masks that were expanded."""
 
-    dims: Dims
-    masks: dict[tuple[Value, Dim, Dim], Value] = field(default_factory=dict)
+    def __init__(self, dims: Dims) -> None:
+        self.dims = dims
+        self.masks: dict[tuple[Value, Dim, Dim], Value] = {}
 
 
 class _Rounds:

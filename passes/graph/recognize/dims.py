@@ -8,7 +8,6 @@ two sizes that broadcast, or 1; a slice of the first n rows of a table has n row
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 
 from ....ir import Node, Value
 from ...rewriting.pattern import array_of
@@ -22,13 +21,13 @@ _LEAST = "\0min "
 _DEPTH = 400
 
 
-@dataclass
 class Dims:
     """Dimensions by value and axis (from the front); remembered for as long as the types hold."""
 
-    types: Types
-    known: dict[tuple[Value, int], Dim] = field(default_factory=dict)
-    depth: int = 0
+    def __init__(self, types: Types) -> None:
+        self.types = types
+        self.known: dict[tuple[Value, int], Dim] = {}
+        self.depth = 0
 
     def rank(self, value: Value) -> int | None:
         """The rank as inferred, or as a permutation tells it."""

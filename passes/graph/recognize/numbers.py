@@ -6,7 +6,6 @@ A constant stands for a number if it is that number rounded to its own type, to 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,11 @@ from ....ir import Value
 from ...rewriting.pattern import NUMBER, Bound, Hole, array_of
 
 
-@dataclass(frozen=True, eq=False)
 class Rounded(Hole):
     """A constant of one element that is `number`, rounded to the type of the constant."""
 
-    number: float
+    def __init__(self, number: float) -> None:
+        self.number = number
 
     def fill(self, value: Value, bound: Bound) -> Bound | None:
         """Compare the element."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from ...rewriting.rule import Rule
 from .attention import SINCE as ATTENTION_SINCE
@@ -15,20 +14,28 @@ from .layer_norm import LAYER_NORMALIZATION, LAYER_SINCE, RMS_NORMALIZATION, RMS
 from .swish import MISH, MISH_SINCE, SOFTPLUS, SOFTPLUS_SINCE, SWISH, SWISH_SINCE
 
 
-@dataclass(frozen=True, eq=False)
 class Operator:
     """An operator and how it is found. Of two that fit in one place the first in the table is made."""
 
-    name: str
-    since: int
-    """The opset that brought it."""
-    rules: tuple[Rule, ...]
-    by_default: bool = True
-    """Whether it is made unless others are asked for: not if it was measured to be slower in onnxruntime."""
-    inputs: int = 1
-    """How many inputs of its own type the smallest call has."""
-    attributes: Mapping[str, int] = field(default_factory=dict)
-    """What the smallest call must say."""
+    def __init__(
+        self,
+        name: str,
+        since: int,
+        rules: tuple[Rule, ...],
+        by_default: bool = True,
+        inputs: int = 1,
+        attributes: Mapping[str, int] | None = None,
+    ) -> None:
+        self.name = name
+        self.since = since
+        """The opset that brought it."""
+        self.rules = rules
+        self.by_default = by_default
+        """Whether it is made unless others are asked for: not if it was measured to be slower in onnxruntime."""
+        self.inputs = inputs
+        """How many inputs of its own type the smallest call has."""
+        self.attributes = {} if attributes is None else attributes
+        """What the smallest call must say."""
 
 
 def operators() -> tuple[Operator, ...]:

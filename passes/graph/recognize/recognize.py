@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from onnx import TensorProto
@@ -50,14 +50,14 @@ class Recognize(Pass):
         return table if ALL in self.ops else tuple(wanted)
 
 
-@dataclass
 class _Recognition:
-    ctx: Context
-    operators: tuple[Operator, ...]
-    opset: int | None
-    probed: dict[tuple[str, int, int], str] = field(default_factory=dict)
-    declined: bool = False
-    """Whether a guard had something to say, though nothing may fit."""
+    def __init__(self, ctx: Context, operators: tuple[Operator, ...], opset: int | None) -> None:
+        self.ctx = ctx
+        self.operators = operators
+        self.opset = opset
+        self.probed: dict[tuple[str, int, int], str] = {}
+        self.declined = False
+        """Whether a guard had something to say, though nothing may fit."""
 
     def run(self) -> None:
         now = self.ctx.model.opset.get("", 0)
