@@ -18,10 +18,12 @@ class Attribute:
     `proto` is the message with everything but what `tensor` and `graphs` stand for: those two win at emission.
     """
 
-    __slots__ = ("_outline", "graphs", "name", "proto", "tensor")
+    __slots__ = ("_outline", "_value", "graphs", "name", "proto", "tensor")
 
     _outline: bytes
     """What `proto.outline` once wrote of it."""
+    _value: Any
+    """What was once read from its message."""
 
     def __init__(self, proto: AttributeProto, tensor: Tensor | None = None, graphs: tuple[Graph, ...] = ()) -> None:
         self.name = proto.name
@@ -50,6 +52,13 @@ class Attribute:
             return self.tensor
         if self.graphs:
             return self.graphs[0] if self.proto.type == AttributeProto.GRAPH else self.graphs
+        try:
+            found = self._value
+        except AttributeError:
+            found = self._value = self._read()
+        return [*found] if isinstance(found, list) else found
+
+    def _read(self) -> Any:
         value = helper.get_attribute_value(self.proto)
         if isinstance(value, bytes):
             return _text(value)

@@ -73,11 +73,9 @@ class Value:
         """The tensor that the value is on every run, if it is one: of an initializer that no feed can override, or of
         a Constant node that reads no attribute of a function."""
         node = self._producer
-        if self.pinned:
-            return None
         if node is not None:
-            return node.constant if node.op_type == "Constant" else None
-        return None if self._is_input else self._tensor
+            return node.constant if node.op_type == "Constant" and not self.pinned else None
+        return None if self._is_input or self.pinned else self._tensor
 
     @property
     def type(self) -> TypeProto | None:

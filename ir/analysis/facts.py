@@ -12,6 +12,7 @@ inputs of the bodies of Loop and Scan). Of an If whose condition is known, only 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeGuard
 
 from onnx import TensorProto
 
@@ -135,7 +136,8 @@ class Facts:
                 self._node(node, scope, inferred)
 
     def _node(self, node: Node, scope: Graph, inferred: bool) -> None:
-        function = self.model.functions.get((node.domain, node.op_type, node.overload))
+        functions = self.model.functions
+        function = functions.get((node.domain, node.op_type, node.overload)) if functions else None
         standard = not node.domain and function is None
         found: list[Open | None] = []
         if standard and node.graph is not None:
@@ -164,6 +166,8 @@ class Facts:
 
     def _settled(self, value: Value, own: Open | None, trusted: bool) -> Shape | None:
         """One shape from that of the rules and that of onnx; what neither knows gets an unknown size of its own."""
+        if own is not None and _is_static(own):
+            return own
         theirs = self._inferred.shape(value) if trusted and value.name else None
         if own is None:
             own = None if theirs is None else (None,) * len(theirs)
@@ -208,6 +212,11 @@ class Facts:
         return tuple(
             column[0] if len(set(column)) == 1 else self.atoms.of(value, place) for place, column in enumerate(columns)
         )
+
+
+def _is_static(shape: Open) -> TypeGuard[tuple[int, ...]]:
+    """Whether all sizes are numbers."""
+    return all(type(size) is int for size in shape)
 
 
 def _stored(value: Value) -> Elements | None:

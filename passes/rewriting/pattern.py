@@ -10,7 +10,6 @@ commute both orders are tried. The same hole twice must be the same value.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from copy import copy
 from types import EllipsisType, MappingProxyType
@@ -61,12 +60,12 @@ class Bound(NamedTuple):
         return Bound(self.values, nodes, (*self.matched, node))
 
 
-class Pattern(ABC):
+class Pattern:
     """A hole or a call."""
 
-    @abstractmethod
     def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
         """All ways in which the pattern matches `value`, read by the match that began at `root`."""
+        raise NotImplementedError
 
     def may_match(self, head: str) -> bool:
         """Whether `find` can find anything at a value with this head."""
@@ -76,9 +75,9 @@ class Pattern(ABC):
 class Hole(Pattern):
     """What matches a value in one way at most."""
 
-    @abstractmethod
     def fill(self, value: Value, bound: Bound) -> Bound | None:
         """The match with the hole filled; None if the value does not fit."""
+        raise NotImplementedError
 
     def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
         """Fill the hole."""
@@ -190,7 +189,10 @@ class Call(Pattern):
 
     def _may_read(self, heads: tuple[str, ...]) -> bool:
         for wanted, head in zip(self.inputs, heads, strict=False):
-            if head != ABSENT if wanted is None else not wanted.may_match(head):
+            if wanted is None:
+                if head != ABSENT:
+                    return False
+            elif not wanted.may_match(head):
                 return False
         return True
 
@@ -200,8 +202,10 @@ class Call(Pattern):
         """Match the inputs from the `first` on, one by one."""
         for at in range(first, len(self.inputs)):
             wanted, value = self.inputs[at], inputs[at]
-            if wanted is None or isinstance(wanted, Hole):
-                filled = bound if wanted is None else None if value is None else wanted.fill(value, bound)
+            if wanted is None:
+                continue
+            if isinstance(wanted, Hole):
+                filled = None if value is None else wanted.fill(value, bound)
                 if filled is None:
                     return
                 bound = filled
