@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import UserError
 from .foreign import foreign_code
+from .installed import installed_entry_points
 from .lexer import is_word
 from .mistakes import one_line
 
@@ -76,9 +77,7 @@ class Pipelines:
     @cached_property
     def _claims(self) -> dict[str, list[EntryPoint]]:
         if self._given is None:
-            import importlib.metadata  # slow to import, and not needed before a name is looked up
-
-            self._given = tuple(importlib.metadata.entry_points(group=GROUP))
+            self._given = installed_entry_points(GROUP)
         claims: dict[str, list[EntryPoint]] = {}
         for entry_point in self._given:
             claims.setdefault(entry_point.name, []).append(entry_point)

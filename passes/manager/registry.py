@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from ...errors import UserError, did_you_mean
 from .base import Pass, walk_passes
 from .foreign import foreign_code
+from .installed import installed_entry_points
 from .mistakes import one_line, quoted
 from .validation import checked_pass_class
 
@@ -120,19 +121,10 @@ class Registry:
     def _installed(self) -> dict[str, list[_Candidate]]:
         """What the entry points claim, read once, when first needed."""
         claims: dict[str, list[_Candidate]] = {}
-        for entry_point in _installed_entry_points() if self._given is None else self._given:
+        for entry_point in installed_entry_points(GROUP) if self._given is None else self._given:
             candidate = _Candidate(entry_point.value, entry_point.load, partial(_distribution, entry_point))
             claims.setdefault(entry_point.name, []).append(candidate)
         return claims
-
-
-def _installed_entry_points() -> Iterable[EntryPoint]:
-    import importlib.metadata  # slow to import, and not needed before a name is looked up
-
-    try:
-        return importlib.metadata.entry_points(group=GROUP)
-    except Exception as error:
-        raise UserError(f"the entry points of the installed packages cannot be read: {error}") from error
 
 
 def _distribution(entry_point: EntryPoint) -> str:
@@ -145,7 +137,7 @@ def _clash(name: str, claims: list[_Candidate]) -> str:
 
 def distribution_of(pass_: Pass) -> dict[str, str]:
     """The distribution that lists a pass, with its version; nothing for a pass that was registered at run time."""
-    found = (entry for entry in _installed_entry_points() if entry.name == pass_.name)
+    found = (entry for entry in installed_entry_points(GROUP) if entry.name == pass_.name)
     return {entry.dist.name: entry.dist.version for entry in found if entry.dist is not None}
 
 
