@@ -17,7 +17,7 @@ from ..atomic import write_hashed
 from ..errors import UserError
 from ..ir import ExternalTensor, Model, ProtoTensor, Tensor
 from ..ir.proto.external import external_tensor
-from .messages import Role, reference_of, walk_tensors
+from .messages import Role, externals_in, externals_of, reference_of, walk_tensors
 from .reading import parse_file
 from .skeleton import DATA_FIELDS, Pieces, Skeleton, data_of
 
@@ -73,8 +73,8 @@ def plan(skeleton: Skeleton, model: Model, above: int, in_place: bool) -> Layout
     Weights stay in the message while that has at most `above` bytes. What came in external data stays external, and in
     a model that came with external data so do the weights that passes made.
     """
-    before = _by_location(held.tensor for held in walk_tensors(model.source))
-    after = _by_location(held.tensor for held in walk_tensors(skeleton.proto))
+    before = externals_of(model)
+    after = externals_in(skeleton.proto) if before or skeleton.externals else {}
     layout, packer = Layout(), _Packer()
     for location, protos in after.items():
         tensors = [_tensor_of(skeleton, model, proto) for proto in protos]
@@ -153,16 +153,7 @@ def _files_of(path: Path) -> set[Path] | None:
         proto = parse_file(path)
     except UserError:
         return None
-    return {path.parent / location for location in _by_location(held.tensor for held in walk_tensors(proto))}
-
-
-def _by_location(tensors: Iterable[TensorProto]) -> dict[str, list[TensorProto]]:
-    """The external tensors by the location that they name."""
-    found: dict[str, list[TensorProto]] = {}
-    for tensor in tensors:
-        if tensor.data_location == TensorProto.EXTERNAL:
-            found.setdefault(reference_of(tensor)[0], []).append(tensor)
-    return found
+    return {path.parent / location for location in externals_in(proto)}
 
 
 def _tensor_of(skeleton: Skeleton, model: Model, proto: TensorProto) -> ExternalTensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
+
+from ..ir import Model
 
 
 class Role(Enum):
@@ -112,6 +114,22 @@ def reference_of(tensor: TensorProto) -> tuple[str, str, str]:
     """Location, offset and length of an external tensor, as they are written."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     return entries.get("location", ""), entries.get("offset", ""), entries.get("length", "")
+
+
+def externals_in(model: ModelProto) -> dict[str, list[TensorProto]]:
+    """The external tensors of a message by the location that they name."""
+    found: dict[str, list[TensorProto]] = {}
+    for held in walk_tensors(model):
+        if held.tensor.data_location == TensorProto.EXTERNAL:
+            found.setdefault(reference_of(held.tensor)[0], []).append(held.tensor)
+    return found
+
+
+def externals_of(model: Model) -> Mapping[str, Sequence[TensorProto]]:
+    """Those of the message that a model came from: it never changes, so they are looked for once."""
+    if model.externals is None:
+        model.externals = externals_in(model.source)
+    return model.externals
 
 
 def _dense_in(attribute: AttributeProto) -> Iterator[TensorProto]:

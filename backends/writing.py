@@ -12,7 +12,7 @@ from ..atomic import write_file
 from ..errors import UserError
 from ..ir import Model
 from .data_files import Layout, plan, remove_unused, take_back, write_data, written_for
-from .messages import reference_of, walk_tensors
+from .messages import externals_of
 from .reading import PROTOBUF_LIMIT
 from .skeleton import Pieces, Skeleton
 
@@ -106,8 +106,7 @@ def _replaces_source(target: Path, model: Model) -> bool:
 def _data_sources(model: Model) -> Iterator[Path]:
     if model.path is None:
         return
-    locations = {reference_of(held.tensor)[0] for held in walk_tensors(model.source) if held.tensor.external_data}
-    yield from (model.path.parent / location for location in locations)
+    yield from (model.path.parent / location for location in externals_of(model))
 
 
 def _is_same(path: Path, status: os.stat_result) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
 from .graph import Function, Graph
 from .value import Value
@@ -28,6 +28,8 @@ class Model:
         self._opset = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in source.opset_import}
         self._metadata: dict[str, str] = {}
         self._version = 0
+        self.externals: Mapping[str, Sequence[TensorProto]] | None = None
+        """The external tensors of `source` by location, once somebody has looked for them."""
 
     @property
     def ir_version(self) -> int:
