@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -116,13 +116,18 @@ def reference_of(tensor: TensorProto) -> tuple[str, str, str]:
     return entries.get("location", ""), entries.get("offset", ""), entries.get("length", "")
 
 
-def externals_in(model: ModelProto) -> dict[str, list[TensorProto]]:
-    """The external tensors of a message by the location that they name."""
+def by_location(tensors: Iterable[TensorProto]) -> dict[str, list[TensorProto]]:
+    """Those of the tensors that are external, by the location that they name."""
     found: dict[str, list[TensorProto]] = {}
-    for held in walk_tensors(model):
-        if held.tensor.data_location == TensorProto.EXTERNAL:
-            found.setdefault(reference_of(held.tensor)[0], []).append(held.tensor)
+    for tensor in tensors:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            found.setdefault(reference_of(tensor)[0], []).append(tensor)
     return found
+
+
+def externals_in(model: ModelProto) -> dict[str, list[TensorProto]]:
+    """The external tensors of a message by location."""
+    return by_location(held.tensor for held in walk_tensors(model))
 
 
 def externals_of(model: Model) -> Mapping[str, Sequence[TensorProto]]:

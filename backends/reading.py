@@ -65,8 +65,9 @@ def _named(name: str, work: Callable[[], _T]) -> _T:
 
 
 def _model(proto: ModelProto, raw_sizes: Sequence[int | None], path: Path | None) -> Model:
-    check_message(proto, raw_sizes)
+    externals = check_message(proto, raw_sizes)
     model = lower(proto, path)
+    model.externals = externals
     check_graphs(model)
     verify(model)
     return model

@@ -14,7 +14,7 @@ from onnx import AttributeProto, ModelProto, OperatorSetIdProto, SparseTensorPro
 from ..errors import UserError
 from ..ir import Model
 from ..ir.dtypes import bits_of, name_of, packed_nbytes
-from .messages import Role, walk_inside, walk_sparse, walk_tensors
+from .messages import Role, by_location, walk_inside, walk_sparse, walk_tensors
 
 _Key = tuple[str, str, str]
 _FIELDS: dict[int, str] = {
@@ -31,8 +31,9 @@ _MOST = 1 << 62
 """Elements that no tensor has: above, sizes do not fit the file format's integers."""
 
 
-def check_message(proto: ModelProto, raw_sizes: Sequence[int | None] = ()) -> None:
-    """Raise UserError unless the message can be lowered without surprise; external data are not looked at.
+def check_message(proto: ModelProto, raw_sizes: Sequence[int | None] = ()) -> dict[str, list[TensorProto]]:
+    """Raise UserError unless the message can be lowered without surprise. External data are not looked at; returned are
+    the tensors that have some, by location.
 
     `raw_sizes` are the bytes of `raw_data` of each initializer of the main graph, where they are known: to ask protobuf
     for them copies the data.
@@ -47,16 +48,19 @@ def check_message(proto: ModelProto, raw_sizes: Sequence[int | None] = ()) -> No
     _check_opsets(proto.opset_import)
     _check_functions(proto)
     has_sparse = False
+    tensors: list[TensorProto] = []
     for held in walk_tensors(proto):
         known = None if held.place is None or held.place >= len(raw_sizes) else raw_sizes[held.place]
         fault = _tensor_fault(held.tensor, held.role, known)
         if fault:
             raise UserError(f"{held.label} {fault}: a damaged file")
         has_sparse |= held.role is Role.SPARSE
+        tensors.append(held.tensor)
     for sparse, label in walk_sparse(proto) if has_sparse else ():
         fault = _sparse_fault(sparse)
         if fault:
             raise UserError(f"{label} {fault}: a damaged file")
+    return by_location(tensors)
 
 
 def check_graphs(model: Model) -> None:
@@ -64,10 +68,12 @@ def check_graphs(model: Model) -> None:
     imported."""
     for graph in model.walk_graphs():
         for value in graph.values():
-            _check_text(value.name, f"{graph.label}: the name of a value")
+            if not isinstance(value.name, str):
+                raise UserError(f"{graph.label}: the name of a value {_no_text(value.name)}")
         for node in graph.nodes:
             for text in (node.name, node.op_type, node.domain, node.overload):
-                _check_text(text, f"{graph.label}: a node")
+                if not isinstance(text, str):
+                    raise UserError(f"{graph.label}: a node {_no_text(text)}")
             if node.domain not in graph.opset:
                 known = ", ".join(f"{_domain(domain)} {version}" for domain, version in graph.opset.items())
                 raise UserError(
@@ -84,16 +90,19 @@ def check_graphs(model: Model) -> None:
 
 def _has_value(proto: AttributeProto) -> bool:
     """Whether an attribute has a type, and if that is a tensor or graph, it and no other of these."""
-    if proto.type == AttributeProto.UNDEFINED:
-        return False
-    field = {AttributeProto.TENSOR: "t", AttributeProto.GRAPH: "g", AttributeProto.GRAPHS: "graphs"}.get(proto.type)
+    kind = proto.type
+    field = _HELD.get(kind)
+    if field is None:
+        return kind != AttributeProto.UNDEFINED
     held = {name for name in ("t", "g") if proto.HasField(name)} | ({"graphs"} if proto.graphs else set())
-    return field is None or held == {field} or (field == "graphs" and not held)
+    return held == {field} or (field == "graphs" and not held)
 
 
-def _check_text(text: object, what: str) -> None:
-    if not isinstance(text, str):
-        raise UserError(f"{what} is not UTF-8 text ({text!r}): a damaged file")
+_HELD: dict[int, str] = {AttributeProto.TENSOR: "t", AttributeProto.GRAPH: "g", AttributeProto.GRAPHS: "graphs"}
+
+
+def _no_text(text: object) -> str:
+    return f"is not UTF-8 text ({text!r}): a damaged file"
 
 
 def _check_opsets(entries: Collection[OperatorSetIdProto]) -> None:

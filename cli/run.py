@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .job import Job, Request
     from .supervise import Trail
 
+_YOUNG = 10_000
+"""New objects after which the garbage collector looks at them; by default it does after 700."""
 _PATH = click.Path(path_type=Path)
 _PRINTS = tuple(f"--print-ir-{moment}" for moment in MOMENTS)
 
@@ -221,9 +223,10 @@ def _supervised(request: Request, *, quiet: bool) -> Trail | None:
 
 def _keep_imports() -> None:
     """Import what every run needs, and let the garbage collector begin only then, and leave out what imports made: it
-    stays until the end."""
+    stays until the end, as does most of what passes make, so the collector need not look often."""
     import_module("..api", __package__)
     gc.freeze()
+    gc.set_threshold(_YOUNG)
     gc.enable()
 
 

@@ -20,7 +20,7 @@ from ..graph import Function, Graph
 from ..model import Model
 from ..node import Node
 from ..value import Value
-from .broadcasting import ImpossibleError, Open
+from .broadcasting import Found, ImpossibleError, Open
 from .dims import Atoms, Dim, Poly, bounds
 from .element_rules import DECIDE, RULES, elements_of
 from .elements import MAX_ELEMENTS, RANGES, Elements, Shape, array, numbers
@@ -71,8 +71,10 @@ class Facts:
         """The shape of a value over unknown sizes; None if its rank is unknown."""
         if value is None:
             return None
-        constant = value.const
-        return self._shapes.get(value) if constant is None else constant.shape
+        found = self._shapes.get(value)
+        if found is None and (constant := value.const) is not None:
+            return constant.shape
+        return found
 
     def elements(self, value: Value | None) -> Elements | None:
         """What is known of the elements of a small integer or boolean tensor; None if nothing is."""
@@ -124,8 +126,9 @@ class Facts:
 
     def _walk(self, graph: Graph, scope: Graph, *, inferred: bool) -> None:
         """Follow the nodes of a graph; all of `scope` that is followed is run whenever this graph is."""
+        opset = graph.opset.get("", 1)
         for node in graph.nodes:
-            if node.is_op("If"):
+            if node.op_type == "If" and not node.domain:
                 self._if(node, scope, inferred)
                 continue
             for body in node.bodies:
@@ -133,35 +136,36 @@ class Facts:
                     self._shapes[value] = None
                 self._walk(body, body, inferred=False)
             if node.constant is None:
-                self._node(node, scope, inferred)
+                self._node(node, scope, inferred, opset)
 
-    def _node(self, node: Node, scope: Graph, inferred: bool) -> None:
+    def _node(self, node: Node, scope: Graph, inferred: bool, opset: int) -> None:
         functions = self.model.functions
         function = functions.get((node.domain, node.op_type, node.overload)) if functions else None
         standard = not node.domain and function is None
-        found: list[Open | None] = []
-        if standard and node.graph is not None:
+        found: Found = ()
+        if standard:
             try:
-                found = list(shapes_of(node, self, node.graph.opset.get("", 1)))
+                found = shapes_of(node, self, opset)
             except ImpossibleError:
                 self.impossible.add(scope)
         trusted = inferred and not self._rests_on_claims(node, function)
-        for slot, value in enumerate(node.outputs):
-            if not trusted:
-                self._claims.add(value)
+        outputs = node.outputs
+        if not trusted:
+            self._claims.update(outputs)
+        for slot, value in enumerate(outputs):
             own = found[slot] if slot < len(found) else None
             self._shapes[value] = self._settled(value, own, trusted)
         if standard and scope is self.model.graph and node.op_type in FORCING:
             self.equal += equalities(node, self)
             self._positive.update(size for size in positive(node, self) if isinstance(size, Poly))
-        if standard and node.outputs:
-            self._elements[node.outputs[0]] = elements_of(node, self)
+        if standard and outputs and node.op_type in RULES:
+            self._elements[outputs[0]] = elements_of(node, self)
 
     def _rests_on_claims(self, node: Node, function: Function | None) -> bool:
         return (
-            node.is_op(*_CLAIMING)
+            (node.op_type in _CLAIMING and not node.domain)
             or (function is not None and bool(function.body.value_infos))
-            or not self._claims.isdisjoint(node.inputs)
+            or (bool(self._claims) and not self._claims.isdisjoint(node.inputs))
         )
 
     def _settled(self, value: Value, own: Open | None, trusted: bool) -> Shape | None:

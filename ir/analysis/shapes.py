@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnx import AttributeProto, GraphProto, ModelProto, TypeProto, ValueInfoProto, shape_inference
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    TensorShapeProto,
+    TypeProto,
+    ValueInfoProto,
+    shape_inference,
+)
 
 from ..dtypes import packed_nbytes
 from ..graph import Graph
@@ -73,11 +81,12 @@ def shape_of(type_: TypeProto) -> Shape | None:
     """The shape that a tensor type states; None if it is no tensor or states no rank."""
     if not type_.HasField("tensor_type") or not type_.tensor_type.HasField("shape"):
         return None
-    dims: list[int | str | None] = []
-    for dim in type_.tensor_type.shape.dim:
-        kind = dim.WhichOneof("value")
-        dims.append(dim.dim_value if kind == "dim_value" else (dim.dim_param or None) if kind == "dim_param" else None)
-    return tuple(dims)
+    return tuple(map(_dim, type_.tensor_type.shape.dim))
+
+
+def _dim(dim: TensorShapeProto.Dimension) -> int | str | None:
+    number: int = dim.dim_value
+    return number if number or dim.HasField("dim_value") else dim.dim_param or None
 
 
 def infer_shapes(model: Model, pins: Mapping[str, tuple[int, ...]] | None = None) -> Shapes:

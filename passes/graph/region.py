@@ -168,11 +168,11 @@ def find_region(model: Model, selects: Callable[[Node], bool], blocked: set[Node
         for node in nodes:
             if (
                 node.constant is None
+                and all(map(is_constant, reads_of(node)))  # few are: the rest need not be asked of the others
                 and node not in blocked
                 and selects(node)
                 and any(not value.is_dead for value in node.outputs)
                 and not any(value.pinned for value in node.outputs)
-                and all(map(is_constant, reads_of(node)))
                 and not _reads_attribute_of_function(node)
                 and purity.is_pure(node)
             ):

@@ -40,8 +40,8 @@ def simplify(facts: Facts, ctx: Context) -> int:
 def _drop_unneeded(nodes: list[Node], facts: Facts, ctx: Context) -> int:
     count = 0
     for node in nodes:
-        source = node.input(0)
-        if node.is_op(*_UNNEEDED) and source is not None and node.graph is not None and not node.outputs[0].is_dead:
+        source = node.input(0) if node.op_type in _UNNEEDED and not node.domain else None
+        if source is not None and node.graph is not None and not node.outputs[0].is_dead:
             if any(isinstance(use.user, Graph) for use in node.outputs[0].uses) or node.outputs[0].pinned:
                 continue  # an Identity would have to take its place
             if _joins_half_casts(node.outputs[0], source, facts):
@@ -150,8 +150,10 @@ def _cast_like(nodes: list[Node], facts: Facts, ctx: Context) -> int:
     """CastLike of a constant to a known type is a Cast, which can be evaluated."""
     count = 0
     for node in nodes:
+        if not node.is_op("CastLike"):
+            continue
         source, like = node.input(0), node.input(1)
-        if not node.is_op("CastLike") or node.graph is None or source is None or like is None or source.const is None:
+        if node.graph is None or source is None or like is None or source.const is None:
             continue
         dtype = facts.dtype(like)
         if dtype is None or node.outputs[0].pinned or like.const is not None or dtype == TensorProto.STRING:
