@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ..passes.manager.text import Pipeline
     from .progress import Bars
     from .question import Asked
-    from .reproduce import Witness
     from .supervise import Trail
+    from .witness import Witness
 
 
 class Request(NamedTuple):
@@ -86,8 +86,8 @@ class Job(NamedTuple):
         from ..errors import PassError
         from ..ir import clone_model
         from ..passes.manager.text import pass_text
-        from .reproduce import Witness
         from .supervise import Crumbs
+        from .witness import Witness
 
         asked = self.request
         with progress.working("reading"):

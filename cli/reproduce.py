@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..passes.manager.instruments import Instrument
 from .options import debug_option
 from .versions import missing, other_versions
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from ..passes.manager.text import Pipeline
     from .progress import Bars
     from .question import Asked
+    from .witness import Witness
 
 _PATH = click.Path(path_type=Path)
 _TRIALS, _DEATH_TRIALS = 200, 100
@@ -114,32 +114,6 @@ def _passes(kept: Reproducer) -> Pipeline:
 
 
 NOT_AGAIN = "the pass does not fail again on the same model"
-
-
-class Witness(Instrument):
-    """Keeps the model that a pass failed on, and which pass was interrupted; of nested passes the innermost. Costs no
-    weight."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        """Of passes that began until the first failure."""
-        self.seen: tuple[Pass, Model] | None = None
-        self.stopped: Pass | None = None
-
-    def before(self, pass_: Pass, model: Model) -> None:
-        """Count."""
-        self.number += 1
-
-    def failed(self, pass_: Pass, model: Model, error: BaseException) -> None:
-        """Keep a copy of the model, which is as it was before the pass."""
-        from ..errors import OnnxpressError
-        from ..ir import clone_model
-
-        is_failure = isinstance(error, OnnxpressError) and error.exit_code not in (1, 2)
-        if isinstance(error, KeyboardInterrupt):
-            self.stopped = self.stopped or pass_
-        if self.seen is None and is_failure:
-            self.seen = pass_, clone_model(model)
 
 
 def others_owner(error: PassError) -> str:
