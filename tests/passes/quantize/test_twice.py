@@ -62,6 +62,24 @@ def test_on_the_command_line_nothing_to_do_is_no_success(text, tmp_path, capsys)
     assert "nothing changed, and nothing is written" in told
 
 
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("factorize{error=0.01}", 0),
+        ("prune{criterion=zero}", 0),
+        ("prune{error=0.01}", 0),
+        ("factorize{macs=0.5}", 1),
+        ("prune{sparsity=0.3}", 1),
+    ],
+)
+def test_within_a_limit_nothing_may_be_what_was_asked_for(text, code, tmp_path):
+    source, output = tmp_path / "in.onnx", tmp_path / "out.onnx"
+    header = '<ir_version: 8, opset_import: ["" : 17]>'
+    onnx.save(parser.parse_model(header + "g (float[4,8] x) => (float[4,8] y) { y = Exp(x) }"), source)
+    assert main(["run", str(source), "-p", text, "--data", "random", "-o", str(output)]) == code
+    assert output.exists() == (code == 0)
+
+
 def test_what_is_exact_may_find_nothing_to_do(tmp_path):
     source, output = tmp_path / "in.onnx", tmp_path / "out.onnx"
     header = '<ir_version: 8, opset_import: ["" : 17]>'
