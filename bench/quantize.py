@@ -1,11 +1,13 @@
-"""Static and dynamic quantization of real models beside onnxruntime's own: size, time, score, integer work.
+"""Static quantization of real models, beside other tools: size, time, score, integer work.
 
-    python bench/quantize.py --zoo DIR --tasks DIR [--only NAME ...] [--pipeline TEXT] [--processes N] [--peers]
+    python bench/quantize.py --zoo DIR --tasks DIR [--only NAME ...] [--pipeline TEXT] [--processes N]
+                             [--peer TOOL[=PYTHON] ...]
 
 `--zoo` holds the models; `--tasks` is the folder of the package `tasks`, whose modules score a model file, give
-calibration data and print one line of JSON. Models without a task get generated data. Times: one thread, medians over
-processes of interleaved runs. Exit code 1 if a file is larger than .35 of its input, slower than it, or loses more
-than is allowed.
+calibration data and print one line of JSON. Models without a task get generated data. `--peer nncf=venv/bin/python`
+quantizes with a tool of `bench/quantizers.py` as well, run by an interpreter that has it; onnxruntime's need none.
+Times: CPU time of one thread, medians over processes of interleaved runs. Exit code 1 if a file is larger than .35 of
+its input, slower than it, or loses more than is allowed.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,32 +65,11 @@ for _ in range(3): a.run(None, feed); b.run(None, feed)
 taken, stop = ([], []), time.perf_counter() + float(sys.argv[5])
 while len(taken[0]) < int(sys.argv[4]) and (len(taken[0]) < 10 or time.perf_counter() < stop):
     for index, session_ in ((0, a), (1, b)):
-        start = time.perf_counter(); session_.run(None, feed); taken[index].append(time.perf_counter() - start)
+        start = time.process_time(); session_.run(None, feed); taken[index].append(time.process_time() - start)
 ya, yb = a.run(None, feed), b.run(None, feed)
 pairs = [(x.astype(float).ravel(), y.astype(float).ravel()) for x, y in zip(ya, yb) if x.dtype.kind == "f"]
 cosine = min(float(x @ y / (np.linalg.norm(x) * np.linalg.norm(y) + 1e-300)) for x, y in pairs)
 print(json.dumps([1e6 * float(np.median(one)) for one in taken] + [cosine]))
-"""
-PEERS = """
-import sys, numpy as np
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
-kind, source, data, target = sys.argv[1:]
-if kind == "dynamic":
-    quantize_dynamic(source, target, per_channel=True)
-else:
-    class Reader(CalibrationDataReader):
-        def __init__(self):
-            held = np.load(data); plain = [k for k in held if "@" not in k]
-            if plain:
-                self.feeds = iter([{k: held[k][i:i+1] for k in plain} for i in range(len(held[plain[0]]))])
-            else:
-                names = {k.split("@")[0] for k in held}; count = 1 + max(int(k.split("@")[1]) for k in held)
-                self.feeds = iter([{n: held[f"{n}@{i}"] for n in names} for i in range(count)])
-        def get_next(self): return next(self.feeds, None)
-    quant_pre_process(source, target + ".pre.onnx", skip_symbolic_shape=True)
-    quantize_static(target + ".pre.onnx", target, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-                    activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
 """
 
 
@@ -108,20 +90,23 @@ def calibration(case: Case, args: argparse.Namespace, folder: Path) -> str:
     return str(folder / "calib.npz")
 
 
-def one_feed(case: Case, source: Path, data: str, folder: Path) -> Path:
-    """The first sample as a file of one array an input."""
+def sampled(case: Case, source: Path, data: str, folder: Path, count: int | None = None) -> Path:
+    """The samples that `--data` stands for, as a file; `count` of them, one an input without `@`."""
     import onnxpress
+    from onnxpress.api import default_backend, samples_for
     from onnxpress.backends.interface import Pins
 
-    shapes = {k: tuple(map(int, v.split("x"))) for k, _, v in (p.partition("=") for p in case.pins[1::2]) if "x" in v}
-    values = {k: v for k, _, v in (p.partition("=") for p in case.pins[1::2]) if "x" not in v}
-    pins = Pins(shapes, {k: np.array(int(v)) for k, v in values.items()})
-    model = onnxpress.load(source)
-    from onnxpress.api import default_backend, samples_for
-
-    feed = next(iter(samples_for(model, data, default_backend(), pins, 0)))
-    target = folder / "feed.npz"
-    np.savez(target, **{name: np.asarray(value) for name, value in feed.items()})
+    pairs = [pin.split("=") for pin in case.pins[1::2]]
+    shapes = {name: tuple(map(int, value.split("x"))) for name, value in pairs if "x" in value}
+    values = {name: np.array(int(value)) for name, value in pairs if "x" not in value}
+    taken = islice(samples_for(onnxpress.load(source), data, default_backend(), Pins(shapes, values), 0), count)
+    held = {
+        name if count == 1 else f"{name}@{index}": np.asarray(value)
+        for index, feed in enumerate(taken)
+        for name, value in feed.items()
+    }
+    target = folder / ("feed.npz" if count == 1 else "samples.npz")
+    np.savez(target, **held)
     return target
 
 
@@ -169,6 +154,28 @@ def show(name: str, case: Case, source: Path, made: Path, feed: Path, share: str
     return fine
 
 
+def compare(
+    peer: str, case: Case, source: Path, data: str, feed: Path, args: argparse.Namespace, before: float
+) -> None:
+    """Print one line on what another tool makes of the same model and samples."""
+    tool, _, interpreter = peer.partition("=")
+    script = Path(__file__).with_name("quantizers.py")
+    made = feed.with_name("peer.onnx")
+    samples = data if case.task else str(sampled(case, source, data, feed.parent))
+    # -P: the modules of this folder are not for the tool to find.
+    command = [interpreter or sys.executable, "-P", str(script), tool, str(source), samples, str(made)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
+    except subprocess.TimeoutExpired:
+        print(f"  {tool:26} not finished after half an hour", flush=True)
+        return
+    if done.returncode or not made.exists():
+        print(f"  {tool:26} failed: {(done.stderr.strip() or '-').splitlines()[-1][:100]}", flush=True)
+        return
+    show(f"  {tool}", case, source, made, feed, "-", args, before)
+    made.unlink()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--zoo", type=Path, nargs="+", required=True, help="folders, the downloaded models first")
@@ -176,8 +183,9 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=list(CASES))
     parser.add_argument("--pipeline", default=PIPELINE)
     parser.add_argument("--processes", type=int, default=5)
-    parser.add_argument("--peers", action="store_true", help="beside onnxruntime's static and dynamic quantization")
+    parser.add_argument("--peer", nargs="*", default=[], metavar="TOOL[=PYTHON]", help="of bench/quantizers.py")
     args = parser.parse_args()
+    args.zoo = [folder.resolve() for folder in args.zoo]
     fine = True
     for name in args.only:
         case = CASES[name]
@@ -186,20 +194,15 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             data = calibration(case, args, folder)
-            feed = one_feed(case, source, data, folder)
+            feed = sampled(case, source, data, folder, 1)
             share = compress(case, source, data, args.pipeline, folder / "ours.onnx")
             if share.startswith("failed"):
                 print(f"{name:28} {share}", flush=True)
                 fine = False
                 continue
             fine &= show(name, case, source, folder / "ours.onnx", feed, share, args, before)
-            for kind in ("static", "dynamic") if args.peers and case.task else ():
-                try:
-                    run("-c", PEERS, kind, str(source), data, str(folder / "peer.onnx"))
-                except subprocess.CalledProcessError as error:
-                    print(f"  onnxruntime {kind:14} failed: {error.stderr.strip().splitlines()[-1][:100]}", flush=True)
-                    continue
-                show(f"  onnxruntime {kind}", case, source, folder / "peer.onnx", feed, "-", args, before)
+            for peer in args.peer:
+                compare(peer, case, source, data, feed, args, before)
     return 0 if fine else 1
 
 

@@ -14,6 +14,7 @@ from .observe import observed
 
 def compute(ctx: Context, format: Format, exclude: Sequence[str]) -> Choice:
     """Let the nodes of the main graph and of the bodies in it compute in `format`, where they can; says which do."""
+    mark = ctx.rewriter.mark()
     problem = raise_opset(ctx, format.opset)
     if problem:
         ctx.remarks.missed("model", f"nothing computes in {format.name}: {problem}", rule="opset")
@@ -21,10 +22,12 @@ def compute(ctx: Context, format: Format, exclude: Sequence[str]) -> Choice:
     choice = choose(ctx, format, observed(ctx, format), exclude)
     if not choice.halves:
         _explain(ctx, choice)
+        ctx.rewriter.rollback(mark)
         ctx.remarks.missed("model", f"nothing is left to compute in {format.name}", rule="compute")
         return choice
     problem = convert(ctx, format, choice)
     if problem:
+        ctx.rewriter.rollback(mark)
         ctx.remarks.failed("model", f"the executor does not compute in {format.name}: {problem}", rule="compute")
         return Choice(excluding=choice.excluding)
     if ctx.samples is None:

@@ -12,13 +12,14 @@ from typing import Any
 from ...ir import DerivedTensor, Graph, Node, Value
 from ...ir.dtypes import name_of
 from ..manager.context import Context
-from ..manager.weights import ACCOUNTED_FROM, Outcome, Reason
+from ..manager.weights import Outcome, Reason
 from ..quantize.error_bounds import Change, bounds_of
+from ..quantize.explain import Held, explain_kept
 from ..quantize.opsets import is_one_language, raise_for
 from ..quantize.plan import Refusal
 from ..quantize.rewrite import first_readers
 from ..quantize.sites import Finder, Site
-from ..quantize.weight_only import Held, held_constants
+from ..quantize.weight_only import held_constants
 from .formats import Format
 from .plan import HINT, Plan, Planner
 
@@ -38,7 +39,8 @@ def store(ctx: Context, format: Format, min_bytes: int, exclude: Sequence[str], 
     decisions = [(one, planner.decide(*one)) for one in held]
     problem = raise_for(ctx, _plans(decisions))
     decisions = [(one, _checked(ctx, plan, problem)) for one, plan in decisions]
-    _explain(ctx, decisions, [pattern for pattern in exclude if pattern not in excluding])
+    left = [pattern for pattern in exclude if pattern not in excluding]
+    explain_kept(ctx, decisions, left, lambda kept: kept.nbytes // 2, "constant that could be rounded")
     plans = _plans(decisions)
     first = first_readers(plans)
     for plan in ctx.progress.track(plans, "round"):
@@ -112,26 +114,3 @@ def _what(plan: Plan, format: Format, readers: Sequence[Node]) -> str:
     more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
     lost = f"; {plan.toll.vanished} of {plan.toll.count} numbers became 0" if plan.toll.vanished else ""
     return f"{name_of(plan.tensor.dtype)} to {format.name}, for {labels[0]}{more}{lost}"
-
-
-def _explain(ctx: Context, decisions: Sequence[Decision], exclude: Sequence[str]) -> None:
-    """Say why constants stay, and which globs exclude nothing."""
-    unmatched = dict.fromkeys(exclude)
-    for (graph, value, tensor), decision in decisions:
-        if not isinstance(decision, Refusal):
-            continue
-        for pattern in decision.patterns:
-            unmatched.pop(pattern, None)
-        if tensor.nbytes < ACCOUNTED_FROM:
-            continue
-        ctx.weights.kept(tensor, decision.reason)
-        if decision.is_weight:
-            ctx.remarks.missed(
-                f"{graph.label}/{value.name}",
-                str(decision.reason),
-                rule=decision.reason.name.lower(),
-                suggestion=decision.hint,
-                bytes_at_stake=tensor.nbytes // 2,
-            )
-    for pattern in unmatched:
-        ctx.remarks.missed("exclude", f"{pattern!r} matches no constant that could be rounded", rule="exclude")

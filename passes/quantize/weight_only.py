@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 
-from ...ir import Graph, Model, Node, Tensor, Value
+from ...ir import Model, Node, Value
 from ..manager.context import Context
 from ..manager.weights import ACCOUNTED_FROM, Reason
 from .decode import DecodeForm
+from .explain import Held, explain_kept
 from .forms import FORMS
 from .nbits import NBits
 from .opsets import checked, raise_for
@@ -23,7 +24,6 @@ from .scales import Scaling
 from .sites import Finder
 
 BY = "quantize-insert"
-Held = tuple[Graph, Value, Tensor]
 Decision = tuple[Held, Plan | Refusal]
 
 
@@ -57,7 +57,7 @@ def quantize_weights(
         (held, checked(ctx.model, decode, one, problem) if isinstance(one, Plan) else one) for held, one in decisions
     ]
     _account_for_attributes(ctx)
-    _explain(ctx, decisions, exclude)
+    explain_kept(ctx, decisions, exclude, lambda kept: kept.nbytes - kept.size, "weight that could be quantized")
     plans = _plans(decisions)
     _raise_ir_version(ctx, plans)
     if rounder is not None:
@@ -131,30 +131,3 @@ def _account_for_attributes(ctx: Context) -> None:
             for attribute in node.attributes.values() if node.constant is None else ():
                 if attribute.tensor is not None and attribute.tensor.nbytes >= ACCOUNTED_FROM:
                     ctx.weights.kept(attribute.tensor, reason)
-
-
-def _explain(ctx: Context, decisions: Sequence[Decision], exclude: Sequence[str]) -> None:
-    """Say why constants stay, and which globs exclude nothing."""
-    unmatched = dict.fromkeys(exclude)
-    for held, decision in decisions:
-        if isinstance(decision, Refusal):
-            _refuse(ctx, held, decision)
-            for pattern in decision.patterns:
-                unmatched.pop(pattern, None)
-    for pattern in unmatched:
-        ctx.remarks.missed("exclude", f"{pattern!r} matches no weight that could be quantized", rule="exclude")
-
-
-def _refuse(ctx: Context, held: Held, refusal: Refusal) -> None:
-    graph, value, tensor_ = held
-    if tensor_.nbytes < ACCOUNTED_FROM:
-        return
-    ctx.weights.kept(tensor_, refusal.reason)
-    if refusal.is_weight:
-        ctx.remarks.missed(
-            f"{graph.label}/{value.name}",
-            str(refusal.reason),
-            rule=refusal.reason.name.lower(),
-            suggestion=refusal.hint,
-            bytes_at_stake=tensor_.nbytes - tensor_.size,
-        )

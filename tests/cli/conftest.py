@@ -1,8 +1,10 @@
 """A command line to call, and small models and data to call it with."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import onnx
@@ -10,6 +12,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxpress.cli.main import main
+from onnxpress.ir import tensor
+from onnxpress.passes.manager import registry as registry_module
+from onnxpress.passes.manager import text as text_module
+from onnxpress.passes.manager.base import Effect, Pass
+from onnxpress.passes.manager.options import option
 
 
 class Result(NamedTuple):
@@ -88,3 +95,29 @@ def data(tmp_path: Path) -> Path:
     path = tmp_path / "samples.npz"
     np.savez(path, x=weights(3, 64))
     return path
+
+
+@dataclass(frozen=True)
+class Spoil(Pass):
+    """Do what no pass should."""
+
+    name: ClassVar[str] = "spoil"
+    effect: ClassVar[Effect] = Effect.LEARNED
+    how: Literal["nan", "fail", "interrupt"] = option("nan", "the harm to do")
+
+    def run(self, graph, ctx):
+        if self.how == "fail":
+            raise KeyError("lost")
+        if self.how == "interrupt":
+            raise KeyboardInterrupt
+        weight = next(value for value in graph.initializers if value.name == "w")
+        ctx.rewriter.replace_by_constant(weight, tensor(np.full((64, 32), np.nan, np.float32)))
+
+
+@pytest.fixture
+def spoiling(monkeypatch: pytest.MonkeyPatch) -> type[Spoil]:
+    """The pass `spoil` is known, beside `fold`."""
+    registry = registry_module.Registry([EntryPoint("fold", "onnxpress.passes.graph.fold:Fold", registry_module.GROUP)])
+    registry.register(Spoil)
+    monkeypatch.setattr(text_module, "default_registry", lambda: registry)
+    return Spoil

@@ -6,9 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
-from importlib.metadata import EntryPoint
-from typing import ClassVar, Literal
 
 import numpy as np
 import onnx
@@ -16,38 +13,10 @@ import pytest
 from onnx import numpy_helper
 
 from onnxpress.backends.ort_session import OrtSession
-from onnxpress.ir import tensor
-from onnxpress.passes.manager import registry as registry_module
 from onnxpress.passes.manager import text as text_module
-from onnxpress.passes.manager.base import Effect, Pass
-from onnxpress.passes.manager.options import option
 
 SMALLER = "fold,dce,quantize-insert{mode=weight-only}"
 PASSES = [text_module.pass_text(pass_) for pass_ in text_module.parse_pipeline(SMALLER)]
-
-
-@dataclass(frozen=True)
-class Spoil(Pass):
-    """Do what no pass should."""
-
-    name: ClassVar[str] = "spoil"
-    effect: ClassVar[Effect] = Effect.LEARNED
-    how: Literal["nan", "fail", "interrupt"] = option("nan", "the harm to do")
-
-    def run(self, graph, ctx):
-        if self.how == "fail":
-            raise KeyError("lost")
-        if self.how == "interrupt":
-            raise KeyboardInterrupt
-        weight = next(value for value in graph.initializers if value.name == "w")
-        ctx.rewriter.replace_by_constant(weight, tensor(np.full((64, 32), np.nan, np.float32)))
-
-
-@pytest.fixture
-def spoiling(monkeypatch):
-    registry = registry_module.Registry([EntryPoint("fold", "onnxpress.passes.graph.fold:Fold", registry_module.GROUP)])
-    registry.register(Spoil)
-    monkeypatch.setattr(text_module, "default_registry", lambda: registry)
 
 
 def content(path):
@@ -97,7 +66,7 @@ def test_without_measuring_no_model_is_run_on_inputs(cli, model, monkeypatch):
 
 
 def test_without_measuring_structure_is_verified(cli, model, spoiling, monkeypatch):
-    monkeypatch.setattr(Spoil, "run", lambda self, graph, ctx: setattr(graph.nodes[0].outputs[0], "_name", "y"))
+    monkeypatch.setattr(spoiling, "run", lambda self, graph, ctx: setattr(graph.nodes[0].outputs[0], "_name", "y"))
     code, _, err = cli("run", model, "-p", "spoil", "--no-measure", "--no-reproducer")
     assert code == 3
     assert "spoil" in err
@@ -207,66 +176,6 @@ def test_time(cli, tmp_path, model):
     latency = json.loads(path.read_text())["latency"]
     assert latency["ratio"] > 0
     assert latency["ratio_low"] <= latency["ratio"] <= latency["ratio_high"]
-
-
-def test_print_ir_after_every_pass(cli, model):
-    code, out, _ = cli("run", model, "-p", "fold,dce,dce", "--print-ir-after")
-    assert code == 0
-    headings = [line for line in out.splitlines() if line.startswith("# ")]
-    assert headings == ["# after fold", "# after dce", "# after dce: unchanged"]
-    assert "Neg" in out
-    assert "Neg" not in out[out.index("# after dce") :]
-
-
-def test_print_ir_after_one_pass(cli, model):
-    out = cli("run", model, "-p", "fold,dce", "--print-ir-after=dce").out
-    assert [line for line in out.splitlines() if line.startswith("# ")] == ["# after dce"]
-
-
-def test_print_ir_around_nested_passes(cli, model):
-    out = cli("run", model, "-p", "repeat(fold,dce)", "--print-ir-before=dce", "--print-ir-changed").out
-    headings = [line for line in out.splitlines() if line.startswith("# ")]
-    assert headings == [
-        "# after fold",
-        "# before dce",
-        "# after dce",
-        "# before dce",
-        "# after repeat(fold,dce)",
-    ]
-
-
-def test_print_ir_into_a_folder_as_diffs(cli, tmp_path, model):
-    folder = tmp_path / "ir"
-    args = ("--print-ir-before=fold", "--print-ir-after", "--print-ir-dir", folder, "--print-ir-diff")
-    code, out, _ = cli("run", model, "-p", "fold,dce,dce", *args)
-    assert (code, out) == (0, "")
-    names = ["001-before-fold.txt", "002-after-fold.txt", "003-after-dce.txt", "004-after-dce.txt"]
-    assert [path.name for path in sorted(folder.iterdir())] == names
-    diff = (folder / names[2]).read_text().splitlines()
-    assert any(line.startswith("-") and "Neg" in line for line in diff)
-    assert (folder / names[3]).read_text() == "# after dce: unchanged\n"
-
-
-def test_print_ir_as_a_diff_shows_what_the_first_pass_changed(cli, model):
-    code, out, _ = cli("run", model, "-p", "fold,dce", "--print-ir-changed", "--print-ir-diff")
-    assert code == 0
-    first, *others = out.split("# after ")[1:]
-    assert first.startswith("fold\n--- last print")
-    assert all("\n--- last print" in other for other in others)
-
-
-def test_print_ir_of_what_a_pass_failed_on(cli, model, spoiling):
-    code, out, _ = cli("run", model, "-p", "fold,spoil{how=fail}", "--print-ir-failed", "--no-reproducer")
-    assert code == 3
-    assert out.startswith("# failed spoil{how=fail}\n")
-    assert "Neg" in out
-
-
-def test_print_ir_is_asked_for_by_passes_of_the_pipeline(cli, model):
-    code, _, err = cli("run", model, "-p", "fixpoint(fold)", "--print-ir-after=fols")
-    assert code == 2
-    assert "not a pass of the pipeline (it has fixpoint, fold); did you mean 'fold'?" in err
-    assert cli("run", model, "-p", "fold", "--print-ir-diff").code == 2
 
 
 def test_timing_and_statistics(cli, model):

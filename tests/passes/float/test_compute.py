@@ -214,3 +214,9 @@ def test_promises_are_kept(large):
     checked = check_pass(passes, models=models(large=large), backend=None if large else OrtBackend())
     assert checked.changed > checked.examples // 3
     assert checked.judged > 10
+
+
+def test_an_opset_is_not_raised_for_nothing(model, to_half):
+    """bfloat16 needs opset 13; where every node is excluded nothing asks for it."""
+    after = to_half(model(LAYER, opset=11, w=W), to="bfloat16", compute=True, exclude=("*",)).model
+    assert [entry.version for entry in after.opset_import if not entry.domain] == [11]
