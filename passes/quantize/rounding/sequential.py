@@ -45,7 +45,7 @@ class Line(Generic[T]):
         copies: dict[Value, Value] = {}
         original = clone_model(self.ctx.model, copies)
         done: list[T] = []
-        for group in self._groups():
+        for group in self.ctx.progress.track(list(self._groups()), "rounding"):
             pairs = self._observed(original, copies, done, group)
             for item in group:
                 yield item, _moments([pairs.get(_key(view)) for view in self.views[item]])
