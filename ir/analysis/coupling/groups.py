@@ -36,7 +36,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(
         ("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"), moves.pool
     ),
-    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), moves.along_axis),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax", "LpNormalization"), moves.along_axis),
     **dict.fromkeys(("Resize", "Upsample"), moves.resize),
     **dict.fromkeys(("Squeeze", "Unsqueeze", "Flatten", "Reshape"), reshapes.reshape),
     **dict.fromkeys(
@@ -45,7 +45,7 @@ RULES: dict[str, Rule] = {
     ),
     "Gemm": layers.gemm,
     "MatMul": layers.matmul,
-    "LayerNormalization": layers.last_axes,
+    **dict.fromkeys(("LayerNormalization", "RMSNormalization"), layers.last_axes),
     "Transpose": moves.transpose,
     "Concat": moves.concat,
     "Split": moves.split,

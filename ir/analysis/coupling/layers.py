@@ -118,7 +118,7 @@ def channelwise(node: Node, facts: Facts) -> None:
 
 
 def last_axes(node: Node, facts: Facts) -> None:
-    """LayerNormalization: the axes that it reduces stay, the others pass."""
+    """LayerNormalization and RMSNormalization: the axes that they reduce stay, the others pass."""
     x, y = node.input(0), node.outputs[0]
     shape = facts.shape(x)
     if x is None or shape is None or (len(node.outputs) > 1 and any(v.name for v in node.outputs[1:])):

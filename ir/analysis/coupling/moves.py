@@ -258,7 +258,7 @@ def reduce(node: Node, facts: Facts) -> None:
 
 
 def along_axis(node: Node, facts: Facts) -> None:
-    """Softmax and its kind: the axis that it normalizes over stays."""
+    """Softmax and its kind, LpNormalization: the axis that it normalizes over stays."""
     x, y = node.input(0), node.outputs[0]
     shape = facts.shape(x)
     graph = node.graph

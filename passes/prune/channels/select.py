@@ -64,24 +64,27 @@ def by_threshold(parts: Sequence[Part], share: float) -> list[int]:
 
 def _rounded(parts: Sequence[Part], wanted: Sequence[float]) -> list[int]:
     """The nearest counts that there are; then the next of those that are least above what was wanted for their width,
-    until as many units go as would with any counts."""
+    until as many units go as would with any counts, if so many can."""
     places = [part.nearest(count) for part, count in zip(parts, wanted, strict=True)]
     missing = sum(
         min(int(count + 1e-9), len(part.units)) - int(part.counts[place])
         for part, place, count in zip(parts, places, wanted, strict=True)
     )
-    while missing > 0:
-        above = {
-            number: (part.counts[place + 1] - wanted[number]) / part.width
-            for number, (part, place) in enumerate(zip(parts, places, strict=True))
-            if not part.is_free and place + 1 < len(part.counts)
-        }
-        if not above:
-            break
+    while missing > 0 and (above := _next_counts(parts, places, wanted)):
         least = min(above, key=lambda number: (above[number], number))
         places[least] += 1
         missing -= int(np.diff(parts[least].counts)[places[least] - 1])
     return places
+
+
+def _next_counts(parts: Sequence[Part], places: Sequence[int], wanted: Sequence[float]) -> dict[int, float]:
+    """How far the next count of a part is above what was wanted; where any number may go only if no others are left."""
+    left = [number for number, part in enumerate(parts) if places[number] + 1 < len(part.counts)]
+    aligned = [number for number in left if not parts[number].is_free]
+    return {
+        number: (parts[number].counts[places[number] + 1] - wanted[number]) / parts[number].width
+        for number in aligned or left
+    }
 
 
 def from_the_outputs(

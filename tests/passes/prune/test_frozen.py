@@ -17,6 +17,7 @@ OVER_CHANNELS: dict[str, dict[str, Any]] = {
     "LogSoftmax": {"axis": 1},
     "Hardmax": {"axis": 1},
     "LayerNormalization": {"axis": 1},
+    "RMSNormalization": {"axis": 1},
     "ReduceMean": {"axes": [1]},
     "ReduceMax": {"axes": [1]},
     "ReduceMin": {"axes": [1]},
@@ -29,6 +30,8 @@ OVER_CHANNELS: dict[str, dict[str, Any]] = {
 PASSING: dict[str, dict[str, Any]] = {
     "Softmax": {"axis": 2},
     "LayerNormalization": {"axis": -1},
+    "RMSNormalization": {"axis": -1},
+    "LpNormalization": {"axis": 2},
     "ReduceMean": {"axes": [2, 3]},
     "ReduceMax": {"axes": [2, 3]},
     "InstanceNormalization": {},
@@ -50,7 +53,7 @@ def network(op: str, attributes: dict[str, Any]) -> ModelProto:
     arrays |= {name: random.uniform(0.5, 1.5, WIDTH) for name in more}
     if op == "PRelu":
         more, arrays["slope"] = ["slope"], random.uniform(0, 1, (WIDTH, 1, 1))
-    if op == "LayerNormalization":
+    if op in ("LayerNormalization", "RMSNormalization"):
         more, arrays["scale"] = ["scale"], np.ones((6,) if attributes["axis"] == -1 else (WIDTH, 6, 6))
     held = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
     attributes = dict(attributes)
@@ -70,7 +73,7 @@ def network(op: str, attributes: dict[str, Any]) -> ModelProto:
     x = helper.make_tensor_value_info("x", 1, ["N", 3, 6, 6])
     y = helper.make_tensor_value_info("y", 1, ["N", 4, 6, 6])
     graph = helper.make_graph(nodes, "g", [x], [y], held)
-    opset = 18 if op == "GroupNormalization" else 17
+    opset = {"GroupNormalization": 18, "RMSNormalization": 23}.get(op, 17)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 

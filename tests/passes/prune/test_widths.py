@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from onnx import ModelProto, helper, numpy_helper
 
@@ -90,6 +90,7 @@ def test_a_wrong_word_is_an_error() -> None:
         onnxpress.PassManager("prune{sparsity=0.3 align=always}")
 
 
+@example([3, 4], 0.5, 4)
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=4), st.floats(0, 0.95), st.sampled_from(["auto", 1, 4, 8]))
 def test_as_many_go_as_with_any_widths_if_they_can(widths: list[int], share: float, align: Any) -> None:
     model = onnxpress.load(convolutions(*widths))
