@@ -67,23 +67,23 @@ class Judge:
     @cached_property
     def samples(self) -> int:
         """On which every weight is measured."""
-        return _samples_for(self.ctx, FEW)
+        return _samples_for(self.ctx)
 
 
-def first_samples(ctx: Context, least: int) -> Iterator[Feed]:
-    """Those to measure on; `least` of them where they are large."""
-    return islice(ctx.feeds(), _samples_for(ctx, least))
+def first_samples(ctx: Context) -> Iterator[Feed]:
+    """Those to measure on."""
+    return islice(ctx.feeds(), _samples_for(ctx))
 
 
 def held_out(ctx: Context) -> Iterator[Feed]:
     """Those that no rounding is fitted to."""
-    return islice(ctx.feeds(), 1, 1 + HELD_OUT * _samples_for(ctx, FEW), HELD_OUT)
+    return islice(ctx.feeds(), 1, 1 + HELD_OUT * _samples_for(ctx), HELD_OUT)
 
 
-def _samples_for(ctx: Context, least: int) -> int:
+def _samples_for(ctx: Context) -> int:
     first = next(ctx.feeds(), {})
     size = sum(np.asarray(array).nbytes for array in first.values())
-    return max(least, min(MANY, INPUTS // max(1, size)))
+    return max(FEW, min(MANY, INPUTS // max(1, size)))
 
 
 def losses_of(weights: Sequence[Sequence[Plan]], judge: Judge | None) -> list[Losses]:

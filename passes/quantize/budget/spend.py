@@ -26,7 +26,7 @@ from ..static.quantize_static import is_quantized
 from ..static.trial import Outputs
 from ..weight_only import held_constants
 from .knapsack import Option, Solution, solve
-from .losses import FEW, Judge, Losses, first_samples, held_out, losses_of
+from .losses import Judge, Losses, first_samples, held_out, losses_of
 from .options import Precision
 from .table import add_row, type_of
 
@@ -47,7 +47,7 @@ def spent(
     judge = None
     if ctx.samples is not None and ctx.backend is not None:
         rounds = precision.rounds and len(list(islice(ctx.feeds(), 2))) == 2  # one to fit, one to judge
-        samples = held_out(ctx) if rounds else first_samples(ctx, FEW)
+        samples = held_out(ctx) if rounds else first_samples(ctx)
         judge = Judge(ctx, form, Outputs(ctx, samples, "budget"), precision.memory, rounds)
     losses = losses_of(weights, judge)
     items = [_priced(form, each, own) for each, own in zip(weights, losses, strict=True)]

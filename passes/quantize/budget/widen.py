@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 
@@ -22,12 +23,12 @@ from ..plan import Plan, Refusal
 from ..rewrite import store
 from ..static.trial import Outputs
 from .knapsack import Option, hull
-from .losses import Judge, first_samples, losses_of
+from .losses import Judge, losses_of
 from .options import Precision
 from .table import add_row
 
 SAMPLES = 16
-"""On which the outputs are measured at least."""
+"""On which the outputs are measured, as where units are chosen that run in integers."""
 PURPOSE = "error"
 
 
@@ -36,7 +37,7 @@ def widened(
 ) -> Sequence[Plan | Refusal]:
     """The plans; where the outputs err by more than `precision.error`, some weights in more bits, or in float."""
     assert precision.error is not None
-    outputs = Outputs(ctx, first_samples(ctx, SAMPLES), PURPOSE)
+    outputs = Outputs(ctx, islice(ctx.feeds(), SAMPLES), PURPOSE)
     error = outputs.error_after(partial(store, ctx, form, plans))
     if error <= precision.error:
         _tell(ctx, f"weights as asked for: rel-L2 {error:.3g} of the outputs on the samples", precision.error)
