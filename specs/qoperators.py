@@ -130,8 +130,9 @@ class _Speller:
     def _operator(self, node: NodeProto) -> None:
         op_type = FLOATS.get(node.op_type, node.op_type.removeprefix("QLinear"))
         operands, bias, output = _parts(node)
+        # what a graph computes has one scale, a constant may have one for each index of an axis
         reads = [
-            self._decode(levels, (scale, zero), _axis(node) if slot == 1 else None)
+            self._decode(levels, (scale, zero), _axis(node) if slot == 1 and self._home(levels) is None else None)
             for slot, (levels, scale, zero) in enumerate(operands)
         ]
         if bias:

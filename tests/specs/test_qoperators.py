@@ -63,6 +63,21 @@ def test_a_mover_of_levels_moves_numbers():
     np.testing.assert_array_equal(a, b)
 
 
+def test_levels_are_decoded_once_whoever_reads_them():
+    """As the first operand and as the second, under the name that they stand for: the judge knows them by it."""
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]> g (float[2,3] x) => (uint8[2,3] r)
+        <float s = {0.5}, uint8 z = {3}> {
+            u_quantized = QuantizeLinear(x, s, z)
+            v_quantized = com.microsoft.QLinearSigmoid(u_quantized, s, z, s, z)
+            w_quantized = com.microsoft.QLinearMul(u_quantized, s, z, v_quantized, s, z, s, z)
+            r = com.microsoft.QLinearAdd(v_quantized, s, z, w_quantized, s, z, s, z)
+        }"""
+    )
+    decoded = [node.output[0] for node in spelled_out(model).graph.node if node.op_type == "DequantizeLinear"]
+    assert decoded == ["u", "v", "w"]
+
+
 def test_what_has_no_levels_is_left_alone():
     model = parser.parse_model('<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y) { y = Exp(x) }')
     assert spelled_out(model) is model
