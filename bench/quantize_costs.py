@@ -22,10 +22,10 @@ from onnxpress.backends.interface import Pins
 from onnxpress.passes.calibrate.calibrate import calibrate
 from onnxpress.passes.manager.base import Effect, Pass
 from onnxpress.passes.quantize.static.alone import Alone
+from onnxpress.passes.quantize.static.draft import parameters, seen
 from onnxpress.passes.quantize.static.emit import Emitter
 from onnxpress.passes.quantize.static.estimated import kind_of, work
 from onnxpress.passes.quantize.static.measured import MeasuredCosts
-from onnxpress.passes.quantize.static.quantize_static import parameters, seen
 from onnxpress.passes.quantize.static.units import Units, values_of
 from onnxpress.passes.quantize.targets.profile import profile
 

@@ -21,8 +21,9 @@ from .recipe import BOOK_BITS, Granularity, Levels, Recipe, WeightType
 from .repair.bias import PURPOSE, Original, correct_biases
 from .rounding.options import Clip, Rounder, Rounding, Sequential
 from .static.equalized import Equalize
-from .static.quantize_static import Decided, Settings, decide_static
+from .static.quantize_static import Decided, decide_static
 from .static.ranges import Calibration
+from .static.settings import Settings
 from .targets.profile import names, profile
 from .weight_only import quantize_weights
 

@@ -22,7 +22,7 @@ from ...manager.units import show_size
 from ...manager.weights import Reason
 from ..decode import DecodeForm
 from ..plan import Plan, Refusal
-from ..static.quantize_static import is_quantized
+from ..static.opened import is_quantized
 from ..static.trial import Outputs
 from ..weight_only import held_constants
 from .knapsack import Option, Solution, solve

@@ -10,9 +10,12 @@ from ...calibrate.stream import observe
 from ...manager.context import Context
 from ..static.choose import Choice, choose, fastest
 from ..static.cut import Costs, Free, chosen
+from ..static.draft import ShapeSeen
 from ..static.estimated import EstimatedCosts
 from ..static.ledger import Ledger
-from ..static.quantize_static import PER_CHANNEL, Decided, Settings, ShapeSeen, left_out, opened
+from ..static.opened import PER_CHANNEL, opened
+from ..static.quantize_static import Decided
+from ..static.settings import Settings, left_out
 from ..static.trial import Trials
 from ..static.units import Unit, Units
 from ..static.upright import turn_weights

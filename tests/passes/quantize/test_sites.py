@@ -5,7 +5,7 @@ import pytest
 
 from onnxpress.ir import lower
 from onnxpress.passes.quantize.sites import Finder
-from onnxpress.passes.quantize.static.quantize_static import is_quantized
+from onnxpress.passes.quantize.static.opened import is_quantized
 
 W = np.ones((4, 6), np.float32)
 

@@ -1,0 +1,205 @@
+"""Drafts: ranges of activations, times, and the fastest choice of units, of a model as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+
+from ....ir import Node, Value
+from ...calibrate.calibrate import calibrate
+from ...calibrate.ranges import Array, Range
+from ...calibrate.statistics import Method
+from ...calibrate.stream import observe
+from ...equalize.insert import Inserted
+from ...manager.context import Context
+from ..targets.profile import Profile
+from .affine import TYPES, Affine, affine
+from .alone import Alone, Shape
+from .choose import Choice, choose, fastest
+from .cut import Costs, Free, time_of
+from .emit import Emitter
+from .equalized import WithFactors
+from .estimated import EstimatedCosts
+from .joined import only_joined
+from .measured import MeasuredCosts
+from .ranges import chosen_ranges
+from .settings import Settings, excluded, why_excluded
+from .spelled import Spelling
+from .trial import Trials
+from .units import Unit, Units, values_of
+
+SAMPLES = 16
+"""Samples on which errors of choices are measured."""
+RECURRENT = ("LSTM", "GRU", "RNN")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Ranges of activations, times, and the fastest choice, of the model as it is."""
+
+    units: list[Unit]
+    declined: Mapping[Node, str]
+    ranges: dict[Value, Range]
+    shapes: Mapping[Value, Shape]
+    emitter: Emitter
+    writes: Spelling
+    times: Costs
+    costs: Costs
+    """`times`, with what factors cost."""
+    trials: Trials
+    fastest: Choice
+    choice: Choice
+    """What is to run in integers: the fastest choice, until another was found that is within the limit."""
+
+    @property
+    def error(self) -> float:
+        """rel-L2 of the fastest choice."""
+        return self.fastest.error
+
+    @property
+    def time(self) -> float:
+        """Microseconds of all units with the choice."""
+        return time_of(self.units, self.choice.units, self.costs)
+
+    def wants_factors(self, node: Node) -> bool:
+        """Whether a Mul before a node costs no more than a walk: it is to run in integers, and reads float."""
+        made = {value for unit in self.fastest.units for value in unit.outputs}
+        return any(unit.node is node and not made & {*unit.activations} for unit in self.fastest.units)
+
+
+class Drafter:
+    """Makes drafts of the model that `ctx` holds."""
+
+    def __init__(self, ctx: Context, settings: Settings, aim: Profile) -> None:
+        self._ctx, self._settings, self._aim = ctx, settings, aim
+        self._trials: Trials | None = None
+
+    def draft(self, inserted: Sequence[Inserted]) -> Draft:
+        """A draft; what was inserted is left in float. The statistics of a model with factors are not for the cache."""
+        ctx, settings, aim = self._ctx, self._settings, self._aim
+        muls = {one.node for one in inserted}
+        units = Units(ctx.model, aim, ctx.shapes(), partial(why_excluded, ctx, settings, aim))
+        units.found = [unit for unit in units.found if unit.node not in muls]
+        values = list(values_of(units.found))
+        first = self._trials is None
+        ranges = _ranges(ctx, settings if first else replace(settings, cache=""), aim, values)
+        shapes = seen(ctx, values)
+        known = units.known(ranges, shapes)
+        emitter = Emitter(ctx, aim, parameters(known, ranges, aim), settings.format)
+        times = _costs(ctx, settings, emitter, shapes)
+        costs = WithFactors(times, frozenset(one.scaled for one in inserted)) if inserted else times
+        writes = Spelling(emitter, [unit for unit in known if times.spells(unit)])
+        trials = Trials(ctx, writes, SAMPLES) if self._trials is None else self._trials.of(writes)
+        self._trials = trials
+        best = fastest(known, costs, trials)
+        return Draft(known, units.declined, ranges, shapes, emitter, writes, times, costs, trials, best, best)
+
+    def refined(self, draft: Draft) -> Draft:
+        """With ranges cut where readers err less for it, if outputs err too much without and less with it."""
+        ctx, best = self._ctx, draft.fastest
+        if self._settings.calibration != "auto" or draft.error <= self._settings.error or not best.units:
+            return draft
+        ranges = chosen_ranges(ctx, draft.units, list(values_of(draft.units)), self._aim)
+        if not ranges:
+            return draft
+        emitter = replace(draft.emitter, of=parameters(draft.units, draft.ranges | ranges, self._aim), weights={})
+        writes = replace(draft.writes, emitter=emitter)
+        trials = draft.trials.of(writes)
+        error = trials.error(best.units)
+        how = f"rel-L2 {error:.2g} with ranges chosen value by value, {best.error:.2g} with all that was seen"
+        if error >= best.error:
+            ctx.remarks.missed("model", how, rule="calibration")
+            return draft
+        ctx.remarks.applied("model", how, rule="calibration")
+        found = replace(best, error=error)
+        return replace(draft, emitter=emitter, writes=writes, trials=trials, fastest=found, choice=found)
+
+    def decided(self, draft: Draft) -> Draft:
+        """The draft with the units that run in integers within the limit."""
+        limit = self._settings.error
+        choice = choose(self._ctx, draft.units, draft.costs, draft.trials, limit, draft.fastest)
+        return replace(draft, choice=choice)
+
+    def selects(self, node: Node) -> bool:
+        """Whether weights of a node may be scaled, and what leaves its branches. Those of recurrent layers have bounds
+        of their own, and stay; and an If keeps the name of its output, by which values in its branches are told."""
+        names = [value.name for value in node.inputs if value is not None and value.const is not None]
+        out = excluded([node.label, node.outputs[0].name, *names], self._settings)
+        return self._ctx.selects(node) and out is None and not node.is_op(*RECURRENT, "If")
+
+
+def _ranges(ctx: Context, settings: Settings, aim: Profile, values: Sequence[Value]) -> dict[Value, Range]:
+    """The ranges of activations on the sample data, by the method that was asked for; of `auto` the whole ones."""
+    bits = TYPES[aim.activation_type].itemsize * 8
+    method: Method = "minmax" if settings.calibration == "auto" else settings.calibration
+    return calibrate(
+        ctx, values, method=method, percentile=settings.percentile, bits=bits,
+        symmetric=aim.is_symmetric, cache=settings.cache, purpose="mode=static",
+    )  # fmt: skip
+
+
+def _costs(ctx: Context, settings: Settings, emitter: Emitter, shapes: Mapping[Value, Shape]) -> Costs:
+    if settings.latency == "off" or not emitter.profile.costs:
+        return Free()
+    if settings.latency == "profile":
+        return EstimatedCosts(emitter.profile, shapes)
+    assert ctx.backend is not None
+    alone = Alone(emitter, shapes, ctx.model.opset[""], ctx.model.ir_version)
+    return MeasuredCosts(ctx.backend, alone, shapes)
+
+
+class ShapeSeen:
+    """The shape of a value in the first sample; in the body of a loop, in one turn of it."""
+
+    def __init__(self, value: Value) -> None:
+        around = None if value.graph is None else value.graph.parent
+        self._turns = int(around is not None and around.op_type != "If")
+        self.shape: Shape | None = None
+
+    def update(self, array: Array) -> None:
+        """Take the first."""
+        if self.shape is None:
+            self.shape = array.shape[self._turns :]
+
+
+def seen(ctx: Context, values: Sequence[Value]) -> dict[Value, Shape]:
+    """The shapes of values in the first sample that computes them: branches may come later."""
+    shapes = {value: ShapeSeen(value) for value in values}
+    first = list(islice(ctx.feeds(), 1))
+    observe(ctx, {value: [one] for value, one in shapes.items()}, purpose="shapes", samples=first)
+    rest = {value: [one] for value, one in shapes.items() if one.shape is None}
+    if rest:
+        observe(ctx, rest, purpose="shapes")
+    return {value: one.shape for value, one in shapes.items() if one.shape is not None}
+
+
+def parameters(units: Sequence[Unit], ranges: Mapping[Value, Range], aim: Profile) -> dict[Value, Affine]:
+    """The parameters of the activations of units; what a mover makes has those of what it reads, and what only a Concat
+    reads those of what it makes."""
+    dtype = TYPES[aim.activation_type]
+    movers = {value: unit.inputs[0][1] for unit in units if unit.is_mover for value in unit.outputs}
+    fixed = {value: unit.rule for unit in units if unit.rule.scale for value in unit.outputs}
+    joined = {value: whole for value, whole in only_joined(units).items() if value not in fixed}
+    of: dict[Value, Affine] = {}
+
+    def find(value: Value) -> Affine:
+        if value not in of:
+            if value in joined:
+                of[value] = find(joined[value])
+            elif value in movers:
+                of[value] = find(movers[value])
+            elif value in fixed:
+                of[value] = Affine(fixed[value].scale, fixed[value].zero, dtype)
+            elif value.const is not None:
+                numbers = value.const.numpy()
+                of[value] = affine(Range(float(numbers.min()), float(numbers.max())), dtype, symmetric=aim.is_symmetric)
+            else:
+                of[value] = affine(ranges[value], dtype, symmetric=aim.is_symmetric)
+        return of[value]
+
+    for unit in units:
+        for value in (*(value for _, value in unit.inputs), *unit.outputs):
+            find(value)
+    return of
