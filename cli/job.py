@@ -205,18 +205,17 @@ class Job(NamedTuple):
             write_file([memoryview(f"{json_text(report.as_dict())}\n".encode())], asked.report)
 
     def _refuse_nothing(self, report: Report) -> None:
-        """LimitError if passes that were to trade accuracy for size or speed ran, and the model is as it was."""
+        """LimitError if passes ran that were to change the model, and it is as it was."""
         from ..errors import LimitError
-        from ..passes.manager.base import Effect, walk_passes
+        from ..passes.manager.base import walk_passes
         from ..passes.manager.report import Fate
         from ..passes.manager.text import pass_text
 
-        must = [inner for outer in self.passes for inner in walk_passes(outer) if not inner.may_do_nothing]
-        lossy = [pass_text(one) for one in must if one.effect in (Effect.LOSSY, Effect.LEARNED)]
+        must = [pass_text(inner) for outer in self.passes for inner in walk_passes(outer) if inner.must_change]
         ran = all(step.fate is Fate.RAN for step in report.steps)
-        if lossy and ran and not report.changed:
+        if must and ran and not report.changed:
             raise LimitError(
-                f"nothing changed, and nothing is written: {', '.join(lossy)} found nothing to do; see remarks"
+                f"nothing changed, and nothing is written: {', '.join(must)} found nothing to do; see remarks"
             )
 
 

@@ -55,9 +55,9 @@ class Factorize(Pass):
     exclude: tuple[str, ...] = option((), "leave weights if their name or that of a reader matches one of these globs")
 
     @property
-    def may_do_nothing(self) -> bool:
+    def must_change(self) -> bool:
         """An error that is allowed may allow nothing."""
-        return self.error is not None
+        return self.error is None
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Plan, and carry it out."""

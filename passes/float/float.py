@@ -45,6 +45,11 @@ class Float(Pass):
     min_bytes: Size = option(64, "leave constants that are smaller: numbers of formulas, as a rule", low=0)
     exclude: tuple[str, ...] = option((), "leave constants if their name or a reader's matches one of these globs")
 
+    @property
+    def must_change(self) -> bool:
+        """What is to be stored in fewer bits is."""
+        return True
+
     def run(self, graph: Graph, ctx: Context) -> None:
         """Compute in 16 bits if it is asked for, and store what is still wide."""
         format = FORMATS[self.to]

@@ -51,9 +51,8 @@ class Pass(ABC):
     """Whether it may multiply matrices so large that several threads pay; `onnxpress run` starts them only then."""
 
     @property
-    def may_do_nothing(self) -> bool:
-        """Whether leaving all as it is can be what was asked for: to do as much as a limit allows, which may be
-        nothing. Of other lossy passes it is a failure."""
+    def must_change(self) -> bool:
+        """Whether leaving all as it is is a failure, as where a share was to go; a limit may allow nothing."""
         return False
 
     @abstractmethod

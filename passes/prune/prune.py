@@ -85,9 +85,9 @@ class Prune(Pass):
         check_options(self)
 
     @property
-    def may_do_nothing(self) -> bool:
+    def must_change(self) -> bool:
         """An error that is allowed may allow nothing; and there may be no dead channel."""
-        return self.error is not None or self.criterion == "zero"
+        return self.error is None and self.criterion != "zero"
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Prune what the unit says."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Literal
 
 from ...errors import UserError
@@ -171,12 +171,14 @@ class QuantizeInsert(Pass):
                 f"quantize-insert: format=qoperator for {aim.title} takes activations={takes}, not {wanted}"
             )
 
-    def _precision(self, ctx: Context) -> Precision:
-        """Without data or an executor nothing is said of outputs, unless that was asked for."""
+    def _precision(self, ctx: Context, decided: Decided | None) -> Precision:
+        """Without data or an executor nothing is said of outputs, unless that was asked for. What was decided to run in
+        integers counts."""
         budget = Limit.of(self.budget) if self.budget else None
         has_outputs = self.mode != "weight-only" and ctx.samples is not None and ctx.backend is not None
         error = self._error if has_outputs else self.error
-        return Precision(self._recipe, budget, error, self.moments, self.rounding != "nearest")
+        found = Precision(self._recipe, budget, error, self.moments, self.rounding != "nearest")
+        return found if decided is None else replace(found, then=decided.emit)
 
     @property
     def _error(self) -> float:
@@ -188,6 +190,11 @@ class QuantizeInsert(Pass):
 
     def _nbits(self) -> NBits | None:
         return NBits.of(self._recipe, self.accuracy_level) if self.format == "nbits" else None
+
+    @property
+    def must_change(self) -> bool:
+        """What is to be stored in fewer bits is."""
+        return True
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Quantize what the mode says; weights that are not multiplied in integers are stored in fewer bits."""
@@ -212,7 +219,7 @@ class QuantizeInsert(Pass):
         settled = quantize_weights(
             ctx, form=self.form, recipe=self._recipe, min_bytes=self.min_bytes, exclude=self.exclude,
             balance=self.balance, nbits=self._nbits(), taken=taken,
-            rounder=rounder, precision=self._precision(ctx),
+            rounder=rounder, precision=self._precision(ctx, decided),
         )  # fmt: skip
         if original is not None and ctx.model.version != version:
             correct_biases(ctx, original, by=self.name, but=settled)

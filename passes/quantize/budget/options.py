@@ -19,6 +19,10 @@ SIGNED: tuple[WeightType, ...] = ("int2", "int4", "int8", "int16")
 UNSIGNED: tuple[WeightType, ...] = ("uint2", "uint4", "uint8", "int16")
 
 
+def _nothing() -> None:
+    """Change no more."""
+
+
 @dataclass(frozen=True)
 class Precision:
     """How the type of each weight is chosen: within `budget` bytes any at the least error; or, where the outputs move
@@ -30,6 +34,8 @@ class Precision:
     error: float | None = None
     memory: int = 1 << 30
     rounds: bool = False
+    then: Callable[[], None] = _nothing
+    """What will change the model afterwards, and counts for `error` as well: units come to run in integers."""
 
     def within_budget(
         self, ctx: Context, form: DecodeForm, plans: Sequence[Plan], others: Others

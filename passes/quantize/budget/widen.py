@@ -38,7 +38,7 @@ def widened(
     """The plans; where the outputs err by more than `precision.error`, some weights in more bits, or in float."""
     assert precision.error is not None
     outputs = Outputs(ctx, islice(ctx.feeds(), SAMPLES), PURPOSE)
-    error = outputs.error_after(partial(store, ctx, form, plans))
+    error = outputs.error_after(partial(_all, ctx, form, plans, precision.then))
     if error <= precision.error:
         _tell(ctx, f"weights as asked for: rel-L2 {error:.3g} of the outputs on the samples", precision.error)
         return plans
@@ -52,7 +52,7 @@ def widened(
         for each, own in zip(weights, losses, strict=True)
     ]
     fixed = [own.influence is None for own in losses]
-    search = _Search(ctx, form, weights, items, fixed, outputs)
+    search = _Search(ctx, form, weights, items, fixed, outputs, precision.then)
     picks, after = search.within(precision.error)
     found: list[Plan | Refusal] = []
     for each, own, options, pick in zip(weights, losses, items, picks, strict=True):
@@ -65,6 +65,12 @@ def widened(
     )
     _tell(ctx, f"{words} as asked for", precision.error)
     return found
+
+
+def _all(ctx: Context, form: DecodeForm, plans: Sequence[Plan], then: Callable[[], None]) -> None:
+    """Change the model as it will be in the end."""
+    store(ctx, form, plans)
+    then()
 
 
 def _tell(ctx: Context, words: str, limit: float) -> None:
@@ -81,6 +87,7 @@ class _Search:
     items: Sequence[Sequence[Option]]
     fixed: Sequence[bool]
     outputs: Outputs
+    then: Callable[[], None]
 
     def within(self, limit: float) -> tuple[list[int], float]:
         """The cheapest choice whose error is at most `limit`, and the error; float throughout if there is none."""
@@ -115,4 +122,4 @@ class _Search:
 
     def _error(self, picks: Sequence[int]) -> float:
         plans = [each[pick] for each, pick in zip(self.weights, picks, strict=True) if pick < len(each)]
-        return self.outputs.error_after(partial(store, self.ctx, self.form, plans))
+        return self.outputs.error_after(partial(_all, self.ctx, self.form, plans, self.then))

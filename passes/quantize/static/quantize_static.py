@@ -56,13 +56,22 @@ class Decided:
 
     def carry_out(self, ctx: Context, rounder: Rounder) -> None:
         """Find better levels for weights, and biases; then change the model."""
+        units = self._now()
+        rounder.units(ctx, self.coder, units)
+        self.writes.promise(units)
+        self.writes.emit(units)
+
+    def emit(self) -> None:
+        """Change the model with the levels that there are."""
+        self.writes.emit(self._now())
+
+    def _now(self) -> list[Unit]:
+        """The units, with what they read now."""
         units = [unit.now() for unit in self.units]
         for before, after in zip(self.units, units, strict=True):
             for (_, old), (_, new) in zip(before.inputs, after.inputs, strict=True):
                 self.writes.follow(old, new)
-        rounder.units(ctx, self.coder, units)
-        self.writes.promise(units)
-        self.writes.emit(units)
+        return units
 
 
 def decide_static(ctx: Context, settings: Settings) -> Decided | None:

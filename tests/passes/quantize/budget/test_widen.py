@@ -70,3 +70,23 @@ def test_what_static_mode_stores_answers_for_the_error_too(model):
     after, report = run(proto, data=data, mode="static", error=limit)
     assert error(proto, after, data) <= limit
     assert "int16" in {cells["type"] for cells in rows(report).values()} | {"int8 in blocks of 32"}
+
+
+def test_what_is_stored_and_what_runs_in_integers_answer_together(model):
+    """Each costs less than is allowed, both together more: so what is only stored gets more bits."""
+    text = "g (float[N,1,16] x) => (float[N,1,1,12] y) { h = MatMul(x, m) y = LSTM<hidden_size=12>(h, w, r) }"
+    rng = np.random.default_rng(0)
+    shapes = {"m": (16, 16), "w": (1, 48, 16), "r": (1, 48, 12)}
+    proto = model(text, **{name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()})
+    data = [{"x": rng.standard_normal((20, 1, 16)).astype(np.float32)} for _ in range(8)]
+    as_measured = {"mode": "static", "latency": "off", "rounding": "nearest", "bias_correction": "false"}
+    both, _ = run(proto, data=data, error=1.0, **as_measured)
+    stored, _ = run(proto, data=data, error=1.0, exclude=("m",), **as_measured)
+    integers, _ = run(proto, data=data, error=1.0, exclude=("w", "r"), **as_measured)
+    limit = 0.95 * float(error(proto, both, data))
+    assert max(error(proto, stored, data), error(proto, integers, data)) < limit
+    after, report = run(proto, data=data, error=limit, **as_measured)
+    assert "MatMul" in {node.op_type for node in after.graph.node}
+    assert "QuantizeLinear" in {node.op_type for node in after.graph.node}
+    assert "more bits" in said(report)
+    assert error(proto, after, data) <= limit
