@@ -25,7 +25,7 @@ NOTHING = 1e-6
 def test_real_models_run_in_integers(real_model: Any, mode: str) -> None:
     before = real_model.load()
     feeds = list(feeds_of(real_model, before))
-    text = f"simplify,quantize-insert{{mode={mode} error=0.5 rounding=nearest bias-correction=false}}"
+    text = f"simplify,quantize-insert{{mode={mode} error=0.5 rounding=nearest clip=none bias-correction=false}}"
     model = onnxpress.load(before)
     report = onnxpress.PassManager(text, measure=False).run(model, data=feeds)
     made = emit(model)
