@@ -19,7 +19,7 @@ SIGNED: tuple[WeightType, ...] = ("int2", "int4", "int8", "int16")
 UNSIGNED: tuple[WeightType, ...] = ("uint2", "uint4", "uint8", "int16")
 
 
-def _nothing() -> None:
+def nothing() -> None:
     """Change no more."""
 
 
@@ -34,7 +34,7 @@ class Precision:
     error: float | None = None
     memory: int = 1 << 30
     rounds: bool = False
-    then: Callable[[], None] = _nothing
+    then: Callable[[], None] = nothing
     """What will change the model afterwards, and counts for `error` as well: units come to run in integers."""
 
     def within_budget(

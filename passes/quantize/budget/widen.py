@@ -1,9 +1,10 @@
 """As few bytes as an error of the outputs allows: weights that cost it get more bits than was asked for.
 
-If the outputs move by no more than the error with what was asked for (as measured, all weights together), nothing
-changes. Else each weight's own error is measured (`losses`), and for a price of a byte every weight takes the type of
-least squared error + price * bytes: the corners of its hull. The highest of all prices at which any weight changes
-whose choice keeps the error, as measured, is found by bisection.
+If the outputs move by no more than the error with what was asked for (as measured, all weights together), and so do
+those of single samples, as a root mean square, nothing changes. Else each weight's own error is measured (`losses`),
+and for a price of a byte every weight takes the type of least squared error + price * bytes: the corners of its hull.
+The highest of all prices at which any weight changes whose choice keeps the error, as measured, is looked for from
+above.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ..rewrite import store
 from ..static.trial import Outputs
 from .knapsack import Option, hull
 from .losses import Judge, losses_of
-from .options import Precision
+from .options import Precision, nothing
 from .table import add_row
 
 SAMPLES = 16
@@ -38,9 +39,9 @@ def widened(
     """The plans; where the outputs err by more than `precision.error`, some weights in more bits, or in float."""
     assert precision.error is not None
     outputs = Outputs(ctx, islice(ctx.feeds(), SAMPLES), PURPOSE)
-    error = outputs.error_after(partial(_all, ctx, form, plans, precision.then))
-    if error <= precision.error:
-        _tell(ctx, f"weights as asked for: rel-L2 {error:.3g} of the outputs on the samples", precision.error)
+    first = _Error.of(outputs, partial(store, ctx, form, plans), precision.then)
+    if first.keeps(precision.error):
+        _tell(ctx, f"weights as asked for: {first}", precision.error)
         return plans
     weights = [[plan, *others(plan)] for plan in plans]
     losses = losses_of(weights, Judge(ctx, form, outputs, precision.memory))
@@ -60,17 +61,36 @@ def widened(
         kept = Refusal(Reason.PRECISION, hint=f"in fewer bits the outputs err by {options[0].loss ** 0.5:.3g}")
         found.append(each[pick] if pick < len(each) else kept)
     count = sum(pick > 0 for pick in picks)
-    words = (
-        f"{count} of {len(plans)} weights in more bits: rel-L2 {after:.3g} of the outputs on the samples, {error:.3g}"
-    )
-    _tell(ctx, f"{words} as asked for", precision.error)
+    words = f"{count} of {len(plans)} weights in more bits: {after}; {first.together:.3g} as asked for"
+    _tell(ctx, words, precision.error)
     return found
 
 
-def _all(ctx: Context, form: DecodeForm, plans: Sequence[Plan], then: Callable[[], None]) -> None:
-    """Change the model as it will be in the end."""
-    store(ctx, form, plans)
-    then()
+@dataclass(frozen=True)
+class _Error:
+    """rel-L2 of the outputs of all samples with all that will change, and the root mean square of that of each sample
+    with what is stored alone."""
+
+    together: float
+    of_each: float
+
+    @classmethod
+    def of(cls, outputs: Outputs, change: Callable[[], None], then: Callable[[], None]) -> _Error:
+        """As measured, once `change` has stored weights and `then` has changed what else there is."""
+
+        def both() -> None:
+            change()
+            then()
+
+        together, of_each = outputs.errors_after(change)
+        return cls(together if then is nothing else outputs.error_after(both), of_each)
+
+    def keeps(self, limit: float) -> bool:
+        """Whether the outputs move by no more than `limit`."""
+        return max(self.together, self.of_each) <= limit
+
+    def __str__(self) -> str:
+        return f"rel-L2 {self.together:.3g} of the outputs on the samples, {self.of_each:.3g} of each by what is stored"
 
 
 def _tell(ctx: Context, words: str, limit: float) -> None:
@@ -89,16 +109,17 @@ class _Search:
     outputs: Outputs
     then: Callable[[], None]
 
-    def within(self, limit: float) -> tuple[list[int], float]:
+    def within(self, limit: float) -> tuple[list[int], _Error]:
         """The cheapest choice whose error is at most `limit`, and the error; float throughout if there is none."""
         prices = self._prices()
-        low, high = -1, len(prices)
-        found, least = [len(plans) for plans in self.weights], 0.0
+        low, high, step = -1, len(prices), 1
+        found, least = [len(plans) for plans in self.weights], _Error(0.0, 0.0)
         while high - low > 1:
-            middle = (low + high) // 2
-            picks = self._at(prices[middle])
+            # from the highest price down in growing steps, then by halves: errors do not quite fall with the price
+            middle = max(0, len(prices) - step) if low < 0 < high - step else (low + high) // 2
+            picks, step = self._at(prices[middle]), 2 * step
             error = self._error(picks)
-            if error <= limit:
+            if error.keeps(limit):
                 low, found, least = middle, picks, error
             else:
                 high = middle
@@ -120,6 +141,6 @@ class _Search:
             picks.append(0 if is_fixed else min(range(len(values)), key=lambda i: (values[i], options[i].cost)))
         return picks
 
-    def _error(self, picks: Sequence[int]) -> float:
+    def _error(self, picks: Sequence[int]) -> _Error:
         plans = [each[pick] for each, pick in zip(self.weights, picks, strict=True) if pick < len(each)]
-        return self.outputs.error_after(partial(_all, self.ctx, self.form, plans, self.then))
+        return _Error.of(self.outputs, partial(store, self.ctx, self.form, plans), self.then)

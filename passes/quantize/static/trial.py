@@ -41,6 +41,10 @@ class Outputs:
     def error_after(self, change: Callable[[], None], samples: int | None = None) -> float:
         """rel-L2 of the outputs over all samples (or the first ones) once the model is changed, the worst of the
         outputs."""
+        return self.errors_after(change, samples)[0]
+
+    def errors_after(self, change: Callable[[], None], samples: int | None = None) -> tuple[float, float]:
+        """The same, and the root mean square of those of the samples."""
         count = len(self._feeds) if samples is None else min(samples, len(self._feeds))
         before = self._ctx.checkpoint()
         change()
@@ -48,10 +52,11 @@ class Outputs:
             found = self._run(self._ctx.model, count)
         except ExecutionError as error:
             self.problem = str(error)
-            return float("inf")
+            return float("inf"), float("inf")
         finally:
             self._ctx.rollback(before)
-        return pooled_error(self._reference[:count], found)
+        known = self._reference[:count]
+        return pooled_error(known, found), error_of_each(known, found)
 
     def _run(self, model: Model, count: int) -> Results:
         session = deployed(self._backend, model)
@@ -88,6 +93,24 @@ def pooled_error(before: Results, after: Results) -> float:
     return max(
         (_error([(a[name], b[name]) for a, b in zip(before, after, strict=True)]) for name in names), default=0.0
     )
+
+
+def error_of_each(before: Results, after: Results) -> float:
+    """The root mean square of |dy| / |y| of single samples, the worst of the outputs: a few samples with much to say do
+    not drown the others. One that says less than most (an empty image, in which nothing is found) counts by the median.
+    """
+    worst = 0.0
+    for name in dict.fromkeys(name for one in before for name in one):
+        pairs = [(a[name], b[name]) for a, b in zip(before, after, strict=True)]
+        reals = [(a, b) for a, b in pairs if isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.shape == b.shape]
+        norms = [float(np.linalg.norm(a.astype(np.float64).ravel())) for a, _ in reals]
+        usual = float(np.median(norms)) if norms else 0.0
+        errors = []
+        for (a, b), norm in zip(reals, norms, strict=True):
+            off = float(np.linalg.norm((a.astype(np.float64) - b.astype(np.float64)).ravel()))
+            errors.append(off / max(norm, usual) if off > 0 and max(norm, usual) > 0 else 0.0)
+        worst = max(worst, float(np.sqrt(np.mean(np.square(errors)))) if errors else 0.0)
+    return worst
 
 
 def _error(pairs: Sequence[tuple[Any, Any]]) -> float:

@@ -90,3 +90,20 @@ def test_what_is_stored_and_what_runs_in_integers_answer_together(model):
     assert "QuantizeLinear" in {node.op_type for node in after.graph.node}
     assert "more bits" in said(report)
     assert error(proto, after, data) <= limit
+
+
+def test_a_sample_with_large_outputs_does_not_hide_the_others(model):
+    """One of eight samples is a thousand times as large, and exact in four bits; the others are not."""
+    text = "g (float[N,64] a, float[N,64] b) => (float[N,64] y) { c = MatMul(a, m) d = MatMul(b, n) y = Add(c, d) }"
+    rng = np.random.default_rng(0)
+    exact = rng.integers(-8, 8, (64, 64)).astype(np.float32) / 8
+    exact[::32] = -1  # in each block of 32
+    proto = model(text, m=exact, n=rng.standard_normal((64, 64)).astype(np.float32))
+    small, none = rng.standard_normal((8, 4, 64)).astype(np.float32), np.zeros((4, 64), np.float32)
+    data = [{"a": none, "b": each} for each in small[1:]] + [{"a": 1000 * small[0], "b": none}]
+    plain, _ = run(proto, data=data, type="int4")
+    assert error(proto, plain, data) < 0.01
+    assert error(proto, plain, data[:-1]) > 0.05
+    after, report = run(proto, data=data, type="int4", error=0.05)
+    assert rows(report)["main/n"]["type"] != "int4"
+    assert error(proto, after, data[:-1]) < 0.05
