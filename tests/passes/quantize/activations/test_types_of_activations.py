@@ -13,7 +13,7 @@ from onnxpress.errors import UserError
 from onnxpress.ir import emit, lower
 from onnxpress.passes.manager.manager import PassManager
 from onnxpress.passes.quantize.quantize_insert import QuantizeInsert
-from onnxpress.passes.quantize.static import quantize_static
+from onnxpress.passes.quantize.static import opened
 from onnxpress.passes.quantize.targets.profile import profile
 from onnxpress.specs.nearness import Nearness
 
@@ -161,10 +161,8 @@ def constants_of(op_type):
 
 def test_below_opset_21_the_runtime_has_q_and_dq_of_its_own(model, monkeypatch):
     """Where the opset cannot be raised."""
-    raised = quantize_static.raise_opset
-    monkeypatch.setattr(
-        quantize_static, "raise_opset", lambda ctx, opset: "no way" if opset == 21 else raised(ctx, opset)
-    )
+    raised = opened.raise_opset
+    monkeypatch.setattr(opened, "raise_opset", lambda ctx, opset: "no way" if opset == 21 else raised(ctx, opset))
     source = model("g (float[4,8] x) => (float[4,6] y) { h = MatMul(x, w) y = Add(h, b) }", w=W, b=W[0])
     data = feeds_of(source)
     lowered, _ = quantized(source, data, mode="static", activations="uint16")
