@@ -103,14 +103,20 @@ def error_of_each(before: Results, after: Results) -> float:
     for name in dict.fromkeys(name for one in before for name in one):
         pairs = [(a[name], b[name]) for a, b in zip(before, after, strict=True)]
         reals = [(a, b) for a, b in pairs if isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.shape == b.shape]
-        norms = [float(np.linalg.norm(a.astype(np.float64).ravel())) for a, _ in reals]
+        finite = [(a.astype(np.float64)[at], b.astype(np.float64)[at]) for a, b in reals for at in [_both_finite(a, b)]]
+        norms = [float(np.linalg.norm(a)) for a, _ in finite]
         usual = float(np.median(norms)) if norms else 0.0
         errors = []
-        for (a, b), norm in zip(reals, norms, strict=True):
-            off = float(np.linalg.norm((a.astype(np.float64) - b.astype(np.float64)).ravel()))
+        for (a, b), norm in zip(finite, norms, strict=True):
+            off = float(np.linalg.norm(a - b))
             errors.append(off / max(norm, usual) if off > 0 and max(norm, usual) > 0 else 0.0)
         worst = max(worst, float(np.sqrt(np.mean(np.square(errors)))) if errors else 0.0)
     return worst
+
+
+def _both_finite(a: Any, b: Any) -> Any:
+    """Where numbers can be compared; `pooled_error` says if finite ones were lost."""
+    return np.isfinite(a) & np.isfinite(b)
 
 
 def _error(pairs: Sequence[tuple[Any, Any]]) -> float:
