@@ -113,16 +113,19 @@ class _Search:
         """The cheapest choice whose error is at most `limit`, and the error; float throughout if there is none."""
         prices = self._prices()
         low, high, step = -1, len(prices), 1
-        found, least = [len(plans) for plans in self.weights], _Error(0.0, 0.0)
+        found: list[int] | None = None
         while high - low > 1:
             # from the highest price down in growing steps, then by halves: errors do not quite fall with the price
-            middle = max(0, len(prices) - step) if low < 0 < high - step else (low + high) // 2
+            middle = len(prices) - step if low < 0 < high - step else (low + high) // 2
             picks, step = self._at(prices[middle]), 2 * step
             error = self._error(picks)
             if error.keeps(limit):
                 low, found, least = middle, picks, error
             else:
                 high = middle
+        if found is None:
+            found = [len(plans) for plans in self.weights]
+            least = self._error(found)
         return found, least
 
     def _prices(self) -> list[float]:

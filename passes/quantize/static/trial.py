@@ -41,22 +41,28 @@ class Outputs:
     def error_after(self, change: Callable[[], None], samples: int | None = None) -> float:
         """rel-L2 of the outputs over all samples (or the first ones) once the model is changed, the worst of the
         outputs."""
-        return self.errors_after(change, samples)[0]
-
-    def errors_after(self, change: Callable[[], None], samples: int | None = None) -> tuple[float, float]:
-        """The same, and the root mean square of those of the samples."""
         count = len(self._feeds) if samples is None else min(samples, len(self._feeds))
+        found = self._after(change, count)
+        return float("inf") if found is None else pooled_error(self._reference[:count], found)
+
+    def errors_after(self, change: Callable[[], None]) -> tuple[float, float]:
+        """The same over all samples, and the root mean square of those of single samples."""
+        found = self._after(change, len(self._feeds))
+        if found is None:
+            return float("inf"), float("inf")
+        return pooled_error(self._reference, found), error_of_each(self._reference, found)
+
+    def _after(self, change: Callable[[], None], count: int) -> Results | None:
+        """The outputs of the changed model on the first samples; None if the executor refuses it."""
         before = self._ctx.checkpoint()
         change()
         try:
-            found = self._run(self._ctx.model, count)
+            return self._run(self._ctx.model, count)
         except ExecutionError as error:
             self.problem = str(error)
-            return float("inf"), float("inf")
+            return None
         finally:
             self._ctx.rollback(before)
-        known = self._reference[:count]
-        return pooled_error(known, found), error_of_each(known, found)
 
     def _run(self, model: Model, count: int) -> Results:
         session = deployed(self._backend, model)
