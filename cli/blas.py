@@ -35,4 +35,10 @@ class Threads:
         if any(inner.uses_blas for pass_ in passes for inner in walk_passes(pass_)):
             from threadpoolctl import threadpool_limits
 
-            threadpool_limits(limits=len(os.sched_getaffinity(0)), user_api="blas")
+            threadpool_limits(limits=_cores(), user_api="blas")
+
+
+def _cores() -> int:
+    """Those that this process may use, or where the system does not tell, all."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return (os.cpu_count() or 1) if allowed is None else len(allowed(0))

@@ -190,7 +190,7 @@ class Job(NamedTuple):
 
     def write(self, model: Model, report: Report) -> None:
         """Write the model, then the report; LimitError, and nothing is written, if the result runs unlike the input, or
-        is the input although a lossy pass was asked for."""
+        is the input although a pass was to change it."""
         from ..api import save
 
         _refuse_mismatch(report)

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from onnxpress.cli.blas import _cores
+
 CODE = """
 import os
 from onnxpress.cli.blas import Threads
@@ -44,3 +46,8 @@ def test_others_run_with_as_many_as_there_are_cores(pipeline):
 @pytest.mark.parametrize("pipeline", ["simplify", "factorize{rank=2}"])
 def test_who_sets_the_number_is_obeyed(pipeline):
     assert threads_of(pipeline, OPENBLAS_NUM_THREADS="2") == "{2} 2"
+
+
+def test_where_the_system_does_not_tell_what_a_process_may_use_it_is_all_cores(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert _cores() == os.cpu_count()
