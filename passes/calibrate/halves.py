@@ -30,6 +30,11 @@ class Halves:
         """Bytes that the halves and their sum take."""
         return 3 * Refit.nbytes_for(old, new)
 
+    @property
+    def count(self) -> int:
+        """Rows that were seen."""
+        return sum(part.count for part in self.parts)
+
     def update(self, before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> None:
         """Take the rows of one sample into account."""
         self.parts[self._turn].update(before, after)

@@ -24,8 +24,7 @@ from .masks.patterns import Pattern
 from .masks.prune_masks import prune_masks
 from .mistakes import check_options
 
-CHANNEL_RIDGE, MASK_RIDGE, LAYER_RIDGE = 1e-4, 1e-2, 1e-2
-"""There are more single weights than channels, and so more that fits chance."""
+CHANNEL_RIDGE, LAYER_RIDGE = 1e-4, 1e-2
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,10 @@ class Prune(Pass):
         "re-estimate BatchNormalizations",
     )
     ridge: float | None = option(
-        None, f"pull of the refit, of the mean variance; {CHANNEL_RIDGE}, or {MASK_RIDGE} for weights and layers", low=0
+        None,
+        f"pull of the refit, of the mean variance; {CHANNEL_RIDGE}, of layers {LAYER_RIDGE}, of single weights by the "
+        "data",
+        low=0,
     )
     exclude: tuple[str, ...] = option((), "leave groups where a weight or a node matches one of these globs")
 
@@ -141,12 +143,11 @@ class Prune(Pass):
 
     def _mask(self, ctx: Context, unit: Literal["weight", "n:m", "block"]) -> None:
         pattern = Pattern(unit, *_numbers(self.pattern, ":"), _numbers(self.block, "x"))
-        ridge = MASK_RIDGE if self.ridge is None else self.ridge
 
         def plan(share: float) -> masks.Plan:
             return masks.Plan(
-                pattern, self.criterion, self.allocation, share, self.threshold, self._is_repaired(ctx), ridge,
-                self.steps, self.exclude, self.tables,
+                pattern, self.criterion, self.allocation, share, self.threshold, self._is_repaired(ctx),
+                self.ridge, self.steps, self.exclude, self.tables,
             )  # fmt: skip
 
         def cut(share: float) -> None:

@@ -34,7 +34,8 @@ class Plan:
     share: float
     threshold: float | None
     repair: bool
-    ridge: float
+    ridge: float | None
+    """None: by the data, for each layer."""
     steps: int
     exclude: tuple[str, ...]
     tables: bool

@@ -9,8 +9,8 @@ import numpy as np
 
 from ....ir import Model, Tensor, Value, clone_model, tensor
 from ....ir.analysis.linear import Linear
+from ...calibrate.halves import Halves
 from ...calibrate.moments import Moments
-from ...calibrate.refit import Refit
 from ...calibrate.stages import in_stages
 from ...calibrate.stream import observe, observe_pairs
 from ...manager.context import Context
@@ -22,7 +22,8 @@ from .least_squares import ITERATED, Float64, adjust, work_of
 from .patterns import Array, in_order
 from .plan import Plan, Target, targets
 from .problem import Problem
-from .solve import plain_scores, reordered, solve
+from .ridge import best_ridge
+from .solve import by_magnitude, plain_scores, reordered, solve
 
 
 def prune_masks(ctx: Context, plan: Plan) -> None:
@@ -129,14 +130,14 @@ class _Masker:
         stage: Sequence[Target],
         parts: Mapping[Target, float],
     ) -> None:
-        fits = {layer: Refit(olds[layer], layer) for target in stage for layer in target.layers}
-        pairs: dict[tuple[Value, Value], list[Refit]] = {}
-        for layer, fit in fits.items():
-            pairs.setdefault((olds[layer].x, layer.x), []).append(fit)
+        halves = {layer: Halves(olds[layer], layer) for target in stage for layer in target.layers}
+        pairs: dict[tuple[Value, Value], list[Halves]] = {}
+        for layer, each in halves.items():
+            pairs.setdefault((olds[layer].x, layer.x), []).append(each)
         observe_pairs(self.ctx, before, pairs, purpose="prune")
         for target in stage:
-            seen = [fits[layer] for layer in target.layers]
-            if not sum(fit.count for fit in seen):
+            seen = [halves[layer] for layer in target.layers]
+            if not sum(each.count for each in seen):
                 self.ctx.remarks.missed(target.value.name, "no sample reaches it: magnitudes decide", rule="mask")
             self._mask(plan, target, parts[target], seen, olds)
 
@@ -145,13 +146,13 @@ class _Masker:
         plan: Plan,
         target: Target,
         share: float,
-        fits: Sequence[Refit] | None,
+        halves: Sequence[Halves] | None,
         olds: Mapping[Linear, Linear] | None = None,
     ) -> None:
         weights = target.matrices()
         order = in_order(target.layer, plan.pattern)
         has_bias = bool(plan.repair and len(target.layers) == 1 and _takes_bias(target.layer))
-        problem = self._problem(plan, target, fits, olds, weights, centred=has_bias)
+        problem = self._problem(plan, target, halves, olds, weights, share, centred=has_bias)
         found = solve(self.ctx, plan, weights[:, order], share, reordered(problem, order), iterated=self.is_iterated)
         back = np.argsort(order)
         found = found[:, back]
@@ -164,21 +165,24 @@ class _Masker:
         self,
         plan: Plan,
         target: Target,
-        fits: Sequence[Refit] | None,
+        halves: Sequence[Halves] | None,
         olds: Mapping[Linear, Linear] | None,
         weights: Float64,
+        share: float,
         *,
         centred: bool,
     ) -> Problem | None:
         """What to aim at; None without data. What earlier steps took stays gone."""
-        if fits is None or olds is None or not sum(fit.count for fit in fits):
+        if halves is None or olds is None or not sum(each.count for each in halves):
             return None
         held = olds[target.layer].weight.const
         assert held is not None
-        if not plan.repair:
-            return Problem.of(fits, weights, ridge=plan.ridge, centred=False, repaired=False)
         original = target.layer.matrices(held.numpy()).astype(np.float64)
-        found = Problem.of(fits, original, ridge=plan.ridge, centred=centred, repaired=True)
+        ridge = _ridge(plan, halves, original, share, centred=centred)
+        fits = [each.whole() for each in halves]
+        if not plan.repair:
+            return Problem.of(fits, weights, ridge=ridge, centred=False, repaired=False)
+        found = Problem.of(fits, original, ridge=ridge, centred=centred, repaired=True)
         alive = weights != 0
         if alive.all():
             return found
@@ -207,6 +211,15 @@ class _Masker:
         self.biases[layer] = (old.const, made)
 
 
+def _ridge(plan: Plan, halves: Sequence[Halves], weights: Float64, share: float, *, centred: bool) -> float:
+    """What is asked for, or by the data; none where no weights are adjusted and no inverse is taken."""
+    if plan.ridge is not None:
+        return plan.ridge
+    if not plan.repair and plan.criterion != "obs":
+        return 0.0
+    return best_ridge(halves, weights, by_magnitude(plan, weights, share), centred=centred)
+
+
 def _takes_bias(layer: Linear) -> bool:
     """Whether it has a bias that is a constant with one element for each output."""
     bias = None if layer.bias is None else layer.node.input(layer.bias)
@@ -217,7 +230,7 @@ def _takes_bias(layer: Linear) -> bool:
 
 
 def _need(target: Target) -> int:
-    return sum(Refit.nbytes_for(layer, layer) for layer in target.layers)
+    return sum(Halves.nbytes_for(layer, layer) for layer in target.layers)
 
 
 def _set(ctx: Context, plan: Plan, target: Target, array: Array) -> None:

@@ -41,13 +41,24 @@ def _chosen(ctx: Context, plan: Plan, weights: Float64, share: float, problem: P
     """By scores of single weights, over all groups of a layer together."""
     if plan.threshold is not None:
         return np.asarray(np.abs(weights) > plan.threshold)
-    groups, k, n = weights.shape
     scores = plain_scores(ctx, plan, weights)
     if problem is not None and plan.criterion == "wanda":
         scores = np.abs(weights) * problem.size[:, :, None]
+    each_output = plan.criterion == "wanda" and plan.pattern.unit == "weight"
+    return _best(plan, scores, share, each_output=each_output)
+
+
+def by_magnitude(plan: Plan, weights: Float64, share: float) -> Mask:
+    """Which weights stay if nothing but they themselves counts."""
+    if plan.threshold is not None:
+        return np.asarray(np.abs(weights) > plan.threshold)
+    return _best(plan, np.abs(weights), share)
+
+
+def _best(plan: Plan, scores: Float64, share: float, *, each_output: bool = False) -> Mask:
+    groups, k, n = scores.shape
     flat = scores.transpose(1, 0, 2).reshape(k, groups * n)
-    stays = plan.pattern.stay(flat, share, each_output=plan.criterion == "wanda" and plan.pattern.unit == "weight")
-    return stays.reshape(k, groups, n).transpose(1, 0, 2)
+    return plan.pattern.stay(flat, share, each_output=each_output).reshape(k, groups, n).transpose(1, 0, 2)
 
 
 def plain_scores(ctx: Context, plan: Plan, weights: Float64) -> Float64:
