@@ -24,8 +24,6 @@ from .masks.patterns import Pattern
 from .masks.prune_masks import prune_masks
 from .mistakes import check_options
 
-CHANNEL_RIDGE, LAYER_RIDGE = 1e-4, 1e-2
-
 
 @dataclass(frozen=True)
 class Prune(Pass):
@@ -71,10 +69,7 @@ class Prune(Pass):
         "re-estimate BatchNormalizations",
     )
     ridge: float | None = option(
-        None,
-        f"pull of the refit, of the mean variance; {CHANNEL_RIDGE}, of layers {LAYER_RIDGE}, of single weights by the "
-        "data",
-        low=0,
+        None, "pull of the refit, as a share of the mean variance; by the data of each layer if it is not given", low=0
     )
     exclude: tuple[str, ...] = option((), "leave groups where a weight or a node matches one of these globs")
 
@@ -108,10 +103,9 @@ class Prune(Pass):
 
     def _cut(self, ctx: Context, unit: Literal["channel", "head"]) -> None:
         assert self.criterion != "output-error"
-        ridge = CHANNEL_RIDGE if self.ridge is None else self.ridge
         plan = channels.Plan(
             unit, self.criterion, self.allocation, self.sparsity, self.macs, self.bytes_, self.align,
-            self._is_repaired(ctx), ridge, self.exclude, self.error, self.steps, self.threshold,
+            self._is_repaired(ctx), self.ridge, self.exclude, self.error, self.steps, self.threshold,
             self.repair == "statistics",
         )  # fmt: skip
         check(ctx, plan)
@@ -119,9 +113,8 @@ class Prune(Pass):
         prune_channels(ctx, replace(plan, macs=macs, bytes_=bytes_))
 
     def _drop(self, ctx: Context) -> None:
-        ridge = LAYER_RIDGE if self.ridge is None else self.ridge
         plan = layers.Plan(
-            self.criterion, self.sparsity, self.macs, self.bytes_, self.error, self._is_repaired(ctx), ridge,
+            self.criterion, self.sparsity, self.macs, self.bytes_, self.error, self._is_repaired(ctx), self.ridge,
             self.exclude,
         )  # fmt: skip
         check_layers(ctx, plan)

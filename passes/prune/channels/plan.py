@@ -30,7 +30,7 @@ class Plan:
     bytes_: float | None
     align: Align
     repair: bool
-    ridge: float
+    ridge: float | None
     exclude: tuple[str, ...]
     error: float | None = None
     steps: int = 1

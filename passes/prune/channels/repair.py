@@ -1,7 +1,8 @@
 """Repair: the layers that read what was cut are refitted, in order, each to what it gave before the cut.
 
 The input of each is that of the model as it is after all repairs before it, so what earlier ones could not mend is
-mended as far as it goes.
+mended as far as it goes. The pull of the ridge is towards the weights that are left. How strong it is, the samples say:
+the best on every other of them for what was fitted to the rest; a layer that nothing is better for keeps its weights.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ....ir import Model, Value, tensor
 from ....ir.analysis.coupling import Axis
 from ....ir.analysis.linear import Linear, linear_of
 from ....ir.tensor import Array
-from ...calibrate.refit import Refit
+from ...calibrate.halves import Halves
 from ...calibrate.stages import MEMORY, in_stages
 from ...calibrate.stream import observe_pairs
 from ...manager.context import Context
@@ -58,46 +59,49 @@ def _outputs(layer: Linear, kept: Kept) -> Array | None:
     return where[where < layer.n] if layer.groups > 1 else where
 
 
-def refit(ctx: Context, before: Model, layers: Sequence[Reader], constants: Before, *, ridge: float) -> int:
+def refit(ctx: Context, before: Model, layers: Sequence[Reader], constants: Before, *, ridge: float | None) -> int:
     """Refit in stages; returns how many layers were."""
     done = 0
     for stage in in_stages([layer for layer in layers if _need(layer) <= MEMORY], _need):
-        observers: dict[tuple[Value, Value], list[tuple[Reader, Refit]]] = {}
+        observers: dict[tuple[Value, Value], list[tuple[Reader, Halves]]] = {}
         for reader in stage:
             now = linear_of(reader.new.node)
             assert now is not None
-            observers.setdefault((reader.old.x, now.x), []).append((reader, Refit(reader.old, now)))
+            observers.setdefault((reader.old.x, now.x), []).append((reader, Halves(reader.old, now)))
         left_out = observe_pairs(
-            ctx, before, {pair: [fit for _, fit in each] for pair, each in observers.items()}, purpose="repair"
+            ctx, before, {pair: [halves for _, halves in each] for pair, each in observers.items()}, purpose="repair"
         )
         for pair, each in observers.items():
-            for reader, fit in each if pair not in left_out else ():
-                done += _apply(ctx, reader, fit, constants, ridge)
+            for reader, halves in each if pair not in left_out else ():
+                done += _apply(ctx, reader, halves, constants, ridge)
     return done
 
 
 def _need(reader: Reader) -> int:
-    return Refit.nbytes_for(reader.old, reader.new)
+    return Halves.nbytes_for(reader.old, reader.new)
 
 
-def _apply(ctx: Context, reader: Reader, fit: Refit, constants: Before, ridge: float) -> bool:
-    if not fit.count:
+def _apply(ctx: Context, reader: Reader, halves: Halves, constants: Before, given: float | None) -> bool:
+    if not halves.count:
         return False
+    fit = halves.whole()
     layer = fit.new
     held = reader.old.weight.const
     assert held is not None
     assert layer.weight.const is not None
-    matrices = reader.old.matrices(held.numpy())
+    matrices = reader.old.matrices(held.numpy()).astype(np.float64)
     if reader.outputs is not None:
         matrices = matrices[:, :, reader.outputs]
     has_bias = can_shift(layer)
-    found, shift = fit.solve(matrices, ridge=ridge, bias=has_bias)
+    left = layer.matrices(layer.weight.const.numpy()).astype(np.float64)
+    ridge = halves.best_ridge(matrices, fit.ridge(), bias=has_bias, prior=left) if given is None else given
+    found = left if ridge is None else fit.solve(matrices, ridge=ridge, bias=has_bias, prior=left)[0]
     if not np.isfinite(found).all() or len(layer.weight.uses) > 1:
         return False
     dtype = layer.weight.const.numpy().dtype
     _set(ctx, layer.weight, layer.weight_of(found).astype(dtype))
     if has_bias:
-        amounts = shift.reshape(-1)
+        amounts = fit.shift(matrices, found).reshape(-1)
         is_new = layer.bias is None or layer.node.input(layer.bias) is None
         now = add_to_bias(ctx, layer.node, layer.bias, amounts, form="refit")
         constants.follow(layer.node, now)

@@ -162,6 +162,10 @@ class Activity:
         return self.positive / max(1, self.count)
 
 
+RIDGE = 1e-4
+"""Of the mean variance of an input, so that what never varies has an inverse."""
+
+
 def second_order(
     group: Group,
     read_by: Sequence[tuple[Linear, NDArray[np.int64]]],
@@ -169,17 +173,19 @@ def second_order(
     *,
     refitted: bool,
     redundancy: bool = False,
-    ridge: float = 1e-4,
+    ridge: float | None = None,
 ) -> Order:
     """Greedy order by what the consumers' outputs lose, relative to what they vary by: E|dy|^2 / E|y|^2.
 
     With `refitted` the loss is what is left after the other weights were refitted (OBS, in blocks of a unit), else that
     of leaving the unit out (Wanda's, with covariances inside a unit). The means are taken to be absorbed into a bias.
     With `redundancy` the loss is the share of the variance of a unit that no combination of the others gives.
+    `ridge` is by default what the rows that were seen make necessary, at least `RIDGE`.
     """
     kind = _Redundancy if redundancy else _Consumer
+    ridges = {layer: max(RIDGE, one.ridge()) if ridge is None else ridge for layer, one in moments.items()}
     blocks = [
-        kind(layer, units, moments[layer], g, ridge)
+        kind(layer, units, moments[layer], g, ridges[layer])
         for layer, units in read_by
         for g in range(layer.groups)
         if layer in moments

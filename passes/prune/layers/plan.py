@@ -19,5 +19,5 @@ class Plan:
     bytes_: float | None
     error: float | None
     repair: bool
-    ridge: float
+    ridge: float | None
     exclude: tuple[str, ...]
