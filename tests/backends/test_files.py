@@ -306,10 +306,12 @@ def test_places_that_cannot_be_written_to(external: External, tmp_path: Path) ->
     (tmp_path / "link.onnx").symlink_to(source)
     (tmp_path / "folder.onnx").mkdir()
     os.mkfifo(tmp_path / "pipe.onnx")
+    (tmp_path / "kept.onnx").touch(mode=0o444)
     cases = {
         tmp_path / "nowhere" / "m.onnx": "there is no folder",
         tmp_path / "folder.onnx": "is a folder",
         tmp_path / "pipe.onnx": "is no regular file",
+        tmp_path / "kept.onnx": "is read-only",
         source: "is the model that was read",
         tmp_path / "link.onnx": "is the model that was read",
         source.parent / "w.bin": "holds external data of",
