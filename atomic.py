@@ -11,6 +11,11 @@ from pathlib import Path
 from .errors import UserError
 
 
+def is_read_only(status: os.stat_result) -> bool:
+    """Whether nobody may write to a file: a rename would replace it all the same."""
+    return not status.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
+
+
 def write_file(blocks: Iterable[memoryview], path: Path) -> None:
     """Write a file, replacing the one of that name, whose permissions it takes over."""
     _write(path.parent, blocks, lambda: path)

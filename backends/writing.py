@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..atomic import write_file
+from ..atomic import is_read_only, write_file
 from ..errors import UserError
 from ..ir import Model
 from .data_files import Layout, plan, remove_unused, take_back, write_data, written_for
@@ -57,14 +57,16 @@ def save_model(
 
 
 def check_writable(path: str | os.PathLike[str], model: Model, *, in_place: bool = False) -> None:
-    """Raise UserError if a model cannot be written to `path`: the folder is missing or closed, or the file is one that
-    the model is still read from (its own .onnx file only unless `in_place`)."""
+    """Raise UserError if a model cannot be written to `path`: the folder is missing or closed, or the file is
+    read-only or one that the model is still read from (its own .onnx file only unless `in_place`)."""
     target = Path(path)
     status = _status(target)
     if status is not None and stat.S_ISDIR(status.st_mode):
         raise UserError(f"{target}: is a folder; give the name of the file to write")
     if status is not None and not stat.S_ISREG(status.st_mode):
         raise UserError(f"{target}: is no regular file, which would be replaced")
+    if status is not None and is_read_only(status):
+        raise UserError(f"{target}: is read-only, and would be replaced")
     folder = _status(target.parent)
     if folder is None or not stat.S_ISDIR(folder.st_mode):
         raise UserError(f"{target}: there is no folder {target.parent}; create it first")

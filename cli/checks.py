@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..atomic import is_read_only
 from ..errors import UserError
 
 
@@ -33,6 +34,8 @@ def check_target(target: Path, option: str) -> None:
         raise UserError(f"{option} {target}: is a folder; name a file in it")
     if target.exists() and not target.is_file():
         raise UserError(f"{option} {target}: is no regular file, and would be replaced by one")
+    if target.exists() and is_read_only(target.stat()):
+        raise UserError(f"{option} {target}: is read-only; remove it first, or name another file")
     if not folder.is_dir():
         raise UserError(f"{option} {target}: the folder {folder} does not exist")
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -8,7 +8,6 @@ from pathlib import Path
 from onnx import ModelProto, TensorProto
 
 from .graph import Function, Graph
-from .value import Value
 
 
 class Model:
@@ -66,7 +65,3 @@ class Model:
         """Every graph of the model: main graph, functions, and all bodies inside them, outermost first."""
         for root in self.roots():
             yield from root.walk_graphs()
-
-    def feeds_needed(self) -> tuple[Value, ...]:
-        """The inputs of the main graph that have no default."""
-        return tuple(value for value in self.graph.inputs if value.tensor is None)

@@ -2,6 +2,9 @@
 
 `pytest --hypothesis-profile=fuzz` chooses, and so does the environment variable ONNXPRESS_FUZZ=1. At the end of a run
 it is said how many of onnx's conformance cases the passes changed: tests of cases left as they were show little.
+
+Workers of xdist share the cores, so each gives BLAS one thread: threads that wait for each other take several times the
+time of the work itself.
 """
 
 import os
@@ -9,6 +12,9 @@ from collections import Counter
 
 import pytest
 from hypothesis import settings
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is loaded, which reads it
 
 settings.register_profile("ci", max_examples=40, derandomize=True, deadline=None, database=None)
 settings.register_profile("fuzz", max_examples=2000, deadline=None, print_blob=True)

@@ -8,7 +8,7 @@ and Relu need it exact.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any
 
 import numpy as np
 
@@ -33,22 +33,6 @@ class Range:
     def peak(self) -> float:
         """The greatest magnitude."""
         return max(-self.low, self.high)
-
-
-class RangeObserver(Protocol):
-    """An `Observer` that knows a range in the end."""
-
-    def update(self, array: Array) -> None:
-        """Take the numbers of one sample into account; NaN and Inf are left out and counted."""
-        ...
-
-    def merge(self, other: Self) -> None:
-        """Take into account what another observer of the same kind has seen."""
-        ...
-
-    def range(self) -> Range | None:
-        """The range to be represented, with zero in it; None if no finite number was seen."""
-        ...
 
 
 @dataclass

@@ -17,7 +17,7 @@ import numpy as np
 
 from ...errors import UserError
 from ...ir import Backend, Model, Session, Value
-from ...ir.analysis.shapes import infer_shapes
+from ...ir.analysis.shapes import Shapes, infer_shapes
 from ...ir.taps import tapped
 from ..manager.context import Context, Feed
 from ..manager.deployed import deployed
@@ -89,13 +89,14 @@ def observe_pairs(
     purpose: str,
     memory: int = MEMORY,
     samples: Iterable[Feed] | None = None,
+    shapes: Shapes | None = None,
 ) -> list[tuple[Value, Value]]:
     """Run the model `before` and that of `ctx` side by side, and hand over values of both together.
 
-    Otherwise as `observe`. Both must take the same feeds.
+    Otherwise as `observe`. Both must take the same feeds. `shapes` are those of `before`, where they are known.
     """
     feeds = samples_of(ctx, purpose) if samples is None else samples
-    first, old = tapped(before, (pair[0] for pair in observers), infer_shapes(before))
+    first, old = tapped(before, (pair[0] for pair in observers), infer_shapes(before) if shapes is None else shapes)
     second, new = tapped(ctx.model, (pair[1] for pair in observers), ctx.shapes())
     seen = {pair: each for pair, each in observers.items() if pair[0] in old and pair[1] in new}
     stream = _Stream(ctx, [first, second], {(old[a], new[b]): each for (a, b), each in seen.items()}, memory)

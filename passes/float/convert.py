@@ -14,9 +14,9 @@ from ...errors import ExecutionError
 from ...ir import DerivedTensor, Graph, Node, Tensor, Value, tensor
 from ..manager.context import Context
 from ..manager.weights import Outcome
-from ..prune.channels.cut import put
 from ..quantize.error_bounds import Change, bounds_of
 from ..quantize.sites import Finder, Readers
+from ..rewriting.layers import put
 from .choose import Choice
 from .formats import Format
 from .signatures import FLOAT

@@ -15,6 +15,7 @@ from .decode import DecodeForm
 from .levels import Grid, fit
 from .nbits import TYPES, NBits, inputs_axis
 from .recipe import Recipe
+from .repair.places import Place
 from .repair.shift import Correction
 from .scales import Choice, Scaling
 from .sites import Finder, Readers, Site
@@ -51,8 +52,8 @@ class Plan:
     """Why it is not stored as it was asked for."""
     settled: bool = False
     """Whether the biases of its readers were looked at where its codes were chosen."""
-    shift: Correction | None = None
-    """What is added to the outputs of its only reader."""
+    shift: tuple[Place, Correction] | None = None
+    """What is added to the outputs of its only reader, and where."""
 
     def written(self, form: DecodeForm) -> Written:
         """What it takes in the file."""

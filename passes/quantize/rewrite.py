@@ -16,8 +16,6 @@ from .nbits import DOMAIN, NBits
 from .place import Place, Shared
 from .plan import Plan
 from .repair.bias import put
-from .repair.places import Place as BiasPlace
-from .repair.places import place_of
 from .sites import Site
 
 BY = "quantize-insert"
@@ -63,19 +61,9 @@ def store(ctx: Context, form: DecodeForm, plans: Sequence[Plan]) -> None:
     first, shared = first_readers(plans), Shared()
     for plan in ctx.progress.track(plans, "quantize"):
         with ctx.rewriter.apply(form.name, *dict.fromkeys(site.node for site in plan.readers.sites)):
-            place = _biased(ctx, plan)
             carry_out(ctx, form, plan, first[plan.value], shared)
-            if place is not None and plan.shift is not None:
-                put(ctx, place, plan.shift, BY)
-
-
-def _biased(ctx: Context, plan: Plan) -> BiasPlace | None:
-    """Where the bias of the reader of a weight is, if it is to be moved."""
-    if plan.shift is None:
-        return None
-    node = plan.readers.sites[0].node
-    shape = ctx.shapes().shape(node.outputs[0])
-    return place_of(node, None if shape is None else len(shape))
+            if plan.shift is not None:
+                put(ctx, *plan.shift, BY)
 
 
 def carry_out(ctx: Context, form: DecodeForm, plan: Plan, first: Node | None, shared: Shared) -> None:

@@ -17,7 +17,7 @@ from ...ir import Model, Node, Value
 from ...ir.analysis.linear import Linear, all_linear_layers, linear_of
 from ...ir.analysis.shapes import Shapes, infer_shapes
 from ..manager.bounds import LocalBound
-from ..prune.channels.constants import bias_of
+from ..rewriting.layers import bias_of
 
 Float64 = NDArray[np.float64]
 Index = NDArray[np.int64]

@@ -24,8 +24,7 @@ from ..manager.bounds import LocalBound
 from ..manager.context import Context
 from ..manager.options import option
 from ..manager.weights import Outcome
-from ..prune.channels.absorb import add_to_bias
-from ..prune.channels.cut import put
+from ..rewriting.layers import add_to_bias, put
 from .counterparts import Counterpart, Float64, changed_values, counterparts
 
 FLOATS = (np.float16, np.float32, np.float64)

@@ -12,18 +12,10 @@ from onnx import TensorProto, helper
 from onnxpress.backends.files import load_model
 from onnxpress.errors import UserError
 
+from .files import complaint
+
 External = Callable[..., Path]
 FLOAT = TensorProto.FLOAT
-
-
-def complaint(path: Path) -> str:
-    """What loading complains of: one line that begins with the file."""
-    with pytest.raises(UserError) as caught:
-        load_model(path)
-    words = str(caught.value)
-    assert words.startswith(f"{path}: ")
-    assert "\n" not in words
-    return words
 
 
 def test_sound_external_data(external: External) -> None:

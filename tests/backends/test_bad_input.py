@@ -11,21 +11,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 
-from onnxpress.backends.files import load_model, model_from
+from onnxpress.backends.files import model_from
 from onnxpress.errors import UserError
 from onnxpress.ir import emit
 
+from .files import complaint
+
 FLOAT = TensorProto.FLOAT
-
-
-def complaint(path: Path) -> str:
-    """What loading complains of: one line that begins with the file."""
-    with pytest.raises(UserError) as caught:
-        load_model(path)
-    words = str(caught.value)
-    assert words.startswith(f"{path}: ")
-    assert "\n" not in words
-    return words
 
 
 def loads_or_complains(content: bytes) -> None:

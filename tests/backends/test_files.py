@@ -19,25 +19,13 @@ from onnxpress.ir import DerivedTensor, Model, Rewriter, Tensor, emit, tensor
 from onnxpress.ir.proto import file_size
 from onnxpress.specs import models
 
+from .files import arrays, change, names
+
 External = Callable[..., Path]
 
 
 def plain_bytes(path: Path) -> bytes:
     return onnx.load(path, load_external_data=False).SerializeToString(deterministic=True)
-
-
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-def arrays(path: Path) -> dict[str, np.ndarray]:
-    """The initializers of the main graph as onnx itself reads them."""
-    return {item.name: numpy_helper.to_array(item) for item in onnx.load(path).graph.initializer}
-
-
-def change(model: Model, name: str, new: Tensor) -> None:
-    value = next(value for value in model.graph.initializers if value.name == name)
-    Rewriter(model).set_tensor(value, new)
 
 
 def half(model: Model, name: str) -> DerivedTensor:
@@ -306,10 +294,12 @@ def test_places_that_cannot_be_written_to(external: External, tmp_path: Path) ->
     (tmp_path / "link.onnx").symlink_to(source)
     (tmp_path / "folder.onnx").mkdir()
     os.mkfifo(tmp_path / "pipe.onnx")
+    (tmp_path / "kept.onnx").touch(mode=0o444)
     cases = {
         tmp_path / "nowhere" / "m.onnx": "there is no folder",
         tmp_path / "folder.onnx": "is a folder",
         tmp_path / "pipe.onnx": "is no regular file",
+        tmp_path / "kept.onnx": "is read-only",
         source: "is the model that was read",
         tmp_path / "link.onnx": "is the model that was read",
         source.parent / "w.bin": "holds external data of",

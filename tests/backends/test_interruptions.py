@@ -4,27 +4,14 @@ import os
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from onnx import ModelProto, numpy_helper
 
 from onnxpress.backends.files import model_from, save_model
 from onnxpress.errors import UserError
-from onnxpress.ir import DerivedTensor, Model, Rewriter, Tensor
+from onnxpress.ir import DerivedTensor
 
-
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-def arrays(path: Path) -> dict[str, np.ndarray]:
-    """The initializers of the main graph as onnx itself reads them."""
-    return {item.name: numpy_helper.to_array(item) for item in onnx.load(path).graph.initializer}
-
-
-def change(model: Model, name: str, new: Tensor) -> None:
-    value = next(value for value in model.graph.initializers if value.name == name)
-    Rewriter(model).set_tensor(value, new)
+from .files import arrays, change, names
 
 
 @pytest.mark.parametrize("above", [0, 1 << 20])

@@ -17,27 +17,14 @@ from onnxpress.backends.lift import lift
 from onnxpress.backends.ort import OrtBackend
 from onnxpress.backends.reference import ReferenceBackend
 from onnxpress.backends.skeleton import Skeleton
-from onnxpress.ir import Model, Port, emit, strip_weights
+from onnxpress.ir import Port, emit, strip_weights
+
+from .building import model, port
 
 External = Callable[..., Path]
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 INLINE, LIFTED = OrtBackend(inline_below=1 << 30), OrtBackend(inline_below=0)
 X = np.linspace(-1, 1, 800, dtype=np.float32).reshape(2, 400)
-
-
-def port(name: str, dtype: int, shape: tuple[object, ...] | None) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, dtype, shape)
-
-
-def model(
-    nodes: list[onnx.NodeProto],
-    inputs: list[onnx.ValueInfoProto],
-    outputs: list[onnx.ValueInfoProto],
-    weights: dict[str, Any] | None = None,
-) -> Model:
-    tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in (weights or {}).items()]
-    graph = helper.make_graph(nodes, "g", inputs, outputs, tensors)
-    return model_from(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
 
 
 def identical(a: dict[str, Any], b: dict[str, Any]) -> bool:

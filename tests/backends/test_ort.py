@@ -1,12 +1,10 @@
 """onnxruntime as the executor: any value on request, all types, and complaints in one line."""
 
-from typing import Any
-
 import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, TensorProto, TypeProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, TypeProto, helper
 
 from onnxpress.backends import default_backend
 from onnxpress.backends.files import model_from
@@ -15,26 +13,10 @@ from onnxpress.backends.ort_words import plain
 from onnxpress.errors import ExecutionError
 from onnxpress.ir import Model, Port
 
+from .building import model, port
+
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 X = np.linspace(-1, 1, 800, dtype=np.float32).reshape(2, 400)
-
-
-def port(name: str, dtype: int, shape: tuple[object, ...] | None) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, dtype, shape)
-
-
-def model(
-    nodes: list[onnx.NodeProto],
-    inputs: list[onnx.ValueInfoProto],
-    outputs: list[onnx.ValueInfoProto],
-    weights: dict[str, Any] | None = None,
-    *,
-    opset: int = 21,
-    ir_version: int = 10,
-) -> Model:
-    tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in (weights or {}).items()]
-    graph = helper.make_graph(nodes, "g", inputs, outputs, tensors)
-    return model_from(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version))
 
 
 # ---- values on request

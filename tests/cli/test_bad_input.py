@@ -242,6 +242,15 @@ def test_closed_folder(cli, tmp_path, model, option):
 
 
 @pytest.mark.parametrize("option", ["-o", "--report"])
+def test_a_read_only_file_is_not_replaced(cli, tmp_path, model, option):
+    kept = tmp_path / "kept.file"
+    kept.write_bytes(b"kept")
+    kept.chmod(0o444)
+    assert_one_clear_line(cli("run", model, "-p", "fold", option, kept), option, "is read-only")
+    assert kept.read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize("option", ["-o", "--report"])
 def test_devices_are_not_replaced(cli, model, option):
     assert_one_clear_line(cli("run", model, "-p", "fold", option, os.devnull), option, "no regular file")
     assert not os.path.isfile(os.devnull)

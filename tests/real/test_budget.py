@@ -12,7 +12,7 @@ from onnxpress.ir.dtypes import is_float
 from onnxpress.passes.quantize.weight_only import held_constants
 
 from .conftest import published_model
-from .test_compressed import feeds_of, session
+from .runs import feeds_of, session
 
 BUDGET = 0.4
 
@@ -30,7 +30,7 @@ def test_files_are_no_larger_than_the_budget_says(real_model: Any) -> None:
     onnx.checker.check_model(made)
     assert made.ByteSize() <= before - (1 - budget) * sum(floats.values())
     assert len({row.cells["type"] for row in report.layers}) > 1
-    (feed, *_) = feeds_of(real_model, onnx.load(real_model.path))
+    (feed, *_) = feeds_of(real_model)
     after = session(made.SerializeToString(), optimize=True).run(None, feed)
     assert all(np.isfinite(output).all() for output in after if output.dtype.kind == "f")
 

@@ -30,7 +30,7 @@ class Case:
 CASES = [
     Case("silero_vad", ("--value", "sr=16000")),
     Case("silero_vad", ("--value", "sr=16000"), ir_version=10),
-    Case("ppocr4_rec", ("--shape", "x=1x3x48x64")),
+    Case("ppocr_cls", ("--shape", "x=1x3x48x192")),
     Case("magika"),
 ]
 

@@ -9,14 +9,14 @@ import onnx
 
 import onnxpress
 
-from .test_compressed import feeds_of, session
+from .runs import feeds_of, session
 
 PIPELINE = "fold,dce,quantize-insert{type=int4 rounding=gptq clip=none}"
 
 
 def test_layers_err_less_than_with_nearest_rounding(real_model: Any) -> None:
     """The sample that judges, the second, is fitted as well: generated inputs have no more in common than chance."""
-    first, second = feeds_of(real_model, onnx.load(real_model.path))
+    first, second = feeds_of(real_model)
     feeds = [first, first, second]
     model = onnxpress.load(real_model.path)
     report = onnxpress.PassManager(PIPELINE, measure=False).run(model, data=feeds)

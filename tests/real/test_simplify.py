@@ -11,7 +11,7 @@ import pytest
 import onnxpress
 from onnxpress.backends.metrics import measure
 
-from .test_compressed import feeds_of, session
+from .runs import feeds_of, outputs_of, session
 
 BEST = {
     "ppocr4_det": 297,
@@ -50,11 +50,9 @@ def test_a_second_run_changes_nothing(real_model: Any, compressed_by: Any, pipel
 
 @pytest.mark.parametrize("optimize", [False, True])
 def test_outputs_are_as_near_as_rounding(real_model: Any, compressed_by: Any, optimize: bool) -> None:
-    result = compressed_by("simplify")
-    first = session(result.before.SerializeToString(), optimize=optimize)
-    second = session(result.after_bytes, optimize=optimize)
-    for feed in feeds_of(real_model, result.before):
-        for a, b in zip(first.run(None, feed), second.run(None, feed), strict=True):
+    after = session(compressed_by("simplify").after_bytes, optimize=optimize)
+    for feed, expected in zip(feeds_of(real_model), outputs_of(real_model, optimize=optimize), strict=True):
+        for a, b in zip(expected, after.run(None, feed), strict=True):
             assert (a.dtype, a.shape) == (b.dtype, b.shape)
             error = measure(a, b)
             assert error["rel-l2"] <= 2e-5 or error["max-abs"] <= 2e-5

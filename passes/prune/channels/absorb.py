@@ -9,21 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import dropwhile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ....ir import Node, Value, tensor
+from ....ir import Node, Value
 from ....ir.analysis.coupling import Axis, Group
 from ....ir.analysis.coupling.known import known_shapes
 from ....ir.analysis.linear import Linear, linear_of
 from ...manager.context import Context
-from ...manager.weights import Outcome
+from ...rewriting.layers import add_to_bias, bias_of, output_axis
 from .bounds import RECURRENT, SUMS, Before
-from .constants import Constants, Float64, bias_of, contracted_axis, is_unpadded, rows_of
+from .constants import Constants, Float64, contracted_axis, is_unpadded, rows_of
 from .cut import Kept
-from .scores import output_axis
 
 Units = NDArray[np.bool_]
 
@@ -175,66 +173,3 @@ def absorb(ctx: Context, shifts: Sequence[Shift], kept: Kept, before: Before) ->
         amounts = shift.amounts if where is None else shift.amounts[where]
         if amounts.size:
             before.follow(shift.layer.node, add_to_bias(ctx, shift.layer.node, shift.layer.bias, amounts))
-
-
-def add_to_bias(
-    ctx: Context,
-    node: Node,
-    slot: int | None,
-    amounts: Float64,
-    form: str = "absorbed",
-    outcome: Outcome = Outcome.PRUNED,
-) -> Node:
-    """In the bias, where the operator has one; else by an Add behind it, which takes the name of its output.
-
-    Returns the node that stands for `node` now.
-    """
-    graph, weight = node.graph, node.input(1)
-    assert graph is not None
-    assert weight is not None
-    assert weight.const is not None
-    dtype = weight.const.numpy().dtype
-    as_node = weight.producer is not None
-    value = node.input(slot) if slot is not None else None
-    if slot is not None:
-        beta = float(node.attr("beta", 1.0)) if node.op_type == "Gemm" else 1.0
-        if value is None or not beta:
-            if node.op_type == "Gemm":
-                ctx.rewriter.set_attribute(node, "beta", 1.0)
-            made, name = tensor(amounts.astype(dtype)), f"{weight.name}_bias"
-        else:
-            assert value.const is not None
-            held = value.const.numpy()
-            made, name = tensor((held.astype(np.float64) + amounts / beta).astype(dtype)), value.name
-            ctx.weights.became(value.const, [made], outcome, form=form)
-        return _set_input(ctx, node, slot, ctx.rewriter.constant(graph, made, name, before=node, as_node=as_node))
-    made = tensor(amounts.astype(dtype))
-    constant = ctx.rewriter.constant(graph, made, f"{weight.name}_bias", before=node, as_node=as_node)
-    y = node.outputs[0]
-    add = ctx.rewriter.insert(
-        "Add", [constant, constant], before=_next(node), graph=graph, outputs=[y.name], origin=[node]
-    )
-    ctx.rewriter.take_over(y, add.outputs[0])
-    ctx.rewriter.set_input(add, 0, y)
-    return node
-
-
-def _set_input(ctx: Context, node: Node, slot: int, value: Value) -> Node:
-    if slot < len(node.inputs):
-        ctx.rewriter.set_input(node, slot, value)
-        return node
-    made = ctx.rewriter.insert(
-        node.op_type, [*node.inputs, value], node.attributes, before=node, outputs=[y.name for y in node.outputs],
-        origin=[node],
-    )  # fmt: skip
-    ctx.rewriter.take_over(node.outputs[0], made.outputs[0])
-    ctx.rewriter.erase(node)
-    return made
-
-
-def _next(node: Node) -> Node | None:
-    """The node that comes after this one in its graph."""
-    assert node.graph is not None
-    nodes = dropwhile(lambda each: each is not node, node.graph.nodes)
-    next(nodes)
-    return next(nodes, None)

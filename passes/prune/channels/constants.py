@@ -22,7 +22,7 @@ from ....ir.analysis.shapes import Shapes
 from ....ir.dtypes import numpy_dtype
 from ...graph.evaluate import run_nodes
 from ...manager.context import Context
-from .scores import output_axis
+from ...rewriting.layers import bias_of
 
 Float64 = NDArray[np.float64]
 Known = NDArray[np.bool_]
@@ -238,18 +238,3 @@ def is_unpadded(layer: Linear) -> bool:
     if layer.op_type == "Conv":
         return layer.node.attr("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID") and not any(layer.node.attr("pads", []))
     return layer.op_type in ("MatMul", "Gemm")
-
-
-def bias_of(layer: Linear) -> Float64 | None:
-    """The bias of every output channel, 0 if there is none; None if it is computed or runs along another axis."""
-    n = layer.shape[output_axis(layer)] * (layer.groups if layer.op_type == "ConvTranspose" else 1)
-    value = None if layer.bias is None else layer.node.input(layer.bias)
-    if value is None:
-        return np.zeros(n)
-    if value.const is None or (layer.op_type == "Gemm" and layer.slot == 0):
-        return None
-    array = value.const.numpy().astype(np.float64)
-    if array.size not in (1, n) or (array.ndim > 1 and array.shape[-1] != array.size):
-        return None
-    factor = float(layer.node.attr("beta", 1.0)) if layer.op_type == "Gemm" else 1.0
-    return np.asarray(factor * np.broadcast_to(array.reshape(-1), (n,)))

@@ -16,6 +16,7 @@ from ....ir.analysis.coupling import Axis, Fix, Group, rewritten
 from ....ir.tensor import Array
 from ...manager.context import Context
 from ...manager.weights import Outcome
+from ...rewriting.layers import put
 
 Gone = NDArray[np.bool_]
 Kept = dict[Axis, NDArray[np.int64]]
@@ -43,19 +44,6 @@ def cut(ctx: Context, groups: Sequence[Group], gone: Sequence[Gone]) -> Kept:
         ctx.weights.became(held, [made], Outcome.PRUNED, form="cut")
         put(ctx.rewriter, value, made)
     return kept
-
-
-def put(rewriter: Rewriter, value: Value, made: Tensor) -> None:
-    """Let a constant hold another tensor, wherever it is kept."""
-    if value.producer is not None:
-        for name in list(value.producer.attributes):
-            if name != "value":
-                rewriter.set_attribute(value.producer, name, None)
-        rewriter.set_attribute(value.producer, "value", made)
-    else:
-        rewriter.set_tensor(value, made)
-    if value.type is not None:
-        rewriter.set_info(value, None)
 
 
 def sliced(held: Tensor, parts: Mapping[int, NDArray[np.int64]]) -> Tensor:

@@ -21,10 +21,10 @@ from ...calibrate.stages import MEMORY, in_stages
 from ...calibrate.stream import observe_pairs
 from ...manager.context import Context
 from ...manager.weights import Outcome
-from .absorb import add_to_bias, can_shift
+from ...rewriting.layers import add_to_bias, output_axis, put
+from .absorb import can_shift
 from .bounds import Before
-from .cut import Kept, put
-from .scores import output_axis
+from .cut import Kept
 
 
 @dataclass(frozen=True)

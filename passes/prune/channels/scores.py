@@ -12,6 +12,7 @@ from ....ir import Model, Node
 from ....ir.analysis.coupling import Axis, Group
 from ....ir.analysis.linear import Linear, all_linear_layers
 from ...calibrate.moments import Moments
+from ...rewriting.layers import output_axis
 
 Float64 = NDArray[np.float64]
 
@@ -28,19 +29,6 @@ def ordered(losses: Float64, free: NDArray[np.int64]) -> Order:
     """The free units by their own losses, which add up."""
     units = free[np.argsort(losses[free], kind="stable")]
     return Order(units, np.cumsum(losses[units]))
-
-
-def output_axis(layer: Linear) -> int:
-    """The axis of the weight along which its outputs run."""
-    match layer.op_type:
-        case "Conv":
-            return 0
-        case "ConvTranspose":
-            return 1
-        case "MatMul" | "Gemm":
-            transposed = layer.node.op_type == "Gemm" and bool(layer.node.attr("transB" if layer.slot else "transA", 0))
-            return int(transposed != bool(layer.slot))
-    return 1
 
 
 def producers(model: Model, groups: Sequence[Group]) -> dict[int, list[tuple[Linear, Axis]]]:

@@ -23,8 +23,9 @@ from ...calibrate.stream import observe_pairs
 from ...manager.bounds import LocalBound
 from ...manager.context import Context
 from ...manager.weights import Outcome
+from ...rewriting.layers import put
 from .bounds import BY
-from .cut import Kept, put
+from .cut import Kept
 from .scores import Float64
 
 MEAN, VAR = 3, 4

@@ -73,13 +73,6 @@ class Pattern:
         return Pattern("n:m", self.m - max(1, round((self.m - self.n) * part)), self.m), share
 
 
-def share_of(pattern: Pattern, share: float | None) -> float:
-    """The share that goes: that of n:m follows from the pattern."""
-    if pattern.unit == "n:m":
-        return 1 - pattern.n / pattern.m
-    return share or 0.0
-
-
 def in_order(layer: Linear, pattern: Pattern) -> NDArray[np.int64]:
     """The inputs of a layer in the order in which a pattern counts them: n:m of a convolution goes along the channels
     of one tap of the kernel, as hardware has it, and not along the taps of one channel."""

@@ -15,7 +15,7 @@ from ...calibrate.stages import in_stages
 from ...calibrate.stream import observe, observe_pairs
 from ...manager.context import Context
 from ...manager.weights import Outcome
-from ..channels.cut import put
+from ...rewriting.layers import put
 from . import bounds, shares
 from .layers import maskable_layers
 from .least_squares import ITERATED, Float64, adjust, work_of

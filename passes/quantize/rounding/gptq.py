@@ -33,8 +33,7 @@ class Elimination:
         self.order = np.argsort(-np.diag(gram), kind="stable")
         backwards = self.order[::-1]
         lower = linalg.cholesky(gram[np.ix_(backwards, backwards)], lower=True, check_finite=False)
-        identity = np.eye(len(gram))
-        self.factor: Float64 = linalg.solve_triangular(lower[::-1, ::-1], identity, check_finite=False)
+        self.factor: Float64 = linalg.lapack.dtrtri(lower[::-1, ::-1])[0]
 
     def codes(self, weight: Float64, lattice: Lattice) -> Array:
         """Codes `[k, n]` for a matrix of that shape."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from ....ir.analysis.shapes import Shapes
 from ...manager.context import Context
 from ...manager.layer_rows import Cell, LayerRow
 from ..levels import Grid
 from ..plan import Plan
 from ..repair.bias import tell as tell_bias
-from ..repair.places import place_of
+from ..repair.places import Place, place_of
 from ..repair.shift import Correction
 from .choice import Rounded, Task
 from .observed import Halves, Pairs, grams, need
@@ -34,13 +35,13 @@ def rounded(ctx: Context, plans: Sequence[Plan], options: Rounder, carry_out: Ca
     kind = Pairs if is_sequential else Halves
     found = {plan: readers_of(plan, options.memory, kind) for plan in plans}
     known = {plan: readers for plan, readers in found.items() if not isinstance(readers, str)}
-    made = {plan: plan for plan in plans}
+    made, shapes = {plan: plan for plan in plans}, ctx.shapes()
     moments = _one_after_the_other if is_sequential else _each_alone
     for plan, each in moments(ctx, made, known, options.memory, carry_out):
         if isinstance(each, str):
             found[plan] = each
         else:
-            made[plan] = _rounded(ctx, plan, known[plan][0], each, options)
+            made[plan] = _rounded(ctx, shapes, plan, known[plan][0], each, options)
     for plan, reason in found.items():
         if isinstance(reason, str):
             ctx.remarks.missed(_name(plan), f"rounded to nearest: {reason}", rule=RULE)
@@ -78,25 +79,25 @@ def readers_of(plan: Plan, memory: int, kind: type[Halves] | type[Pairs] = Halve
     return readers
 
 
-def _rounded(ctx: Context, plan: Plan, view: View, moments: Grams, options: Rounder) -> Plan:
+def _rounded(ctx: Context, shapes: Shapes, plan: Plan, view: View, moments: Grams, options: Rounder) -> Plan:
     task = Task(plan.tensor.numpy(), plan.grid, view, moments)
     best = task.best(options.rounding, options.clip)
     tell(ctx, _name(plan), best)
     if not moments.drifted:
         return replace(plan, grid=best.grid)
-    found = _shift(ctx, plan, task, best.grid) if options.corrects else None
+    found = _shift(ctx, shapes, plan, task, best.grid) if options.corrects else None
     return replace(plan, grid=best.grid, settled=True, shift=found)
 
 
-def _shift(ctx: Context, plan: Plan, task: Task, grid: Grid) -> Correction | None:
-    """What is added to the outputs of the only reader of a weight, if it takes that and it pays."""
+def _shift(ctx: Context, shapes: Shapes, plan: Plan, task: Task, grid: Grid) -> tuple[Place, Correction] | None:
+    """What is added to the outputs of the only reader of a weight, and where, if it takes that and it pays."""
     node = plan.readers.sites[0].node
-    shape = ctx.shapes().shape(node.outputs[0])
+    shape = shapes.shape(node.outputs[0])
     place = place_of(node, None if shape is None else len(shape))
     if plan.nbits is not None or len(plan.value.uses) > 1 or place is None:
         return None
     found = task.moments.correction(task.matrices, task.decoded(grid))
-    return found if tell_bias(ctx, node.label, found) else None
+    return (place, found) if tell_bias(ctx, node.label, found) else None
 
 
 def tell(ctx: Context, name: str, best: Rounded) -> None:

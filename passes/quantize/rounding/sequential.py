@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from ....ir import Model, Node, Value, clone_model
+from ....ir.analysis.shapes import Shapes, infer_shapes
 from ...calibrate.refit import Refit
 from ...calibrate.stream import PairObserver, observe_pairs
 from ...manager.context import Context
@@ -44,9 +45,10 @@ class Line(Generic[T]):
         next is asked for."""
         copies: dict[Value, Value] = {}
         original = clone_model(self.ctx.model, copies)
+        shapes = infer_shapes(original)
         done: list[T] = []
         for group in self.ctx.progress.track(list(self._groups()), "rounding"):
-            pairs = self._observed(original, copies, done, group)
+            pairs = self._observed(original, shapes, copies, done, group)
             for item in group:
                 yield item, _moments([pairs.get(_key(view)) for view in self.views[item]])
             done += group
@@ -65,7 +67,12 @@ class Line(Generic[T]):
             yield from in_groups(level, sizes, self.memory)
 
     def _observed(
-        self, original: Model, copies: Mapping[Value, Value], done: Sequence[T], group: Sequence[T]
+        self,
+        original: Model,
+        shapes: Shapes,
+        copies: Mapping[Value, Value],
+        done: Sequence[T],
+        group: Sequence[T],
     ) -> dict[object, Pairs]:
         """The moments of the inputs of a group, by reader, of those that can be observed."""
         views = {_key(view): view for item in group for view in self.views[item]}
@@ -80,7 +87,7 @@ class Line(Generic[T]):
             both = copies[view.layer.x], now
             observers.setdefault(both, []).append(pairs[key])
             where.setdefault(both, []).append(key)
-        blind = observe_pairs(self.ctx, original, observers, purpose="rounding")
+        blind = observe_pairs(self.ctx, original, observers, purpose="rounding", shapes=shapes)
         self.ctx.rollback(before)
         unseen = {key for both in blind for key in where[both]}
         return {key: each for key, each in pairs.items() if key not in unseen}
