@@ -29,7 +29,7 @@ class Tensor:
     It is no `ABC`, since asking for the kind of a tensor, which is done everywhere, would take five times as long.
     """
 
-    __slots__ = ("_checksum", "_outline", "_probe", "dtype", "shape")
+    __slots__ = ("_checksum", "_numbers", "_outline", "_probe", "dtype", "shape")
 
     dtype: int
     shape: tuple[int, ...]
@@ -38,6 +38,8 @@ class Tensor:
     _probe: tuple[Any, ...]
     _checksum: int
     """What once told it from others by content: some of its elements, and a sum of all."""
+    _numbers: tuple[float, ...] | None
+    """What rules once found all elements to be."""
 
     @property
     def size(self) -> int:
