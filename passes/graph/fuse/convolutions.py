@@ -17,7 +17,7 @@ from ...manager.weights import Outcome
 from ...rewriting.driver import QUIET
 from ...rewriting.pattern import op, var
 from ...rewriting.rule import Builder, Match, Results, Rule
-from .constants import Array, fault, overflows, rounded
+from .constants import ONE, Array, fault, overflows, rounded
 from .layer import Layer, layer_of
 from .plan import Plan, Planned, rule_parts, size_of, swapped, swapped_bytes
 from .room import Room
@@ -72,7 +72,7 @@ def _composed(first: Layer, second: Layer, node: Node, shape: tuple[int, ...]) -
     assert after is not None
     bias = np.broadcast_to(second.applied_to(before) + after, (shape[0],))
     array = weight.numpy()
-    if reason := fault(np.abs(array), np.ones(1), dtype, second.weight_label):
+    if reason := fault(np.abs(array), ONE, dtype, second.weight_label):
         return reason
     if overflows(bias, dtype):
         return f"the bias of {second.node.label} would overflow"

@@ -16,7 +16,7 @@ from ....ir import Node, Tensor, Value
 from ...rewriting.driver import QUIET
 from ...rewriting.rule import Types
 from .affine import Channels
-from .constants import Array, exact, is_usable, scaled
+from .constants import ZERO, Array, exact, is_usable, scaled
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -59,7 +59,7 @@ class Layer(NamedTuple):
         that kind."""
         value = self.bias
         if value is None:
-            return np.zeros(1)
+            return ZERO
         tensor = value.const
         if tensor is None or not is_usable(tensor):
             return None
