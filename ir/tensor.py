@@ -19,7 +19,7 @@ from ..errors import UserError
 from .dtypes import name_of, numpy_dtype, onnx_dtype, packed_nbytes
 
 Array = np.ndarray[Any, np.dtype[Any]]
-_SMALL = 1024
+_SMALL = 4096
 """Bytes of elements up to which a tensor of the file keeps its array."""
 
 
