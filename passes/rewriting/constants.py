@@ -33,9 +33,18 @@ def same_number(value: Value, wanted: float) -> bool:
     )
 
 
+def may_be_zeros(value: Value) -> bool:
+    """Whether each element of a constant is 0 or -0, or it is too large to be looked into."""
+    tensor = value.const
+    if tensor is None or tensor.nbytes > _SMALL:
+        return tensor is not None
+    numbers = numbers_of(tensor)
+    return numbers is not None and not any(numbers)
+
+
 def numbers_of(tensor: Tensor) -> tuple[float, ...] | None:
-    """The one number that each element of a small constant is, () if there are no elements; None if they differ, or are
-    no real numbers. Tensors never change: what was found stays with them."""
+    """The one number that each element of a small constant is, (0, -0) if they are zeros of both signs, () if there are
+    no elements; None if they differ, or are no real numbers. Tensors never change: what was found stays with them."""
     try:
         return tensor._numbers
     except AttributeError:
@@ -50,7 +59,8 @@ def _numbers_of(tensor: Tensor) -> tuple[float, ...] | None:
     if not array.size:
         return ()
     first = array.reshape(-1)[0]
-    alike = array.size == 1 or bool((array == first).all())
-    if alike and first == 0 and array.dtype.kind == "f":
-        alike = bool((np.signbit(array) == np.signbit(first)).all())
-    return (float(first),) if alike else None
+    if array.size > 1 and not bool((array == first).all()):
+        return None
+    if first == 0 and array.dtype.kind == "f" and len(np.unique(np.signbit(array))) == 2:
+        return (0.0, -0.0)
+    return (float(first),)

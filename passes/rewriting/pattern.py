@@ -19,7 +19,7 @@ from types import EllipsisType, MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from ...ir import Node, Value
-from .constants import same_number, scalar_of
+from .constants import may_be_zeros, same_number, scalar_of
 
 _T = TypeVar("_T")
 COMMUTE = frozenset({"Add", "Mul", "And", "Or", "Xor", "Equal", "BitwiseAnd", "BitwiseOr", "BitwiseXor"})
@@ -133,6 +133,18 @@ class Every(Const):
         return value is not None and same_number(value, self.number)
 
 
+class Zeros(Const):
+    """A hole for a constant that may be of zeros alone."""
+
+    def fill(self, value: Value, bound: Bound) -> Bound | None:
+        """Look into it, unless it is large."""
+        return bound.with_value(self.name, value) if may_be_zeros(value) else None
+
+    def may_be(self, value: Value | None) -> bool:
+        """Whether it may be."""
+        return value is not None and may_be_zeros(value)
+
+
 class Scalar(Hole):
     """A constant of one element near a number: within `rel` of it, exactly equal for 0."""
 
@@ -171,6 +183,8 @@ class Call(Pattern):
         self.rest = rest
         self.label = label
         self.output = output
+        self._taken: dict[tuple[str, ...], bool] = {}
+        """What `may_take` has said."""
 
     def named(self, label: str) -> Call:
         """The same call, its node known to the match as `label`."""
@@ -197,7 +211,9 @@ class Call(Pattern):
 
     def may_take(self, heads: tuple[str, ...]) -> bool:
         """Whether a node of one of the operators may match that reads values with these heads."""
-        return any(map(self._may_read_heads, self._orders(heads, ABSENT, commute=True)))
+        if heads not in self._taken:
+            self._taken[heads] = any(map(self._may_read_heads, self._orders(heads, ABSENT, commute=True)))
+        return self._taken[heads]
 
     def may_be(self, value: Value | None) -> bool:
         """Whether a node computes it that may match."""
@@ -355,6 +371,11 @@ def scalar(number: float, rel: float = 0.0, name: str = "") -> Scalar:
 def every(number: float, name: str = "") -> Every:
     """A constant of which each element is `number`; -0 is another one than 0."""
     return Every(number, name)
+
+
+def zeros(name: str = "") -> Zeros:
+    """A constant that may be of zeros alone, of either sign: a guard must look into a large one."""
+    return Zeros(name)
 
 
 def any_input(op_type: str, inner: Pattern) -> AnyInput:

@@ -15,8 +15,8 @@ from onnx import TensorProto
 
 from ....ir import Graph, Node, Value
 from ....ir.proto import constant_size, initializer_size, node_size
-from ...rewriting.driver import QUIET, can_stand_for
 from ...rewriting.constants import array_of
+from ...rewriting.driver import QUIET, can_stand_for
 from ...rewriting.pattern import Call
 from ...rewriting.rule import Build, Builder, Guard, Match, Results, Rule
 from ..evaluate import HALF

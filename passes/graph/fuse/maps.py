@@ -14,7 +14,7 @@ import numpy as np
 
 from ....ir import Node, Tensor, Value
 from ...rewriting.driver import QUIET, can_stand_for
-from ...rewriting.pattern import Pattern, any_of, const, op, var
+from ...rewriting.pattern import Pattern, any_of, const, op, var, zeros
 from ...rewriting.rule import Builder, Match, Results, Rule
 from .constants import Array, exact, fault, is_usable, overflows, rounded
 from .kernels import is_part_of_a_kernel
@@ -55,7 +55,7 @@ def map_rules(room: Room) -> Iterator[Rule]:
         for pattern in longer:
             yield Rule(name, pattern, build, guard, since=7)
         chain = any_of(*longer)
-    yield Rule("drop-zero", op["Add", "Sub"](var("x"), const("c")), lambda m, b: m["x"], _adds_nothing, since=7)
+    yield Rule("drop-zero", op["Add", "Sub"](var("x"), zeros("c")), lambda m, b: m["x"], _adds_nothing, since=7)
 
 
 def _merge(match: Match) -> Planned:
