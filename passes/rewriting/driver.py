@@ -79,11 +79,12 @@ class _Driver:
 
     def visit(self, node: Node) -> None:
         """Apply the first rule that fits a node."""
-        if node.graph is None or node.domain or not _is_alive(node.graph):
-            return
         self.declined.pop(node, None)
+        rules = self.rules_for(node)
+        if not rules or node.graph is None or node.domain or not _is_alive(node.graph):
+            return
         version = node.graph.opset.get("", 0)
-        for rule in self.rules_for(node):
+        for rule in rules:
             if node.graph is not None and rule.since <= version <= rule.until and self.try_rule(rule, node):
                 return
 

@@ -218,7 +218,9 @@ class Call(Pattern):
     def may_be(self, value: Value | None) -> bool:
         """Whether a node computes it that may match."""
         node = None if value is None else value.producer
-        return node is not None and any(map(self._may_read, self._orders_of(node)))
+        if node is None or node.op_type not in self.op_types:
+            return False
+        return any(map(self._may_read, self._orders_of(node)))
 
     def _orders_of(self, node: Node) -> Sequence[tuple[Value | None, ...]]:
         """The inputs of a node in each order to try; none if it is no such node."""
