@@ -8,7 +8,9 @@ when it is asked for (`DerivedTensor`), and a sparse one (`SparseTensor`).
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from ..errors import UserError
 from .dtypes import name_of, numpy_dtype, onnx_dtype, packed_nbytes
 
 Array = np.ndarray[Any, np.dtype[Any]]
-_SMALL = 1024
+_SMALL = 4096
 """Bytes of elements up to which a tensor of the file keeps its array."""
 
 
@@ -29,7 +31,7 @@ class Tensor:
     It is no `ABC`, since asking for the kind of a tensor, which is done everywhere, would take five times as long.
     """
 
-    __slots__ = ("_checksum", "_outline", "_probe", "dtype", "shape")
+    __slots__ = ("_checksum", "_numbers", "_outline", "_probe", "dtype", "shape")
 
     dtype: int
     shape: tuple[int, ...]
@@ -38,6 +40,8 @@ class Tensor:
     _probe: tuple[Any, ...]
     _checksum: int
     """What once told it from others by content: some of its elements, and a sum of all."""
+    _numbers: tuple[float, ...] | None
+    """What rules once found all elements to be."""
 
     @property
     def size(self) -> int:
@@ -83,6 +87,12 @@ def _read_only(array: Array) -> Array:
     return array
 
 
+@cache
+def _is_plain(dtype: int) -> bool:
+    """Whether bytes of a file are elements as numpy has them here: not where several share a byte."""
+    return sys.byteorder == "little" and packed_nbytes(dtype, 8) == 8 * numpy_dtype(dtype).itemsize
+
+
 class ProtoTensor(Tensor):
     """A tensor whose data stay in the TensorProto that they came in."""
 
@@ -113,7 +123,11 @@ class ProtoTensor(Tensor):
         """The elements, as a read-only array; that of a small tensor is kept, since many look into those."""
         if self._array is not None:
             return self._array
-        array = _read_only(np.asarray(numpy_helper.to_array(self.proto)).reshape(self.shape))
+        proto = self.proto
+        if _is_plain(self.dtype) and proto.HasField("raw_data") and not proto.HasField("segment"):
+            array = np.frombuffer(proto.raw_data, numpy_dtype(self.dtype)).reshape(self.shape)
+        else:
+            array = _read_only(np.asarray(numpy_helper.to_array(proto)).reshape(self.shape))
         if array.nbytes <= _SMALL:
             self._array = array
         return array
@@ -181,9 +195,9 @@ class ExternalTensor(Tensor):
 
     def numpy(self) -> Array:
         """The elements: a read-only view of the file, unpacked (so copied) where the type is narrower than a byte."""
-        raw, dtype = self.raw(), numpy_dtype(self.dtype)
-        if packed_nbytes(self.dtype, 8) == 8 * dtype.itemsize:
-            return _read_only(raw.view(dtype).reshape(self.shape))
+        raw = self.raw()
+        if _is_plain(self.dtype):
+            return _read_only(raw.view(numpy_dtype(self.dtype)).reshape(self.shape))
         inline = TensorProto(dims=self.shape, data_type=self.dtype, raw_data=raw.tobytes())
         return _read_only(numpy_helper.to_array(inline))
 

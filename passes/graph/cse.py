@@ -7,7 +7,6 @@ may be one that stands before it in a graph around it. The same operator on the 
 
 from __future__ import annotations
 
-from collections import ChainMap
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -35,7 +34,7 @@ class Cse(Pass):
         """One walk in the order of the nodes: readers of a merged node come after it."""
         merger = _Merger(ctx, Purity(ctx.model))
         for root in list(ctx.model.roots()):
-            merger.walk(root, ChainMap())
+            merger.walk(root)
         if merger.merged:
             ctx.remarks.applied("nodes", f"{merger.merged} computed before already", rule="merge")
         else:
@@ -49,20 +48,41 @@ class _Merger:
         self.merged = 0
         self._contents = Contents()
         self._constants: dict[int, Value] = {}
+        self._known: dict[Key, Node] = {}
+        """The nodes before the present one, in its graph and those around it, by what they compute."""
 
-    def walk(self, graph: Graph, known: ChainMap[Key, Node]) -> None:
-        """Merge in a graph; `known` has the nodes before it in the graphs around it."""
+    def walk(self, graph: Graph) -> None:
+        """Merge in a graph and its bodies."""
+        entered: list[Key] = []
         for node in graph.nodes:
             for body in node.bodies:
-                self.walk(body, known.new_child())
-            if node.bodies or node.constant is not None or not node.inputs or not self.purity.is_pure(node):
+                self.walk(body)
+            if node.bodies or node.constant is not None or not node.inputs:
                 continue
-            key = self._key(node)
-            first = known.get(key)
-            if first is None:
-                known[key] = node
-            elif self.ctx.selects(node) and not any(map(can_stand_for, node.outputs, first.outputs)):
+            first = self._first_like(node, entered)
+            if first is not None and self._may_merge(node, first):
                 self._merge(node, first)
+        for key in entered:
+            del self._known[key]
+
+    def _first_like(self, node: Node, entered: list[Key]) -> Node | None:
+        """The node that computes the same, if there is one; attributes are read of what agrees in all else."""
+        call = self._call(node)
+        first = self._known.get(call)
+        if first is None:
+            key = call
+        else:
+            key = (call, self._attributes(node))
+            first = first if self._attributes(first) == key[1] else self._known.get(key)
+        if first is None:
+            self._known[key] = node
+            entered.append(key)
+        return first
+
+    def _may_merge(self, node: Node, first: Node) -> bool:
+        if not self.ctx.selects(node) or any(map(can_stand_for, node.outputs, first.outputs)):
+            return False
+        return self.purity.is_pure(node) and self.purity.is_pure(first)
 
     def _merge(self, node: Node, first: Node) -> None:
         rewriter = self.ctx.rewriter
@@ -72,16 +92,18 @@ class _Merger:
             rewriter.erase(node)
         self.merged += 1
 
-    def _key(self, node: Node) -> Key:
-        attributes = tuple(
+    def _call(self, node: Node) -> Key:
+        outputs = tuple(bool(value.name) for value in node.outputs)
+        reads = tuple(None if value is None else self._canonical(value) for value in node.inputs)
+        return (node.domain, node.op_type, node.overload, outputs, reads)
+
+    def _attributes(self, node: Node) -> Key:
+        return tuple(
             (name, attribute.proto.SerializeToString(deterministic=True))
             if attribute.tensor is None
             else (name, self._contents.number(attribute.tensor) or attribute.tensor)
             for name, attribute in sorted(node.attributes.items())
         )
-        outputs = tuple(bool(value.name) for value in node.outputs)
-        reads = tuple(None if value is None else self._canonical(value) for value in node.inputs)
-        return (node.domain, node.op_type, node.overload, attributes, outputs, reads)
 
     def _canonical(self, value: Value) -> Value:
         """The first of the small constants that are equal to `value`; else itself."""

@@ -20,9 +20,13 @@ QUIET = "-"
 """How a guard's reason begins that is not worth a remark."""
 
 
-def apply_rules(ctx: Context, rules: Sequence[Rule]) -> Counter[str]:
-    """Apply `rules` wherever they fit, and say what guards declined; returns how often each was applied."""
-    return _Driver(ctx, rules).run()
+def apply_rules(ctx: Context, rules: Sequence[Rule], at: Iterable[Node] | None = None) -> Counter[str]:
+    """Apply `rules` wherever they fit, and say what guards declined; returns how often each was applied.
+
+    `at` has the nodes at which some rule fits or a guard has something to say, if that is known; others are looked at
+    once something has changed.
+    """
+    return _Driver(ctx, rules).run(at)
 
 
 class _Driver:
@@ -43,18 +47,24 @@ class _Driver:
         self.waiting: set[Node] = set()
         self.purity = Purity(self.ctx.model)
 
-    def run(self) -> Counter[str]:
+    def run(self, at: Iterable[Node] | None) -> Counter[str]:
         """Rounds, each with types of its own: what one makes is known to the next."""
         for _ in range(_ROUNDS):
             before = self.applied.total()
             self.types = Types(self.ctx.shapes())
-            self.add(node for graph in self.ctx.model.walk_graphs() for node in graph.nodes)
+            self.add(self.everywhere() if at is None else at)
+            at = None
             while self.work and self.fuel > 0:
                 self.visit(self.next())
             if self.applied.total() == before or self.fuel <= 0:
                 break
         self.explain()
         return self.applied
+
+    def everywhere(self) -> Iterator[Node]:
+        """All nodes of the model."""
+        for graph in self.ctx.model.walk_graphs():
+            yield from graph.nodes
 
     def add(self, nodes: Iterable[Node]) -> None:
         for node in nodes:
@@ -69,11 +79,12 @@ class _Driver:
 
     def visit(self, node: Node) -> None:
         """Apply the first rule that fits a node."""
-        if node.graph is None or node.domain or not _is_alive(node.graph):
-            return
         self.declined.pop(node, None)
+        rules = self.rules_for(node)
+        if not rules or node.graph is None or node.domain or not _is_alive(node.graph):
+            return
         version = node.graph.opset.get("", 0)
-        for rule in self.rules_for(node):
+        for rule in rules:
             if node.graph is not None and rule.since <= version <= rule.until and self.try_rule(rule, node):
                 return
 

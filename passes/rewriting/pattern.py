@@ -6,23 +6,23 @@
 
 A call matches a node of the standard domain, in the graph of the root, whose inputs match one by one; of operators that
 commute both orders are tried. The same hole twice must be the same value.
+
+Most nodes are no match, so a pattern is asked three things, each of which spares the next: `may_match` sees the head of
+a value alone, `may_be` all that the pattern says of operators and constants, and `find` fills the holes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from types import EllipsisType, MappingProxyType
 from typing import NamedTuple, TypeVar
 
-import numpy as np
-
-from ...ir import Node, SparseTensor, Tensor, Value
+from ...ir import Node, Value
+from .constants import may_be_zeros, same_number, scalar_of
 
 _T = TypeVar("_T")
 COMMUTE = frozenset({"Add", "Mul", "And", "Or", "Xor", "Equal", "BitwiseAnd", "BitwiseOr", "BitwiseXor"})
-_SMALL = 1 << 16
-"""Bytes up to which a constant is looked into by a pattern."""
 ABSENT, NUMBER, CONSTANT, OTHER = "absent", "number", "constant", "other"
 
 
@@ -71,6 +71,10 @@ class Pattern:
         """Whether `find` can find anything at a value with this head."""
         return head != ABSENT
 
+    def may_be(self, value: Value | None) -> bool:
+        """Whether `find` can find anything at a value, whatever the holes stand for."""
+        return value is not None
+
 
 class Hole(Pattern):
     """What matches a value in one way at most."""
@@ -108,6 +112,38 @@ class Const(Var):
         """Whether it is a constant."""
         return head in (NUMBER, CONSTANT)
 
+    def may_be(self, value: Value | None) -> bool:
+        """Whether it is a constant."""
+        return value is not None and value.const is not None
+
+
+class Every(Const):
+    """A hole for a constant of which each element is one number; of zeros the sign counts."""
+
+    def __init__(self, number: float, name: str = "") -> None:
+        super().__init__(name)
+        self.number = number
+
+    def fill(self, value: Value, bound: Bound) -> Bound | None:
+        """Compare the elements."""
+        return bound.with_value(self.name, value) if same_number(value, self.number) else None
+
+    def may_be(self, value: Value | None) -> bool:
+        """Whether each element is the number."""
+        return value is not None and same_number(value, self.number)
+
+
+class Zeros(Const):
+    """A hole for a constant that may be of zeros alone."""
+
+    def fill(self, value: Value, bound: Bound) -> Bound | None:
+        """Look into it, unless it is large."""
+        return bound.with_value(self.name, value) if may_be_zeros(value) else None
+
+    def may_be(self, value: Value | None) -> bool:
+        """Whether it may be."""
+        return value is not None and may_be_zeros(value)
+
 
 class Scalar(Hole):
     """A constant of one element near a number: within `rel` of it, exactly equal for 0."""
@@ -119,14 +155,16 @@ class Scalar(Hole):
 
     def fill(self, value: Value, bound: Bound) -> Bound | None:
         """Compare the element."""
-        number = scalar_of(value)
-        if number is None or not abs(number - self.number) <= self.rel * abs(self.number):
-            return None
-        return bound.with_value(self.name, value)
+        return bound.with_value(self.name, value) if self.may_be(value) else None
 
     def may_match(self, head: str) -> bool:
         """Whether it is a constant of one element."""
         return head == NUMBER
+
+    def may_be(self, value: Value | None) -> bool:
+        """Whether it is the number."""
+        number = None if value is None else scalar_of(value)
+        return number is not None and abs(number - self.number) <= self.rel * abs(self.number)
 
 
 class Call(Pattern):
@@ -145,6 +183,8 @@ class Call(Pattern):
         self.rest = rest
         self.label = label
         self.output = output
+        self._taken: dict[tuple[str, ...], bool] = {}
+        """What `may_take` has said."""
 
     def named(self, label: str) -> Call:
         """The same call, its node known to the match as `label`."""
@@ -159,40 +199,54 @@ class Call(Pattern):
             return
         yield from self.find_node(node, root, bound)
 
+    def find_node(self, node: Node, root: Node, bound: Bound) -> Iterator[Bound]:
+        """Match a node, whichever output is read."""
+        for inputs in self._orders_of(node):
+            if self._may_read(inputs):
+                yield from self._find_inputs(inputs, root, bound.with_node(self.label, node))
+
     def may_match(self, head: str) -> bool:
         """Whether one of the operators computes it."""
         return head in self.op_types
 
     def may_take(self, heads: tuple[str, ...]) -> bool:
         """Whether a node of one of the operators may match that reads values with these heads."""
-        return any(map(self._may_read, self._orders(heads, ABSENT, commute=True)))
+        if heads not in self._taken:
+            self._taken[heads] = any(map(self._may_read_heads, self._orders(heads, ABSENT, commute=True)))
+        return self._taken[heads]
 
-    def find_node(self, node: Node, root: Node, bound: Bound) -> Iterator[Bound]:
-        """Match a node, whichever output is read."""
+    def may_be(self, value: Value | None) -> bool:
+        """Whether a node computes it that may match."""
+        node = None if value is None else value.producer
+        if node is None or node.op_type not in self.op_types:
+            return False
+        return any(map(self._may_read, self._orders_of(node)))
+
+    def _orders_of(self, node: Node) -> Sequence[tuple[Value | None, ...]]:
+        """The inputs of a node in each order to try; none if it is no such node."""
         if node.op_type not in self.op_types or node.domain:
-            return
-        for inputs in self._orders(node.inputs, None, commute=node.op_type in COMMUTE):
-            if self._may_read(tuple(map(head_of, inputs))):
-                yield from self._find_inputs(inputs, root, bound.with_node(self.label, node))
+            return ()
+        return self._orders(node.inputs, None, commute=node.op_type in COMMUTE)
 
-    def _orders(self, inputs: tuple[_T, ...], absent: _T, *, commute: bool) -> Iterator[tuple[_T, ...]]:
+    def _orders(self, inputs: tuple[_T, ...], absent: _T, *, commute: bool) -> Sequence[tuple[_T, ...]]:
         """As many of a node's inputs as there are patterns, in each order to try; none if there are more of them."""
         count, wanted = len(inputs), len(self.inputs)
         while count > wanted and inputs[count - 1] is absent:
             count -= 1
         if count > wanted and not self.rest:
-            return
+            return ()
         inputs = inputs[:count] + (absent,) * (wanted - count)
-        yield inputs
-        if commute and len(inputs) == 2:
-            yield inputs[::-1]
+        return (inputs, inputs[::-1]) if commute and len(inputs) == 2 else (inputs,)
 
-    def _may_read(self, heads: tuple[str, ...]) -> bool:
+    def _may_read(self, inputs: tuple[Value | None, ...]) -> bool:
+        for wanted, value in zip(self.inputs, inputs, strict=False):
+            if not (value is None if wanted is None else wanted.may_be(value)):
+                return False
+        return True
+
+    def _may_read_heads(self, heads: tuple[str, ...]) -> bool:
         for wanted, head in zip(self.inputs, heads, strict=False):
-            if wanted is None:
-                if head != ABSENT:
-                    return False
-            elif not wanted.may_match(head):
+            if not (head == ABSENT if wanted is None else wanted.may_match(head)):
                 return False
         return True
 
@@ -223,6 +277,11 @@ class AnyInput(Call):
         """Whether one of them may be it."""
         return any(wanted is not None and wanted.may_match(head) for wanted in self.inputs for head in heads)
 
+    def may_be(self, value: Value | None) -> bool:
+        """Whether a node of the operator computes it."""
+        node = None if value is None else value.producer
+        return node is not None and node.op_type in self.op_types
+
     def find_node(self, node: Node, root: Node, bound: Bound) -> Iterator[Bound]:
         """Match a node once for each input that fits."""
         if node.op_type in self.op_types and not node.domain:
@@ -242,6 +301,10 @@ class AnyOf(Pattern):
     def may_match(self, head: str) -> bool:
         """Whether one of them may."""
         return any(option.may_match(head) for option in self.options)
+
+    def may_be(self, value: Value | None) -> bool:
+        """Whether one of them may."""
+        return any(option.may_be(value) for option in self.options)
 
     def find(self, value: Value | None, root: Node, bound: Bound) -> Iterator[Bound]:
         """Try every alternative."""
@@ -265,6 +328,10 @@ class Maybe(Pattern):
     def may_match(self, head: str) -> bool:
         """Whether it is left out, or may be what is inside."""
         return head == ABSENT or self.inner.may_match(head)
+
+    def may_be(self, value: Value | None) -> bool:
+        """Whether it is left out, or may be what is inside."""
+        return value is None or self.inner.may_be(value)
 
 
 class _Op:
@@ -303,6 +370,16 @@ def scalar(number: float, rel: float = 0.0, name: str = "") -> Scalar:
     return Scalar(number, rel, name)
 
 
+def every(number: float, name: str = "") -> Every:
+    """A constant of which each element is `number`; -0 is another one than 0."""
+    return Every(number, name)
+
+
+def zeros(name: str = "") -> Zeros:
+    """A constant that may be of zeros alone, of either sign: a guard must look into a large one."""
+    return Zeros(name)
+
+
 def any_input(op_type: str, inner: Pattern) -> AnyInput:
     """A call of an operator of any number of inputs, one of which `inner` matches."""
     return AnyInput((op_type,), (inner,), rest=True)
@@ -316,17 +393,3 @@ def any_of(*options: Pattern) -> AnyOf:
 def maybe(inner: Pattern) -> Maybe:
     """An input that may be left out."""
     return Maybe(inner)
-
-
-def scalar_of(value: Value) -> float | None:
-    """The one element of a constant as a float; None if it is no constant of one number."""
-    tensor = value.const
-    if tensor is None or tensor.size != 1:
-        return None
-    array = array_of(tensor)
-    return None if array is None or array.dtype.kind in "OSUc" else float(array.reshape(()))
-
-
-def array_of(tensor: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]] | None:
-    """The elements of a small constant; None if it is large or sparse."""
-    return None if isinstance(tensor, SparseTensor) or tensor.nbytes > _SMALL else tensor.numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,6 +97,15 @@ class Match:
     def inner(self) -> tuple[Node, ...]:
         """The matched nodes but the root."""
         return self.bound.matched[1:]
+
+    @cached_property
+    def going(self) -> list[Node]:
+        """The nodes of a match that go with its root, which comes first: those that only such nodes read."""
+        gone = [self.root]
+        for node in self.inner:
+            if all(value.is_read_only_by(gone) for value in node.outputs):
+                gone.append(node)
+        return gone
 
 
 class Builder:

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeGuard
 
-import numpy as np
 from onnx import TensorProto
 
 from ....ir import Graph, Node, Value
 from ....ir.proto import constant_size, initializer_size, node_size
+from ...rewriting.constants import array_of
 from ...rewriting.driver import QUIET, can_stand_for
-from ...rewriting.pattern import Call, array_of
+from ...rewriting.pattern import Call
 from ...rewriting.rule import Build, Builder, Guard, Match, Results, Rule
 from ..evaluate import HALF
 
@@ -37,8 +37,9 @@ def removal(name: str, pattern: Call, guard: Guard, *, since: int = 1, until: in
         new = stand(match)
         old = match.root.outputs[0]
         return (
-            untouchable(match.bound.matched, match)
+            is_given(match.bound.matched)
             or guard(match)
+            or maybe_half(match.bound.matched, match)
             or _misfit(old, new)
             or _joins_casts(old, new, match)
         )
@@ -53,15 +54,23 @@ def merger(name: str, pattern: Call, guard: Guard, build: Build, *, since: int =
     """A rule that makes one node of a match whose inner nodes nothing else reads."""
 
     def holds(match: Match) -> str:
-        return untouchable(match.bound.matched, match) or guard(match)
+        nodes = match.bound.matched
+        return is_given(nodes) or guard(match) or maybe_half(nodes, match)
 
     return Rule(name, pattern, build, holds, since=since, until=until)
 
 
-def untouchable(nodes: Sequence[Node], match: Match) -> str:
-    """Why nodes must be left alone: attributes that a call gives, or half precision."""
-    if any(attribute.ref for node in nodes for attribute in node.attributes.values()):
-        return f"{QUIET} an attribute is given by the call of a function"
+def is_given(nodes: Sequence[Node]) -> str:
+    """Why nodes must be left alone of which the call of a function gives an attribute; empty if it gives none."""
+    for node in nodes:
+        for attribute in node.attributes.values():
+            if attribute.ref:
+                return f"{QUIET} an attribute is given by the call of a function"
+    return ""
+
+
+def maybe_half(nodes: Sequence[Node], match: Match) -> str:
+    """Why nodes must be left alone that may compute in half precision; empty if none does."""
     for node in nodes:
         source = node.input(0)
         if source is None or is_half(source, match) or is_half(node.outputs[0], match):
@@ -157,13 +166,3 @@ def released(values: Iterable[Value | None], nodes: Sequence[Node]) -> int:
             continue
         total += initializer_size(value.const, value.name) if value.producer is None else node_size(value.producer)
     return total
-
-
-def same_number(value: Value, wanted: float, *, negative_zero: bool = False) -> bool:
-    """Whether each element of a small constant is this number; of zeros the sign counts, for floats."""
-    array = None if value.const is None else array_of(value.const)
-    if array is None or array.dtype.kind not in "fiub" or array.dtype.itemsize < 1:
-        return False
-    if not bool(np.all(array == wanted)):
-        return False
-    return wanted != 0 or array.dtype.kind != "f" or bool(np.all(np.signbit(array) == negative_zero))

@@ -15,22 +15,20 @@ from ....ir import Graph, tensor
 from ....ir.dtypes import numpy_dtype
 from ....ir.proto import constant_size, node_size
 from ...rewriting.driver import QUIET
-from ...rewriting.pattern import const, op, var
+from ...rewriting.pattern import every, op, var
 from ...rewriting.rule import Builder, Guard, Match, Results, Rule
-from .facts import NO, merger, released, removal, same_number
+from .facts import NO, merger, released, removal
 
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
 INTEGERS = (TensorProto.INT32, TensorProto.INT64)
 NUMBERS = (*FLOATS, *INTEGERS)
 MOST_ZEROS = 64
-X, C = var("x"), const("c")
+X, ONE, ZERO = var("x"), every(1, "c"), every(0, "c")
 
 
-def _neutral(wanted: float, dtypes: tuple[int, ...], *, negative_zero: bool = False) -> Guard:
+def _neutral(dtypes: tuple[int, ...]) -> Guard:
     def guard(match: Match) -> str:
-        if match.types.dtype(match["x"]) not in dtypes or not keeps_size(match):
-            return NO
-        return "" if same_number(match["c"], wanted, negative_zero=negative_zero) else NO
+        return "" if match.types.dtype(match["x"]) in dtypes and keeps_size(match) else NO
 
     return guard
 
@@ -48,7 +46,7 @@ def keeps_size(match: Match) -> bool:
 
 def _times_zero(match: Match) -> str:
     dtype, shape = match.types.dtype(match["x"]), match.types.static_shape(match.root.outputs[0])
-    if dtype not in INTEGERS or shape is None or math.prod(shape) > MOST_ZEROS or not same_number(match["c"], 0):
+    if dtype not in INTEGERS or shape is None or math.prod(shape) > MOST_ZEROS:
         return NO
     old = match.root.outputs[0]
     if any(isinstance(use.user, Graph) for use in old.uses):
@@ -67,21 +65,20 @@ def _zeros(match: Match, b: Builder) -> Results:
 
 def _where(match: Match) -> str:
     """A constant condition that picks `x` everywhere, if the other choice does not make the result larger."""
-    picks = same_number(match["c"], float(match["x"] is match.root.input(1)))
     sizes = match.types.static_shape(match["x"])
-    return "" if picks and sizes is not None and sizes == match.types.static_shape(match.root.outputs[0]) else NO
+    return "" if sizes is not None and sizes == match.types.static_shape(match.root.outputs[0]) else NO
 
 
 NEUTRAL: tuple[Rule, ...] = (
-    removal("times-one", op.Mul(X, C), _neutral(1, NUMBERS), since=7),
-    removal("by-one", op.Div(X, C), _neutral(1, NUMBERS), since=7),
-    removal("minus-zero", op.Sub(X, C), _neutral(0, NUMBERS), since=7),
-    removal("plus-minus-zero", op.Add(X, C), _neutral(0, FLOATS, negative_zero=True), since=7),
-    removal("plus-zero", op.Add(X, C), _neutral(0, INTEGERS), since=7),
-    removal("to-the-first", op.Pow(X, C), _neutral(1, FLOATS), since=7),
-    removal("and-true", op.And(X, C), _neutral(1, (TensorProto.BOOL,)), since=7),
-    removal("or-false", op["Or", "Xor"](X, C), _neutral(0, (TensorProto.BOOL,)), since=7),
-    removal("where-true", op.Where(C, X, var()), _where, since=9),
-    removal("where-false", op.Where(C, var(), X), _where, since=9),
-    merger("times-zero", op.Mul(X, C), _times_zero, _zeros, since=7),
+    removal("times-one", op.Mul(X, ONE), _neutral(NUMBERS), since=7),
+    removal("by-one", op.Div(X, ONE), _neutral(NUMBERS), since=7),
+    removal("minus-zero", op.Sub(X, ZERO), _neutral(NUMBERS), since=7),
+    removal("plus-minus-zero", op.Add(X, every(-0.0, "c")), _neutral(FLOATS), since=7),
+    removal("plus-zero", op.Add(X, ZERO), _neutral(INTEGERS), since=7),
+    removal("to-the-first", op.Pow(X, ONE), _neutral(FLOATS), since=7),
+    removal("and-true", op.And(X, ONE), _neutral((TensorProto.BOOL,)), since=7),
+    removal("or-false", op["Or", "Xor"](X, ZERO), _neutral((TensorProto.BOOL,)), since=7),
+    removal("where-true", op.Where(ONE, X, var()), _where, since=9),
+    removal("where-false", op.Where(ZERO, var(), X), _where, since=9),
+    merger("times-zero", op.Mul(X, ZERO), _times_zero, _zeros, since=7),
 )

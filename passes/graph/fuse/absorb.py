@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from ....ir import Node
 from ...rewriting.driver import QUIET
-from ...rewriting.pattern import const, op, var
+from ...rewriting.pattern import Bound, Call, const, op, var
 from ...rewriting.rule import Match, Rule, Types
 from .absorbing import LayerPlan, absorb_after, absorb_before
-from .affine import Affine, affine_of, keeps_shape, slots_of
+from .affine import AFFINE, Affine, affine_of, keeps_shape, slots_of
 from .kernels import is_part_of_a_kernel
 from .layer import LAYERS, Layer, layer_of
 from .plan import rule_parts
@@ -19,12 +20,40 @@ _LAYER = op[LAYERS](var(), var(), ...).named("layer")
 _SCALE_OR_SHIFT = op["Mul", "Div", "Add", "Sub"]
 
 
+class _First(Call):
+    """A map after a layer, and the maps after it: as many as nothing else reads, then fewer. The last is the root."""
+
+    def find_node(self, node: Node, root: Node, bound: Bound) -> Iterator[Bound]:
+        """Match the first map, and go on from there."""
+        for found in super().find_node(node, root, bound):
+            later = list(_maps_after(node))
+            for count in range(len(later), -1, -1):
+                yield found._replace(matched=(*later[:count][::-1], *found.matched))
+
+
+def _maps_after(node: Node) -> Iterator[Node]:
+    """The maps that alone read what the one before them computes."""
+    while True:
+        uses = node.outputs[0].uses
+        reader = uses[0].user if len(uses) == 1 else None
+        if not isinstance(reader, Node) or reader.graph is not node.graph or not reader.is_op(*AFFINE):
+            return
+        if sum(value is None or value.const is None for value in reader.inputs) != 1:
+            return
+        yield reader
+        node = reader
+
+
+def _first(pattern: Call) -> _First:
+    return _First(pattern.op_types, pattern.inputs, pattern.rest)
+
+
 def absorb_rules(room: Room) -> Iterator[Rule]:
     """The rules for maps after a layer and before it."""
     build, guard = rule_parts(_after, room)
-    yield Rule("scale-after-layer", _SCALE_OR_SHIFT(_LAYER, const()), build, guard, since=7)
-    yield Rule("negate-after-layer", op.Sub(const(), _LAYER), build, guard, since=7)
-    yield Rule("normalize-after-layer", op.BatchNormalization(_LAYER, ...), build, guard, since=7)
+    yield Rule("scale-after-layer", _first(_SCALE_OR_SHIFT(_LAYER, const())), build, guard, since=7)
+    yield Rule("negate-after-layer", _first(op.Sub(const(), _LAYER)), build, guard, since=7)
+    yield Rule("normalize-after-layer", _first(op.BatchNormalization(_LAYER, ...)), build, guard, since=7)
     build, guard = rule_parts(_before, room)
     for name, inner in (
         ("scale-before-layer", _SCALE_OR_SHIFT(var(), const())),
@@ -39,10 +68,13 @@ def _after(match: Match) -> LayerPlan | str:
     layer = layer_of(match.node("layer"), match.types)
     if isinstance(layer, str):
         return layer
-    root = match.root
-    slot = root.inputs.index(layer.node.outputs[0])
-    affine = affine_of(root, slot, layer.y)
-    return affine if isinstance(affine, str) else absorb_after(layer, affine)
+    maps: list[Affine] = []
+    for inner, node in pairwise(match.bound.matched[::-1]):
+        affine = affine_of(node, node.inputs.index(inner.outputs[0]), layer.y)
+        if isinstance(affine, str):
+            return affine
+        maps.append(affine)
+    return absorb_after(layer, maps)
 
 
 def _before(match: Match) -> LayerPlan | str:

@@ -6,6 +6,7 @@ Before it:  W (s x + t) + b  =  (W s) x + (W t + b), the second term only where 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -70,47 +71,53 @@ class LayerPlan(Plan):
         return b.copy(node, *inputs, attributes={"beta": None} if self.bias is not None else None)
 
 
-def absorb_after(layer: Layer, affine: Affine) -> LayerPlan | str:
-    """The layer with a map of its output in it; or why not."""
-    before = layer.bias_of()
-    if before is None:
+def absorb_after(layer: Layer, maps: Sequence[Affine]) -> LayerPlan | str:
+    """The layer with maps of its output in it, one after the other; or why not."""
+    bias = layer.bias_of()
+    if bias is None:
         return f"the bias of {layer.node.label} is no constant along its channels"
-    weight = _scaled(layer, affine, layer.out)
+    weight = _scaled(layer, math.prod(one.scale for one in maps if one.scales), layer.out)
     if isinstance(weight, str):
         return weight
-    return _with_bias(layer, layer.node.inputs[0], weight, before * affine.scale + affine.shift, affine)
+    for one in maps:
+        bias = bias * one.scale + one.shift
+    consts = tuple(value for one in maps for value in one.consts)
+    return _with_bias(layer, layer.node.inputs[0], weight, bias, consts)
 
 
 def absorb_before(layer: Layer, affine: Affine) -> LayerPlan | str:
     """The layer with a map of its input in it; or why not."""
-    before = layer.bias_of()
-    if affine.shifts and layer.pads:
+    shifts = affine.shifts
+    if shifts and layer.pads:
         return f"{QUIET} zeros are padded after the addition"
-    if before is None and affine.shifts:
+    before = layer.bias_of()
+    if before is None and shifts:
         return f"the bias of {layer.node.label} is no constant along its channels"
-    weight = _scaled(layer, affine, layer.into)
+    weight = _scaled(layer, affine.scale if affine.scales else 1, layer.into)
     if isinstance(weight, str):
         return weight
-    if not affine.shifts or before is None:
+    if not shifts or before is None:
         return LayerPlan(layer, affine.x, weight, None, affine.consts)
-    return _with_bias(layer, affine.x, weight, before + layer.applied_to(affine.shift), affine)
+    return _with_bias(layer, affine.x, weight, before + layer.applied_to(affine.shift), affine.consts)
 
 
-def _scaled(layer: Layer, affine: Affine, axes: tuple[int, ...]) -> Tensor | str | None:
-    """The weight with the scale of a map along some of its axes, None if it scales nothing; or why it cannot be."""
-    if not affine.scales:
+def _scaled(layer: Layer, scale: Array | int, axes: tuple[int, ...]) -> Tensor | str | None:
+    """The weight with a scale along some of its axes, None if that is 1; or why it cannot be."""
+    if isinstance(scale, int):
         return None
-    reason = fault(layer.sizes(axes), affine.scale, layer.tensor.dtype, layer.weight_label)
-    return reason or layer.scaled(affine.scale, axes)
+    reason = fault(layer.sizes(axes), scale, layer.tensor.dtype, layer.weight_label)
+    return reason or layer.scaled(scale, axes)
 
 
-def _with_bias(layer: Layer, x: Value | None, weight: Tensor | None, numbers: Array, affine: Affine) -> LayerPlan | str:
+def _with_bias(
+    layer: Layer, x: Value | None, weight: Tensor | None, numbers: Array, consts: tuple[Value, ...]
+) -> LayerPlan | str:
     assert x is not None
     if layer.bias is None and not numbers.any():
-        return LayerPlan(layer, x, weight, None, affine.consts)
+        return LayerPlan(layer, x, weight, None, consts)
     if not layer.takes_bias and layer.y.rank != 2:
         return f"{QUIET} a MatMul takes no bias"
     if overflows(numbers, layer.tensor.dtype):
         return f"the bias of {layer.node.label} would overflow"
     whole = np.broadcast_to(numbers, (layer.y.count,))
-    return LayerPlan(layer, x, weight, rounded(whole, layer.tensor.dtype), affine.consts)
+    return LayerPlan(layer, x, weight, rounded(whole, layer.tensor.dtype), consts)

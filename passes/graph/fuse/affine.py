@@ -13,7 +13,7 @@ import numpy as np
 from ....ir import Node, Tensor, Value
 from ...rewriting.driver import QUIET
 from ...rewriting.rule import Types
-from .constants import Array, exact, is_usable
+from .constants import MINUS_ONE, ONE, ZERO, Array, exact, is_usable
 
 ELEMENTWISE = ("Mul", "Div", "Add", "Sub")
 AFFINE = (*ELEMENTWISE, "BatchNormalization")
@@ -51,12 +51,12 @@ class Affine(NamedTuple):
     @property
     def scales(self) -> bool:
         """Whether it does more than add."""
-        return bool((self.scale != 1).any())
+        return self.scale is not ONE and bool((self.scale != 1).any())
 
     @property
     def shifts(self) -> bool:
         """Whether it does more than multiply."""
-        return bool((self.shift != 0).any())
+        return self.shift is not ZERO and bool(self.shift.any())
 
 
 def affine_of(node: Node, slot: int, channels: Channels) -> Affine | str:
@@ -75,24 +75,23 @@ def affine_of(node: Node, slot: int, channels: Channels) -> Affine | str:
     c = channels.of(tensor)
     if c is None:
         return f"{QUIET} the constant varies along another axis, or widens the result"
-    one, zero = np.ones(1), np.zeros(1)
-    with np.errstate(all="ignore"):
-        match node.op_type:
-            case "Mul":
-                found = Affine(x, c, zero, (other,))
-            case "Div" if slot == 0:
-                found = Affine(x, 1 / c, zero, (other,))
-            case "Add":
-                found = Affine(x, one, c, (other,))
-            case "Sub":
-                found = Affine(x, one, -c, (other,)) if slot == 0 else Affine(x, -one, c, (other,))
-            case _:
-                return QUIET
+    match node.op_type:
+        case "Mul":
+            found = Affine(x, c, ZERO, (other,))
+        case "Div" if slot == 0:
+            with np.errstate(all="ignore"):
+                found = Affine(x, 1 / c, ZERO, (other,))
+        case "Add":
+            found = Affine(x, ONE, c, (other,))
+        case "Sub":
+            found = Affine(x, ONE, -c, (other,)) if slot == 0 else Affine(x, MINUS_ONE, c, (other,))
+        case _:
+            return QUIET
     return found if _is_finite(found) else f"the constant of {node.label} holds NaN or Inf, or divides by zero"
 
 
 def _is_finite(affine: Affine) -> bool:
-    return bool(np.isfinite(affine.scale).all() and np.isfinite(affine.shift).all())
+    return all(numbers is ONE or numbers is ZERO or np.isfinite(numbers).all() for numbers in affine[1:3])
 
 
 def _normalization(node: Node, x: Value, channels: Channels) -> Affine | str:

@@ -7,6 +7,7 @@ in three scales is rounded to its type once, not three times.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from ....ir import DerivedTensor, SparseTensor, Tensor
 from ....ir.dtypes import numpy_dtype
 
 Array = np.ndarray[Any, np.dtype[Any]]
+ONE, ZERO, MINUS_ONE = (np.broadcast_to(float(number), 1) for number in (1, 0, -1))
+"""Scales and shifts of most maps."""
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16})
 """The element types that rules compute with. bfloat16 is left out: no executor computes layers in it."""
 
@@ -85,19 +88,25 @@ def fault(sizes: Array, scale: Array, dtype: int, what: str) -> str:
 
     A channel underflows if all its numbers become subnormal: then its precision is gone.
     """
-    limits = np.finfo(numpy_dtype(dtype))
+    greatest, tiny = _limits(dtype)
     with np.errstate(all="ignore"):
         after = sizes * np.abs(scale)
-    if not np.isfinite(sizes).all():
-        return f"{what} holds NaN or Inf"
-    if overflows(after, dtype):
-        return f"{what} would overflow {numpy_dtype(dtype)}"
-    tiny = float(limits.tiny)
-    if ((sizes >= tiny) & (after < tiny) & (scale != 0)).any():
+    if not (after <= greatest).all():  # NaN is no number below
+        is_sound = bool(np.isfinite(sizes).all())
+        return f"{what} would overflow {numpy_dtype(dtype)}" if is_sound else f"{what} holds NaN or Inf"
+    low = after < tiny
+    if low.any() and (low & (sizes >= tiny) & (scale != 0)).any():
         return f"{what} would underflow {numpy_dtype(dtype)}"
     return ""
 
 
 def overflows(numbers: Array, dtype: int) -> bool:
     """Whether not all numbers are finite in an element type."""
-    return not bool((np.abs(numbers) <= float(np.finfo(numpy_dtype(dtype)).max)).all())
+    return not bool((np.abs(numbers) <= _limits(dtype)[0]).all())
+
+
+@cache
+def _limits(dtype: int) -> tuple[float, float]:
+    """The greatest number of an element type, and the least that is not subnormal."""
+    limits = np.finfo(numpy_dtype(dtype))
+    return float(limits.max), float(limits.tiny)

@@ -17,7 +17,7 @@ from ...manager.weights import Outcome
 from ...rewriting.driver import QUIET
 from ...rewriting.pattern import op, var
 from ...rewriting.rule import Builder, Match, Results, Rule
-from .constants import Array, fault, overflows, rounded
+from .constants import Array, overflows, rounded
 from .layer import Layer, layer_of
 from .plan import Plan, Planned, rule_parts, size_of, swapped, swapped_bytes
 from .room import Room
@@ -65,15 +65,13 @@ def _composed(first: Layer, second: Layer, node: Node, shape: tuple[int, ...]) -
     dtype = second.tensor.dtype
     sources = (first.tensor, second.tensor)
     weight = DerivedTensor("compose", _Compose(shape), sources, dtype, shape)
-    if not all(np.isfinite(source.numpy()).all() for source in sources):
-        return f"{second.weight_label} or {first.weight_label} holds NaN or Inf"
     before, after = first.bias_of(), second.bias_of()
     assert before is not None
     assert after is not None
     bias = np.broadcast_to(second.applied_to(before) + after, (shape[0],))
     array = weight.numpy()
-    if reason := fault(np.abs(array), np.ones(1), dtype, second.weight_label):
-        return reason
+    if overflows(array, dtype):
+        return f"the product of {second.weight_label} and {first.weight_label} holds NaN or Inf"
     if overflows(bias, dtype):
         return f"the bias of {second.node.label} would overflow"
     has_bias = first.bias is not None or second.bias is not None
@@ -91,8 +89,8 @@ class _Compose:
         m1 = first.shape[0]
         a = first.reshape(m1, first.shape[1], -1).astype(np.float64)
         b = second.reshape(second.shape[0], m1, -1).astype(np.float64)
-        found: Array = np.einsum("mck,nml->ncl" if b.shape[2] > 1 else "mck,nml->nck", a, b, optimize=True)
-        return found.reshape(self.shape).astype(second.dtype)
+        found = np.tensordot(b, a, axes=(1, 0))  # y, the kernel of the second, x, the kernel of the first
+        return np.moveaxis(found, 1, 2).reshape(self.shape).astype(second.dtype)
 
 
 class _Composed(Plan):

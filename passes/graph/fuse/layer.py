@@ -16,7 +16,7 @@ from ....ir import Node, Tensor, Value
 from ...rewriting.driver import QUIET
 from ...rewriting.rule import Types
 from .affine import Channels
-from .constants import Array, exact, is_usable, scaled
+from .constants import ZERO, Array, exact, is_usable, scaled
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -59,7 +59,7 @@ class Layer(NamedTuple):
         that kind."""
         value = self.bias
         if value is None:
-            return np.zeros(1)
+            return ZERO
         tensor = value.const
         if tensor is None or not is_usable(tensor):
             return None
@@ -77,19 +77,23 @@ class Layer(NamedTuple):
         return whole.reshape([size if axis in axes else 1 for axis, size in enumerate(self.view)])
 
     def sizes(self, axes: tuple[int, ...]) -> Array:
-        """The greatest absolute weight for each channel along `out` or `into`."""
+        """The greatest absolute weight for each channel along `out` or `into`; first over the axes between those, so
+        that the rest lies in rows."""
         weight = np.abs(self.tensor.numpy()).reshape(self.view)
-        rest = tuple(axis for axis in range(len(self.view)) if axis not in axes)
-        found: Array = weight.max(axis=rest, initial=0).reshape(-1).astype(np.float64)
+        if between := tuple(axis for axis in range(max(axes)) if axis not in axes):
+            weight = weight.max(axis=between, initial=0)
+        rows = weight.reshape(prod(self.view[axis] for axis in axes), -1)
+        found: Array = rows.max(axis=1, initial=0).astype(np.float64)
         return found
 
     def applied_to(self, shift: Array) -> Array:
         """W times an x that is `shift` everywhere, of shape (channels of y,): right where nothing is padded."""
-        weight = exact(self.tensor).reshape(self.view)
-        rest = tuple(axis for axis in range(len(self.view)) if axis not in self.out)
-        found: Array = (weight * self._factor(shift, self.into)).sum(axis=rest).reshape(-1)
-        found *= float(self.node.attr("alpha", 1.0))
-        return found
+        weight = self.tensor.numpy().reshape(self.view)
+        kernel = tuple(axis for axis in range(len(self.view)) if axis not in (*self.out, *self.into))
+        weight = weight.sum(axis=kernel, dtype=np.float64)
+        x = np.broadcast_to(shift, (self.x.count,)).reshape([self.view[axis] for axis in self.into])
+        y: Array = np.einsum(weight, [*range(weight.ndim)], x, [*self.into], [*self.out])
+        return y.reshape(-1) * float(self.node.attr("alpha", 1.0))
 
     @property
     def pads(self) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ....ir import Node, Tensor, Value
 from ...rewriting.driver import QUIET, can_stand_for
-from ...rewriting.pattern import Pattern, any_of, const, op, var
+from ...rewriting.pattern import Pattern, any_of, const, op, var, zeros
 from ...rewriting.rule import Builder, Match, Results, Rule
 from .constants import Array, exact, fault, is_usable, overflows, rounded
 from .kernels import is_part_of_a_kernel
@@ -24,6 +24,7 @@ from .room import Room
 _MAPS = op["Mul", "Div", "Add", "Sub"]
 _LARGEST = 1 << 20
 """Elements of a constant, above which a chain is left alone: such constants are no scales."""
+_ONE, _ZERO, _MINUS_ONE = (np.broadcast_to(float(number), ()) for number in (1, 0, -1))
 
 
 class _Map(NamedTuple):
@@ -54,7 +55,7 @@ def map_rules(room: Room) -> Iterator[Rule]:
         for pattern in longer:
             yield Rule(name, pattern, build, guard, since=7)
         chain = any_of(*longer)
-    yield Rule("drop-zero", op["Add", "Sub"](var("x"), const("c")), lambda m, b: m["x"], _adds_nothing, since=7)
+    yield Rule("drop-zero", op["Add", "Sub"](var("x"), zeros("c")), lambda m, b: m["x"], _adds_nothing, since=7)
 
 
 def _merge(match: Match) -> Planned:
@@ -77,38 +78,37 @@ def _map_of(node: Node, x: Value | None) -> _Map | None:
             continue
         if tensor is None or not is_usable(tensor) or tensor.size > _LARGEST:
             return None
-        c, one, zero = exact(tensor), np.ones(()), np.zeros(())
-        with np.errstate(all="ignore"):
-            match node.op_type:
-                case "Mul":
-                    scale, shift = c, zero
-                case "Div" if slot == 0:
-                    scale, shift = 1 / c, zero
-                case "Add":
-                    scale, shift = one, c
-                case "Sub":
-                    scale, shift = (one, -c) if slot == 0 else (-one, c)
-                case _:
-                    return None
+        c = exact(tensor)
+        match node.op_type:
+            case "Mul":
+                scale, shift = c, _ZERO
+            case "Div" if slot == 0:
+                with np.errstate(all="ignore"):
+                    scale, shift = 1 / c, _ZERO
+            case "Add":
+                scale, shift = _ONE, c
+            case "Sub":
+                scale, shift = (_ONE, -c) if slot == 0 else (_MINUS_ONE, c)
+            case _:
+                return None
         return _Map(value, scale, shift, tensor.dtype, (other,))
     return None
 
 
 def _plan(whole: _Map, match: Match) -> Planned:
-    nodes = match.bound.matched
-    if reason := fault(np.ones(()), whole.scale, whole.dtype, "the product of constants"):
-        return reason
-    if overflows(whole.shift, whole.dtype):
-        return "the sum of constants would overflow"
-    scales, shifts = bool((whole.scale != 1).any()), bool((whole.shift != 0).any())
-    if not scales and not shifts:
-        return _nothing(whole, match)
+    scales, shifts = bool((whole.scale != 1).any()), bool(whole.shift.any())
     if shifts and scales and bool((whole.scale == -1).all()):
         steps: tuple[tuple[str, Array], ...] = (("Sub", whole.shift),)
     else:
         steps = (("Mul", whole.scale),) * scales + (("Add", whole.shift),) * shifts
-    if len(steps) >= len(nodes):
+    if len(steps) >= len(match.bound.matched):
         return f"{QUIET} as many nodes would do it"
+    if reason := fault(_ONE, whole.scale, whole.dtype, "the product of constants"):
+        return reason
+    if overflows(whole.shift, whole.dtype):
+        return "the sum of constants would overflow"
+    if not steps:
+        return _nothing(whole, match)
     if len(steps) == 1:
         steps = ((steps[0][0], np.broadcast_to(steps[0][1], whole.shape)),)
     return _Chain(whole.x, tuple((kind, rounded(numbers, whole.dtype)) for kind, numbers in steps), whole.consts)

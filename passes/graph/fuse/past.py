@@ -16,7 +16,7 @@ from ...rewriting.rule import Builder, Match, Results, Rule
 from .absorb import map_before
 from .absorbing import LayerPlan, absorb_before
 from .affine import Affine
-from .constants import overflows, rounded
+from .constants import ZERO, overflows, rounded
 from .kernels import is_part_of_a_kernel
 from .layer import layer_of
 from .plan import Plan, Planned, rule_parts, size_of, swapped, swapped_bytes
@@ -48,7 +48,7 @@ def _plan(match: Match) -> Planned:
         moved = shift.shift / total
     if overflows(moved, layer.tensor.dtype):
         return f"{match.node('shift').label} would overflow if the scale before it were moved behind"
-    plan = absorb_before(layer, Affine(scale.x, total, np.zeros(1), scale.consts))
+    plan = absorb_before(layer, Affine(scale.x, total, ZERO, scale.consts))
     if isinstance(plan, str):
         return plan
     old = shift.consts[0]

@@ -45,7 +45,7 @@ class Planner:
         plan = self._plan(match)
         if isinstance(plan, str):
             return plan
-        nodes = going(match.bound.matched)
+        nodes = match.going
         cost = plan.cost(nodes)
         self._ready = (match, plan, cost)
         return self._room.refuses(cost, plan.copied, nodes)
@@ -57,15 +57,6 @@ class Planner:
         assert planned is match
         self._room.spare -= cost
         return plan.build(match, b)
-
-
-def going(matched: Sequence[Node]) -> list[Node]:
-    """The nodes of a match that go with its root, which comes first: those that only such nodes read."""
-    gone = list(matched[:1])
-    for node in matched[1:]:
-        if all(value.is_read_only_by(gone) for value in node.outputs):
-            gone.append(node)
-    return gone
 
 
 def rule_parts(plan: Callable[[Match], Planned], room: Room) -> tuple[Build, Guard]:
@@ -103,6 +94,6 @@ def swapped_bytes(
 def swapped(match: Match, b: Builder, old: Value | None, content: Tensor, name: str) -> Value:
     """A new constant; it takes the name of the one before if that goes."""
     made = b.constant(content, name)
-    if old is not None and old.graph is made.graph and is_released(old, going(match.bound.matched)):
+    if old is not None and old.graph is made.graph and is_released(old, match.going):
         match.ctx.rewriter.swap_names(old, made)
     return made

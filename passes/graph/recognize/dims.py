@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from ....ir import Node, Value
-from ...rewriting.pattern import array_of
+from ...rewriting.constants import array_of
 from ...rewriting.rule import Types
 from .extents import BROADCAST, UNARY
 from .numbers import number_of

@@ -18,7 +18,8 @@ from onnx import TensorProto
 
 from ....ir import Node, Value
 from ....ir.dtypes import numpy_dtype
-from ...rewriting.pattern import Call, Pattern, any_of, array_of, const, maybe, op, scalar, var
+from ...rewriting.constants import array_of
+from ...rewriting.pattern import Call, Pattern, any_of, const, maybe, op, scalar, var
 from ...rewriting.rule import Builder, Match, Rule
 from .extents import changes_rank, last_dim, least_rank
 from .numbers import float32, number_of

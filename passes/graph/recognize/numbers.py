@@ -6,12 +6,14 @@ A constant stands for a number if it is that number rounded to its own type, to 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from ....ir import Value
-from ...rewriting.pattern import NUMBER, Bound, Hole, array_of
+from ...rewriting.constants import array_of, scalar_of
+from ...rewriting.pattern import NUMBER, Bound, Hole
 
 
 class Rounded(Hole):
@@ -31,6 +33,11 @@ class Rounded(Hole):
     def may_match(self, head: str) -> bool:
         """Whether it is a constant of one element."""
         return head == NUMBER
+
+    def may_be(self, value: Value | None) -> bool:
+        """Whether it is a number that a type of few bits may have made of it."""
+        number = None if value is None else scalar_of(value)
+        return number is not None and math.isclose(number, self.number, rel_tol=0.25)
 
 
 def is_rounded(element: Any, number: float) -> bool:

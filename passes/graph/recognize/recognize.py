@@ -56,8 +56,8 @@ class _Recognition:
         self.operators = operators
         self.opset = opset
         self.probed: dict[tuple[str, int, int], str] = {}
-        self.declined = False
-        """Whether a guard had something to say, though nothing may fit."""
+        self.spoken: dict[Node, None] = {}
+        """Where operators would fit, or a guard had something to say, in the order of the nodes."""
 
     def run(self) -> None:
         now = self.ctx.model.opset.get("", 0)
@@ -69,7 +69,7 @@ class _Recognition:
             if self.rewritten_at(target):
                 break
         else:
-            made = self.rewrite() if places or self.declined else Counter[str]()
+            made = self.rewrite(self.spoken) if self.spoken else Counter[str]()
             if not made and not places:
                 self.ctx.remarks.missed("model", "nothing is spelled out that is an operator of its own")
         self.explain(places, max(limit, self.ctx.model.opset.get("", 0)))
@@ -83,7 +83,8 @@ class _Recognition:
             def look(match: Match) -> str:
                 opset = max(operator.since, match.opset)
                 reason = guard(match) or ("" if opset > limit else self.why_not(operator, match, opset))
-                self.declined |= bool(reason) and not reason.startswith(QUIET)
+                if not reason.startswith(QUIET):
+                    self.spoken[match.root] = None
                 if not reason:
                     found = places.setdefault(match.root, [])
                     if operator not in found:
@@ -114,9 +115,10 @@ class _Recognition:
         self.ctx.remarks.missed("model", f"opset not raised to {target}: {problem or 'nothing came of it'}")
         return False
 
-    def rewrite(self) -> Counter[str]:
-        """Apply the rules of the operators that exist in the opset, and that the executor runs."""
-        return apply_rules(self.ctx, [self.checked(one, rule) for one in self.operators for rule in one.rules])
+    def rewrite(self, at: Iterable[Node] | None = None) -> Counter[str]:
+        """Apply the rules of the operators that exist in the opset, and that the executor runs; first at some nodes, if
+        those are known."""
+        return apply_rules(self.ctx, [self.checked(one, rule) for one in self.operators for rule in one.rules], at)
 
     def checked(self, operator: Operator, rule: Rule) -> Rule:
         def guard(match: Match) -> str:

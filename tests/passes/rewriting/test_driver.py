@@ -18,7 +18,7 @@ from onnxpress.passes.manager.base import Effect, Pass
 from onnxpress.passes.manager.context import Context
 from onnxpress.passes.rewriting import driver
 from onnxpress.passes.rewriting.driver import apply_rules, can_stand_for
-from onnxpress.passes.rewriting.pattern import any_of, const, maybe, scalar, var
+from onnxpress.passes.rewriting.pattern import any_of, const, every, maybe, scalar, var, zeros
 from onnxpress.passes.rewriting.pattern import op as call
 from onnxpress.passes.rewriting.rule import Builder, Match, Rule
 
@@ -203,3 +203,53 @@ def test_constants_scalars_alternatives_and_what_may_be_left_out():
     ]
     assert not run(model_of(text), rules).changed
     assert set(found) == {"const", "near", "second alternative", "left out", "rest"}
+
+
+@pytest.mark.parametrize(
+    ("content", "fitting"),
+    [
+        ("1, 1", {"ones"}),
+        ("1, 2", set()),
+        ("0, 0", {"zero", "zeros"}),
+        ("-0.0, -0.0", {"minus zero", "zeros"}),
+        ("0, -0.0", {"zeros"}),
+        ("nan, nan", set()),
+    ],
+)
+def test_what_all_elements_of_a_constant_are(content, fitting):
+    model = model_of("g (float[2] x) => (float[2] y) <float[2] c = {1, 1}> { y = Add(x, c) }")
+    numbers = np.array([float(word) for word in content.split(",")], np.float32)
+    op.ir.Rewriter(model).set_tensor(model.graph.initializers[0], op.ir.tensor(numbers))
+    found: list[str] = []
+    holes = {"ones": every(1, "c"), "zero": every(0, "c"), "minus zero": every(-0.0, "c"), "zeros": zeros("c")}
+    rules = [
+        Rule(name, call.Add(X, hole), the_x, lambda match, name=name: found.append(name) or "- only looking")
+        for name, hole in holes.items()
+    ]
+    assert not run(model, rules).changed
+    assert set(found) == fitting
+
+
+def test_nodes_that_are_known_to_fit_come_first_and_the_others_after_a_change():
+    model = model_of("g (float[2] x) => (float[2] y, float[2] z) { a = Neg(x) y = Abs(a) b = Neg(x) z = Abs(b) }")
+    abs_of_neg = Rule("abs-of-neg", call.Abs(call.Neg(X)), lambda match, b: b("Abs", match["x"]))
+    visited: list[str] = []
+
+    def guard(match: Match) -> str:
+        visited.append(match.root.outputs[0].name)
+        return ""
+
+    last = list(model.graph.nodes)[-1]
+
+    @dataclass(frozen=True)
+    class Rules(Pass):
+        """Apply the rule."""
+
+        name: ClassVar[str] = "rules"
+        effect: ClassVar[Effect] = Effect.EXACT
+
+        def run(self, graph: Graph, ctx: Context) -> None:
+            apply_rules(ctx, [abs_of_neg._replace(guard=guard)], [last])
+
+    assert op.PassManager([Rules()]).run(model).changed
+    assert visited == ["z", "y"]

@@ -33,6 +33,21 @@ GOLDEN = {
         f"{X} <{W}, float[2] b = {{1, 2}}, float t = {{1}}> {{ c = Conv(x, w, b) y = Sub(t, c) }}",
         f"{X} <float[2,2,1,1] w = {{-1, -2, -3, -4}}, float[2] b = {{0, -1}}> {{ y = Conv(x, w, b) }}",
     ),
+    "a chain of maps goes into the layer": (
+        f"""{X} <{W}, float[2] b = {{1, 2}}, float[2,1,1] s = {{2, 10}}, float t = {{1}}, float d = {{2}}> {{
+            c = Conv(x, w, b) m = Mul(s, c) a = Sub(m, t) y = Div(a, d)
+        }}""",
+        f"{X} <float[2,2,1,1] w = {{1, 2, 15, 20}}, float[2] b = {{0.5, 9.5}}> {{ y = Conv(x, w, b) }}",
+    ),
+    "of a chain of maps those go that fit": (
+        """g (float[2,2,2] x) => (float[2,2,2] y)
+        <float[2,2] w = {1, 2, 3, 4}, float s = {2}, float d = {4}, float[2] t = {1, 2}> {
+            c = MatMul(x, w) m = Mul(c, s) e = Div(m, d) y = Add(e, t)
+        }""",
+        """g (float[2,2,2] x) => (float[2,2,2] y) <float[2] t = {1, 2}, float[2,2] w = {0.5, 1, 1.5, 2}> {
+            e = MatMul(x, w) y = Add(e, t)
+        }""",
+    ),
     "a normalization goes into the layer before it": (
         f"""{X} <{W}, float[2] g = {{2, 1}}, float[2] b = {{1, 2}}, float[2] m = {{1, 3}}, float[2] v = {{3, 0}}> {{
             c = Conv(x, w) y = BatchNormalization <epsilon = 1.0> (c, g, b, m, v)
@@ -196,6 +211,11 @@ def test_golden(case):
 @pytest.mark.parametrize("case", GOLDEN)
 def test_every_variant_is_right(case):
     check_variants("fuse", model_of(GOLDEN[case][0]), rtol=1e-5)
+
+
+def test_a_chain_of_maps_goes_in_one_step():
+    model = lower(model_of(GOLDEN["a chain of maps goes into the layer"][0]))
+    assert PassManager("fuse").run(model).steps[0].rules == {"scale-after-layer": 1}
 
 
 def named_alike(before, after):
