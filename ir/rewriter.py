@@ -276,6 +276,36 @@ class Rewriter(Declarations):
         self.take_over(value, made)
         return made
 
+    def lift_constant(self, node: Node) -> Value:
+        """Let an initializer hold what a Constant node does: the same value, with the same users and name, whose graph
+        must be one that has initializers. What was claimed of it goes with the node."""
+        graph, value, tensor = node.graph, node.outputs[0], node.constant
+        if graph is None or tensor is None or value.pinned or value.needs_constant_node:
+            raise RewriteError(f"node {node.label!r} holds nothing that an initializer could hold")
+        self.check_touch(node)
+        if self.model.ir_version < 4:
+            self.set_ir_version(4)
+        following, info = next_alive(node), value._info
+        self._links.take_out(node)
+        value._producer = value._info = None
+
+        def put_back() -> None:
+            value._producer, value._info = node, info
+            self._links.place(node, graph, following, [])
+
+        self.record("erase", node, put_back)
+        self._names.take(graph, value.name)
+        value._graph, value._tensor = graph, tensor
+        graph._initializers[value] = self._links.next_position()
+
+        def drop() -> None:
+            del graph._initializers[value]
+            value._graph = value._tensor = None
+            self._names.release(graph, value.name)
+
+        self.record("add-initializer", value, drop)
+        return value
+
     def remove_initializer(self, value: Value) -> None:
         """Remove an initializer that nobody uses; of an input, only its default."""
         graph, tensor = value.graph, value.tensor

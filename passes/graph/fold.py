@@ -154,8 +154,7 @@ def _lift_constants(ctx: Context) -> int:
             ):
                 continue
             with ctx.rewriter.apply("lift-constant", node):
-                ctx.rewriter.replace_by_constant(node.outputs[0], tensor)
-                ctx.rewriter.erase(node)
+                ctx.rewriter.lift_constant(node)
             count += 1
     return count
 
