@@ -136,7 +136,8 @@ class Rewriter(Declarations):
         def undo() -> None:
             self._links.place(node, graph, following, released)
 
-        self.record("erase", node, undo, tuple(dict.fromkeys(value for value, _, _ in released)))
+        left = tuple(dict.fromkeys(value for value, _, _ in released))
+        self.record("erase", node, undo, left, keeps_types=True)
 
     def set_input(self, node: Node, slot: int, value: Value | None) -> None:
         """Let an existing input slot of a node read another value."""
@@ -225,7 +226,7 @@ class Rewriter(Declarations):
             a._name, b._name = b._name, a._name
 
         swap()
-        self.record("rename", a, swap, partner=b)
+        self.record("rename", a, swap, partner=b, keeps_types=True)
 
     def rename(self, value: Value, name: str, *, near: bool = False) -> None:
         """Give a value a name that is not taken; with `near`, one near `name` if that is taken."""
@@ -240,7 +241,7 @@ class Rewriter(Declarations):
             value._name = new
 
         change(before, name)
-        self.record("rename", value, lambda: change(name, before))
+        self.record("rename", value, lambda: change(name, before), keeps_types=True)
 
     def constant(
         self, graph: Graph, tensor: Tensor, name: str, *, before: Node | None = None, as_node: bool = False
@@ -325,7 +326,7 @@ class Rewriter(Declarations):
                 value._graph = graph
                 self._names.take(graph, value.name)
 
-        self.record("remove-initializer", value, undo)
+        self.record("remove-initializer", value, undo, keeps_types=not value.is_input)
 
     def set_tensor(self, value: Value, tensor: Tensor) -> None:
         """Let an initializer hold another tensor."""
