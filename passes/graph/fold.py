@@ -45,12 +45,12 @@ class Fold(Pass):
         counts = Counter(lifted=_lift_constants(ctx))
         rounds = _Rounds(ctx, int(self.limit))
         left: dict[Node, str] = {}
-        while True:
-            _use_shapes(ctx, counts, left)
-            evaluated = rounds.run()
+        mark = ctx.rewriter.mark()
+        counts["evaluated"] += rounds.run()  # first what needs no shapes, which cost more to find
+        if not ctx.is_narrowed:
+            sweep(ctx.rewriter, mark)  # or bodies that are inlined would bring along what it freed
+        while _use_shapes(ctx, counts, left) and (evaluated := rounds.run()):
             counts["evaluated"] += evaluated
-            if not evaluated:
-                break
         rounds.region.explain(rounds.sizes, ctx.remarks)
         for node, reason in left.items():
             ctx.remarks.missed(node.label, f"one body is always run, once or never, but {reason}", rule="inline-branch")
@@ -100,8 +100,9 @@ class _Rounds:
             _erase_dead(choice, ctx)
 
 
-def _use_shapes(ctx: Context, counts: Counter[str], left: dict[Node, str]) -> None:
-    """Do what symbolic shapes allow, until nothing is left to do."""
+def _use_shapes(ctx: Context, counts: Counter[str], left: dict[Node, str]) -> bool:
+    """Do what symbolic shapes allow, until nothing is left to do; whether something was."""
+    before_all = counts.total()
     while any(node.is_op(*_SHAPED) for graph in ctx.model.walk_graphs() for node in graph.nodes):
         mark = ctx.rewriter.mark()
         facts = find_facts(ctx.model, ctx.shapes())
@@ -119,6 +120,7 @@ def _use_shapes(ctx: Context, counts: Counter[str], left: dict[Node, str]) -> No
         counts.update(simpler=simpler, known=known, inlined=inlined, lifted=lifted)
         if not simpler + known + inlined:
             break
+    return counts.total() > before_all
 
 
 def _holders(ctx: Context) -> int:

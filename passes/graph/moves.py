@@ -1,8 +1,8 @@
 """Operators that move elements and compute nothing, evaluated by numpy.
 
 Nothing is rounded, so every executor gives these bits, and none need be loaded for them: what `fold` meets in real
-models is little else. A Cast belongs to them where each number is the same in both types. What a rule does not take, or
-fails on, is left to the executor.
+models is little else. A Cast belongs to them where each number is the same in both types, and so does Shape, which asks
+for no element. What a rule does not take, or fails on, is left to the executor.
 """
 
 from __future__ import annotations
@@ -76,6 +76,10 @@ def _reshape(node: Node, data: Array, shape: Array) -> Array | None:
     return data.reshape(sizes)
 
 
+def _shape(node: Node, data: Array) -> Array:
+    return np.array(data.shape[node.attr("start", 0) : node.attr("end")], np.int64)
+
+
 def _slice(
     node: Node,
     data: Array,
@@ -114,6 +118,7 @@ _RULES: dict[str, Rule] = {
     "Gather": _gather,
     "Identity": _identity,
     "Reshape": _reshape,
+    "Shape": _shape,
     "Slice": _slice,
     "Squeeze": _squeeze,
     "Transpose": _transpose,
