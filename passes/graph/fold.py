@@ -10,7 +10,7 @@ ROUNDING elsewhere.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,6 +26,7 @@ from ..manager.units import Size
 from ..manager.weights import Outcome
 from .evaluate import evaluate, region_sizes
 from .inline_body import inline_all
+from .moves import can_move
 from .region import Choice, Region, Sizes, find_region
 from .shape_arithmetic import simplify, store_known
 
@@ -46,11 +47,15 @@ class Fold(Pass):
         rounds = _Rounds(ctx, int(self.limit))
         left: dict[Node, str] = {}
         mark = ctx.rewriter.mark()
-        counts["evaluated"] += rounds.run()  # first what needs no shapes, which cost more to find
+        counts["evaluated"] += rounds.run(can_move)  # first what needs neither shapes nor the executor
         if not ctx.is_narrowed:
             sweep(ctx.rewriter, mark)  # or bodies that are inlined would bring along what it freed
-        while _use_shapes(ctx, counts, left) and (evaluated := rounds.run()):
+        while True:
+            _use_shapes(ctx, counts, left)
+            evaluated = rounds.run()
             counts["evaluated"] += evaluated
+            if not evaluated:
+                break
         rounds.region.explain(rounds.sizes, ctx.remarks)
         for node, reason in left.items():
             ctx.remarks.missed(node.label, f"one body is always run, once or never, but {reason}", rule="inline-branch")
@@ -79,11 +84,11 @@ class _Rounds:
         self.region = Region([])
         self.sizes: Sizes = {}
 
-    def run(self) -> int:
-        """Evaluate what is constant now; returns how many values were stored."""
+    def run(self, wanted: Callable[[Node], bool] = lambda _: True) -> int:
+        """Evaluate what is constant now of the nodes that are wanted; returns how many values were stored."""
         done, ctx = 0, self._ctx
         while True:
-            self.region = find_region(ctx.model, ctx.selects, self._blocked)
+            self.region = find_region(ctx.model, lambda node: ctx.selects(node) and wanted(node), self._blocked)
             self.sizes = region_sizes(self.region, ctx.model)
             choice = self.region.choose(self.sizes, self._room)
             values = choice.values
@@ -100,9 +105,8 @@ class _Rounds:
             _erase_dead(choice, ctx)
 
 
-def _use_shapes(ctx: Context, counts: Counter[str], left: dict[Node, str]) -> bool:
-    """Do what symbolic shapes allow, until nothing is left to do; whether something was."""
-    before_all = counts.total()
+def _use_shapes(ctx: Context, counts: Counter[str], left: dict[Node, str]) -> None:
+    """Do what symbolic shapes allow, until nothing is left to do."""
     while any(node.is_op(*_SHAPED) for graph in ctx.model.walk_graphs() for node in graph.nodes):
         mark = ctx.rewriter.mark()
         facts = find_facts(ctx.model, ctx.shapes())
@@ -120,7 +124,6 @@ def _use_shapes(ctx: Context, counts: Counter[str], left: dict[Node, str]) -> bo
         counts.update(simpler=simpler, known=known, inlined=inlined, lifted=lifted)
         if not simpler + known + inlined:
             break
-    return counts.total() > before_all
 
 
 def _holders(ctx: Context) -> int:

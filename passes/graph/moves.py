@@ -1,8 +1,8 @@
 """Operators that move elements and compute nothing, evaluated by numpy.
 
 Nothing is rounded, so every executor gives these bits, and none need be loaded for them: what `fold` meets in real
-models is little else. A Cast belongs to them where each number is the same in both types, and so does Shape, which asks
-for no element. What a rule does not take, or fails on, is left to the executor.
+models is little else. A Cast belongs to them where each number is the same in both types, and so do ConstantOfShape
+and Shape, which ask for none. What a rule does not take, or fails on, is left to the executor.
 """
 
 from __future__ import annotations
@@ -20,6 +20,11 @@ _NUMBERS = "biuf"
 """The kinds of numpy's own numbers that are compared as numbers."""
 Rule = Callable[..., Array | None]
 """Takes the node and its inputs; numpy's errors, and None, say that the executor must be asked."""
+
+
+def can_move(node: Node) -> bool:
+    """Whether there is a rule for a node, which may yet leave it to the executor."""
+    return node.op_type in _RULES and not node.domain
 
 
 def moved(node: Node, inputs: Sequence[Array | None]) -> Array | None:
@@ -57,6 +62,11 @@ def _cast(node: Node, data: Array) -> Array | None:
 
 def _concat(node: Node, *parts: Array) -> Array:
     return np.concatenate(parts, axis=node.attr("axis"))
+
+
+def _filled(node: Node, shape: Array) -> Array:
+    value = node.attr("value")
+    return np.full(shape.tolist(), np.float32(0) if value is None else value.numpy().reshape(()))
 
 
 def _expand(node: Node, data: Array, shape: Array) -> Array:
@@ -114,6 +124,7 @@ def _unsqueeze(node: Node, data: Array, axes: Array | None = None) -> Array | No
 _RULES: dict[str, Rule] = {
     "Cast": _cast,
     "Concat": _concat,
+    "ConstantOfShape": _filled,
     "Expand": _expand,
     "Gather": _gather,
     "Identity": _identity,
