@@ -18,6 +18,8 @@ from ...ir.tensor import Array
 
 _NUMBERS = "biuf"
 """The kinds of numpy's own numbers that are compared as numbers."""
+_COLUMNS = 64
+"""Columns of a matrix that are transposed at once."""
 Rule = Callable[..., Array | None]
 """Takes the node and its inputs; numpy's errors, and None, say that the executor must be asked."""
 
@@ -113,7 +115,13 @@ def _squeeze(node: Node, data: Array, axes: Array | None = None) -> Array:
 
 
 def _transpose(node: Node, data: Array) -> Array:
-    return np.transpose(data, node.attr("perm"))
+    turned = np.transpose(data, node.attr("perm"))
+    if turned.ndim != 2 or turned.flags.c_contiguous:
+        return turned
+    made = np.empty(turned.shape, turned.dtype)
+    for start in range(0, made.shape[1], _COLUMNS):  # a few lines of the cache each, which numpy would not keep
+        made[:, start : start + _COLUMNS] = turned[:, start : start + _COLUMNS]
+    return made
 
 
 def _unsqueeze(node: Node, data: Array, axes: Array | None = None) -> Array | None:
