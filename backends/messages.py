@@ -62,12 +62,14 @@ def walk_inside(*graphs: GraphProto | FunctionProto) -> Iterator[GraphProto | Fu
             todo.extend(bodies_of(node))
 
 
-def bodies_of(node: NodeProto) -> Iterator[GraphProto]:
+def bodies_of(node: NodeProto) -> list[GraphProto]:
     """The graphs in the attributes of a node."""
+    found: list[GraphProto] = []
     for attribute in node.attribute:
         if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
+            found.append(attribute.g)
+        found += attribute.graphs
+    return found
 
 
 def walk_sparse(model: ModelProto) -> Iterator[tuple[SparseTensorProto, str]]:
@@ -94,7 +96,9 @@ def walk_tensors(model: ModelProto) -> Iterator[Held]:
         for node in graph.node:
             role = Role.CONSTANT if is_constant(node) else Role.ATTRIBUTE
             for attribute in node.attribute:
-                for tensor in _dense_in(attribute):
+                if attribute.HasField("t"):
+                    yield Held(attribute.t, role, (node, attribute))
+                for tensor in attribute.tensors:
                     yield Held(tensor, role, (node, attribute))
                 for sparse in _sparse_in(attribute):
                     yield from _parts_of(sparse, (node, attribute))
@@ -137,16 +141,9 @@ def externals_of(model: Model) -> Mapping[str, Sequence[TensorProto]]:
     return model.externals
 
 
-def _dense_in(attribute: AttributeProto) -> Iterator[TensorProto]:
-    if attribute.HasField("t"):
-        yield attribute.t
-    yield from attribute.tensors
-
-
-def _sparse_in(attribute: AttributeProto) -> Iterator[SparseTensorProto]:
-    if attribute.HasField("sparse_tensor"):
-        yield attribute.sparse_tensor
-    yield from attribute.sparse_tensors
+def _sparse_in(attribute: AttributeProto) -> list[SparseTensorProto]:
+    single = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+    return [*single, *attribute.sparse_tensors]
 
 
 def _sparse_label(sparse: SparseTensorProto) -> str:

@@ -209,6 +209,7 @@ def _supervised(request: Request, *, quiet: bool) -> Trail | None:
     if settings is None or not settings.is_process or not can_supervise():
         return None
     trail = Trail()
+    gc.freeze()  # what was imported stays, in both: neither looks through it at its end
     death = supervise(trail)
     if death is None:
         settings.at_end = Ending(trail)

@@ -69,6 +69,7 @@ class Journal:
         while len(self.journal) > mark:
             self.journal.pop().undo()
             self.model._version += 1
+            self.model._types_version += 1
         while self.applications and self.applications[-1].mark >= mark:
             self.applications.pop()
 
@@ -120,9 +121,14 @@ class Journal:
         undo: Callable[[], None],
         released: tuple[Value, ...] = (),
         partner: Value | None = None,
+        *,
+        keeps_types: bool = False,
     ) -> None:
-        """Write down a change that was just made, and tell the listeners."""
+        """Write down a change that was just made, and tell the listeners; whether it `keeps_types` of all values that
+        are left, whatever can be inferred of them."""
         self.model._version += 1
+        if not keeps_types:
+            self.model._types_version += 1
         edit = Edit(kind, subject, self.by, undo, released, self._current, partner)
         self.journal.append(edit)
         for listener in self.listeners:

@@ -26,7 +26,7 @@ class Model:
         self._ir_version = int(source.ir_version)
         self._opset = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in source.opset_import}
         self._metadata: dict[str, str] = {}
-        self._version = 0
+        self._version = self._types_version = 0
         self.externals: Mapping[str, Sequence[TensorProto]] | None = None
         """The external tensors of `source` by location, once somebody has looked for them."""
 
@@ -54,6 +54,12 @@ class Model:
     def version(self) -> int:
         """Grows with every mutation: the key of cached analyses."""
         return self._version
+
+    @property
+    def types_version(self) -> int:
+        """Grows with every mutation but those after which all values that are left have the types that they had: the
+        key of what was inferred."""
+        return self._types_version
 
     def roots(self) -> Iterator[Graph]:
         """The main graph, then the body of every function."""

@@ -32,6 +32,7 @@ class Node:
         "_metadata",
         "_next",
         "_origin",
+        "_outline",
         "_outputs",
         "_prev",
         "_source_attributes",
@@ -71,6 +72,8 @@ class Node:
         self._metadata: dict[str, str] = {}
         self._bodies: tuple[Graph, ...] | None = None
         self._constant: Tensor | None = None
+        self._outline: tuple[list[str], list[str], Mapping[str, Attribute], bytes] | None = None
+        """What `proto.outline` last wrote of it: of which inputs, outputs and attributes, and what."""
         self._graph: Graph | None = None
         self._prev: Node | None = None
         self._next: Node | None = None

@@ -136,7 +136,8 @@ class Rewriter(Declarations):
         def undo() -> None:
             self._links.place(node, graph, following, released)
 
-        self.record("erase", node, undo, tuple(dict.fromkeys(value for value, _, _ in released)))
+        left = tuple(dict.fromkeys(value for value, _, _ in released))
+        self.record("erase", node, undo, left, keeps_types=True)
 
     def set_input(self, node: Node, slot: int, value: Value | None) -> None:
         """Let an existing input slot of a node read another value."""
@@ -225,7 +226,7 @@ class Rewriter(Declarations):
             a._name, b._name = b._name, a._name
 
         swap()
-        self.record("rename", a, swap, partner=b)
+        self.record("rename", a, swap, partner=b, keeps_types=True)
 
     def rename(self, value: Value, name: str, *, near: bool = False) -> None:
         """Give a value a name that is not taken; with `near`, one near `name` if that is taken."""
@@ -240,7 +241,7 @@ class Rewriter(Declarations):
             value._name = new
 
         change(before, name)
-        self.record("rename", value, lambda: change(name, before))
+        self.record("rename", value, lambda: change(name, before), keeps_types=True)
 
     def constant(
         self, graph: Graph, tensor: Tensor, name: str, *, before: Node | None = None, as_node: bool = False
@@ -276,6 +277,36 @@ class Rewriter(Declarations):
         self.take_over(value, made)
         return made
 
+    def lift_constant(self, node: Node) -> Value:
+        """Let an initializer hold what a Constant node does: the same value, with the same users and name, whose graph
+        must be one that has initializers. What was claimed of it goes with the node."""
+        graph, value, tensor = node.graph, node.outputs[0], node.constant
+        if graph is None or tensor is None or value.pinned or value.needs_constant_node:
+            raise RewriteError(f"node {node.label!r} holds nothing that an initializer could hold")
+        self.check_touch(node)
+        if self.model.ir_version < 4:
+            self.set_ir_version(4)
+        following, info = next_alive(node), value._info
+        self._links.take_out(node)
+        value._producer = value._info = None
+
+        def put_back() -> None:
+            value._producer, value._info = node, info
+            self._links.place(node, graph, following, [])
+
+        self.record("erase", node, put_back)
+        self._names.take(graph, value.name)
+        value._graph, value._tensor = graph, tensor
+        graph._initializers[value] = self._links.next_position()
+
+        def drop() -> None:
+            del graph._initializers[value]
+            value._graph = value._tensor = None
+            self._names.release(graph, value.name)
+
+        self.record("add-initializer", value, drop)
+        return value
+
     def remove_initializer(self, value: Value) -> None:
         """Remove an initializer that nobody uses; of an input, only its default."""
         graph, tensor = value.graph, value.tensor
@@ -295,7 +326,7 @@ class Rewriter(Declarations):
                 value._graph = graph
                 self._names.take(graph, value.name)
 
-        self.record("remove-initializer", value, undo)
+        self.record("remove-initializer", value, undo, keeps_types=not value.is_input)
 
     def set_tensor(self, value: Value, tensor: Tensor) -> None:
         """Let an initializer hold another tensor."""

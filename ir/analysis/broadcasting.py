@@ -17,22 +17,29 @@ class ImpossibleError(Exception):
 
 def broadcast(shapes: Sequence[Open | None]) -> Open | None:
     """What shapes broadcast to together."""
-    found = [shape for shape in shapes if shape is not None]
-    if len(found) < len(shapes) or not found:
-        return None
-    rank = max(map(len, found))
-    if all(len(shape) == 0 or shape == found[0] for shape in found):
-        return found[0]
-    rows = [(1,) * (rank - len(shape)) + tuple(shape) for shape in found]
-    return tuple(_joint(column) for column in zip(*rows, strict=True))
+    result: Open = ()
+    for shape in shapes:
+        if shape is None:
+            return None
+        if shape and shape != result:
+            result = _broadcast(result, shape)
+    return result if shapes else None
 
 
-def _joint(sizes: Sequence[Dim | None]) -> Dim | None:
+def _broadcast(a: Open, b: Open) -> Open:
+    long, short = (a, b) if len(a) >= len(b) else (b, a)
+    before = len(long) - len(short)
+    return (*long[:before], *map(_joint, long[before:], short))
+
+
+def _joint(a: Dim | None, b: Dim | None) -> Dim | None:
     """A size that is neither 1 nor unknown to be 1 decides; equal ones agree."""
-    others = [size for size in dict.fromkeys(sizes) if size != 1]
-    if not others:
-        return 1
-    decided = [size for size in others if isinstance(size, int)]
-    if len(decided) > 1:
-        raise ImpossibleError(f"{decided} do not broadcast")
-    return decided[0] if decided else others[0] if len(others) == 1 else None
+    if b == 1 or a == b:
+        return a
+    if a == 1:
+        return b
+    if not isinstance(a, int):
+        return b if isinstance(b, int) else None
+    if isinstance(b, int):
+        raise ImpossibleError(f"{a} and {b} do not broadcast")
+    return a

@@ -166,13 +166,17 @@ class Atoms:
     def __init__(self) -> None:
         self._known: dict[tuple[Hashable, ...], Dim] = {}
         self._keys: list[tuple[Hashable, ...]] = []
+        self._mentioned: list[set[tuple[Hashable, ...]]] = []
+        """For each atom the keys whose sizes it stands in."""
 
     def of(self, *key: Hashable) -> Dim:
         """The unknown size of that key, or what was learned of it."""
-        if key not in self._known:
-            self._known[key] = Poly((((len(self._keys),), 1),))
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = Poly((((len(self._keys),), 1),))
             self._keys.append(key)
-        return self._known[key]
+            self._mentioned.append({key})
+        return known
 
     def keys(self) -> dict[int, tuple[Hashable, ...]]:
         """What each atom stands for."""
@@ -192,9 +196,11 @@ class Atoms:
         for one, other in sorted(((a, b), (b, a)), key=lambda pair: _newest(pair[0]), reverse=True):
             atom = _only_atom(one)
             if atom is not None and atom not in _atoms(other) and is_dimension(other):
-                for key, size in self._known.items():
-                    if atom in _atoms(size):
-                        self._known[key] = _substituted(size, atom, other)
+                for key in self._mentioned[atom]:
+                    self._known[key] = _substituted(self._known[key], atom, other)
+                for stands_now in _atoms(other):
+                    self._mentioned[stands_now] |= self._mentioned[atom]
+                self._mentioned[atom] = set()
                 return True
         return False
 

@@ -21,7 +21,8 @@ from ..model import Model
 from ..node import Node
 from ..value import Value
 from .broadcasting import Found, ImpossibleError, Open
-from .dims import Atoms, Dim, Poly, bounds
+from .conclusions import Conclusion, Memory
+from .dims import Dim, Poly, bounds
 from .element_rules import DECIDE, RULES, elements_of
 from .elements import MAX_ELEMENTS, RANGES, Elements, Shape, array, numbers
 from .equalities import FORCING, equalities, positive
@@ -31,6 +32,8 @@ from .shapes import Shapes
 MAX_TRIALS = 24
 MAX_WALKS = 4
 _CLAIMING = ("Loop", "Scan", "SequenceMap")
+_RESTING_ON_MORE = ("Reshape",)
+"""Operators whose rules ask for more than what is known of their inputs: which sizes are not 0."""
 
 
 class Facts:
@@ -40,7 +43,7 @@ class Facts:
     """
 
     def __init__(
-        self, model: Model, shapes: Shapes, assumed: Mapping[Node, int] | None = None, atoms: Atoms | None = None
+        self, model: Model, shapes: Shapes, assumed: Mapping[Node, int] | None = None, memory: Memory | None = None
     ) -> None:
         self.model = model
         self.taken: dict[Node, int] = {}
@@ -51,7 +54,8 @@ class Facts:
         """Graphs in which a node fails in every run, so that whatever runs them fails."""
         self._assumed = dict(assumed or {})
         self._inferred = shapes
-        self.atoms = Atoms() if atoms is None else atoms
+        self._memory = Memory() if memory is None else memory
+        self.atoms = self._memory.atoms
         self.equal: list[tuple[Dim, Dim]] = []
         """Sizes that are equal in every run that does not fail."""
         self._positive = set[Dim]()
@@ -80,9 +84,12 @@ class Facts:
         """What is known of the elements of a small integer or boolean tensor; None if nothing is."""
         if value is None:
             return None
-        if value not in self._elements:
-            self._elements[value] = _stored(value)
-        return self._elements[value]
+        if value in self._elements:
+            return self._elements[value]
+        constants = self._memory.constants
+        if value not in constants:
+            constants[value] = _stored(value)
+        return constants[value]
 
     def numbers(self, value: Value | None) -> list[int] | None:
         """The elements of a value if all of them are known numbers."""
@@ -142,24 +149,48 @@ class Facts:
         functions = self.model.functions
         function = functions.get((node.domain, node.op_type, node.overload)) if functions else None
         standard = not node.domain and function is None
-        found: Found = ()
-        if standard:
-            try:
-                found = shapes_of(node, self, opset)
-            except ImpossibleError:
-                self.impossible.add(scope)
         trusted = inferred and not self._rests_on_claims(node, function)
-        outputs = node.outputs
         if not trusted:
-            self._claims.update(outputs)
-        for slot, value in enumerate(outputs):
-            own = found[slot] if slot < len(found) else None
-            self._shapes[value] = self._settled(value, own, trusted)
+            self._claims.update(node.outputs)
+        if not self._remember(node, scope, trusted):
+            self._conclude(node, scope, trusted, opset if standard else None)
         if standard and scope is self.model.graph and node.op_type in FORCING:
             self.equal += equalities(node, self)
             self._positive.update(size for size in positive(node, self) if isinstance(size, Poly))
-        if standard and outputs and node.op_type in RULES:
-            self._elements[outputs[0]] = elements_of(node, self)
+
+    def _remember(self, node: Node, scope: Graph, trusted: bool) -> bool:
+        """Take over what was concluded for a node from the same knowledge, if something was."""
+        kept = self._memory.nodes.get(node)
+        if kept is None or not kept.holds(trusted, *self._read(node)):
+            return False
+        self._shapes.update(zip(node.outputs, kept.shapes, strict=True))
+        if kept.elements is not None:
+            self._elements[node.outputs[0]] = kept.elements
+        if kept.impossible:
+            self.impossible.add(scope)
+        return True
+
+    def _read(self, node: Node) -> tuple[list[Shape | None], list[Elements | None]]:
+        return [self.shape(value) for value in node.inputs], [self.elements(value) for value in node.inputs]
+
+    def _conclude(self, node: Node, scope: Graph, trusted: bool, opset: int | None) -> None:
+        """Apply the rules, those of the standard domain if an opset of it is given, and keep what they say."""
+        found: Found = ()
+        impossible = False
+        if opset is not None:
+            try:
+                found = shapes_of(node, self, opset)
+            except ImpossibleError:
+                impossible = True
+                self.impossible.add(scope)
+        outputs, elements = node.outputs, None
+        for slot, value in enumerate(outputs):
+            self._shapes[value] = self._settled(value, found[slot] if slot < len(found) else None, trusted)
+        if opset is not None and outputs and node.op_type in RULES:
+            elements = self._elements[outputs[0]] = elements_of(node, self)
+        if self._memory.keeps and node.op_type not in _RESTING_ON_MORE:
+            shapes = [self._shapes[value] for value in outputs]
+            self._memory.nodes[node] = Conclusion(trusted, *self._read(node), shapes, elements, impossible)
 
     def _rests_on_claims(self, node: Node, function: Function | None) -> bool:
         return (
@@ -252,29 +283,30 @@ def find_facts(model: Model, shapes: Shapes) -> Facts:
     What follows such an If may hold only for the rank that one branch gives: the other one is never taken by a run
     that succeeds.
     """
-    atoms, assumed, tried = Atoms(), dict[Node, int](), set[Node]()
-    facts = _learned(model, shapes, assumed, atoms)
+    memory, assumed, tried = Memory(), dict[Node, int](), set[Node]()
+    facts = _learned(model, shapes, assumed, memory)
     while len(tried) < MAX_TRIALS:
         node = next((node for node in facts.undecided if node not in tried), None)
         if node is None:
             break
         tried.add(node)
+        memory.keeps = True
         scope = facts.undecided[node]
         if facts.fails(scope):
             continue
         for index in (0, 1):
-            if Facts(model, shapes, {**assumed, node: index}).fails(scope):
+            if Facts(model, shapes, {**assumed, node: index}, memory).fails(scope):
                 assumed[node] = 1 - index
-                facts = _learned(model, shapes, assumed, atoms)
+                facts = _learned(model, shapes, assumed, memory)
                 break
     return facts
 
 
-def _learned(model: Model, shapes: Shapes, assumed: Mapping[Node, int], atoms: Atoms) -> Facts:
+def _learned(model: Model, shapes: Shapes, assumed: Mapping[Node, int], memory: Memory) -> Facts:
     """Facts that use what the operators force sizes to be: each walk may learn what the next one needs."""
-    facts = Facts(model, shapes, assumed, atoms)
+    facts = Facts(model, shapes, assumed, memory)
     for _ in range(MAX_WALKS):
-        if facts.impossible or not sum(a != b and atoms.learn(a, b) for a, b in facts.equal):
+        if facts.impossible or not memory.learn(facts.equal):
             break
-        facts = Facts(model, shapes, assumed, atoms)
+        facts = Facts(model, shapes, assumed, memory)
     return facts

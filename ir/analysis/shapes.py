@@ -79,9 +79,10 @@ class Shapes:
 
 def shape_of(type_: TypeProto) -> Shape | None:
     """The shape that a tensor type states; None if it is no tensor or states no rank."""
-    if not type_.HasField("tensor_type") or not type_.tensor_type.HasField("shape"):
+    if not type_.HasField("tensor_type"):
         return None
-    return tuple(map(_dim, type_.tensor_type.shape.dim))
+    tensor = type_.tensor_type
+    return tuple(map(_dim, tensor.shape.dim)) if tensor.HasField("shape") else None
 
 
 def _dim(dim: TensorShapeProto.Dimension) -> int | str | None:

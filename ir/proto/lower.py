@@ -106,7 +106,7 @@ class _Lowering:
             made.append((node, proto))
         for node, proto in made:
             for slot, name in enumerate(proto.input):
-                read = _resolve(scope, name, node) if name else None
+                read = (own.get(name) or _resolve(scope, name, node)) if name else None
                 node._inputs.append(read)
                 if read is not None:
                     read._uses[Use(node, slot)] = len(read._uses)

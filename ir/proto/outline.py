@@ -64,13 +64,21 @@ class _Writer:
 
     def node(self, node: Node) -> bytes:
         """The fields of a node, but for its own name and what people wrote about it."""
-        parts = [b"\x0a\0" if value is None else b"\x0a" + _counted(value._name) for value in node._inputs]
-        parts += [b"\x12" + _counted(value._name) for value in node._outputs]
+        reads = ["" if value is None else value._name for value in node._inputs]
+        makes = [value._name for value in node._outputs]
+        kept = node._outline
+        if kept is not None and kept[0] == reads and kept[1] == makes and kept[2] is node._attributes:
+            return kept[3]
+        parts = [b"\x0a" + _counted(name) for name in reads]
+        parts += [b"\x12" + _counted(name) for name in makes]
         key = (node.op_type, node.domain, node.overload)
         parts.append(self._heads.get(key) or self._head(key))
         for attribute in node._attributes.values():
             parts.append(getattr(attribute, "_outline", None) or self._attribute(attribute))
-        return b"".join(parts)
+        written = b"".join(parts)
+        if not node.bodies:
+            node._outline = (reads, makes, node._attributes, written)
+        return written
 
     def _head(self, key: tuple[str, str, str]) -> bytes:
         op_type, domain, overload = (word.encode() for word in key)

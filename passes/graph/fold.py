@@ -10,7 +10,7 @@ ROUNDING elsewhere.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,6 +26,7 @@ from ..manager.units import Size
 from ..manager.weights import Outcome
 from .evaluate import evaluate, region_sizes
 from .inline_body import inline_all
+from .moves import can_move
 from .region import Choice, Region, Sizes, find_region
 from .shape_arithmetic import simplify, store_known
 
@@ -45,6 +46,10 @@ class Fold(Pass):
         counts = Counter(lifted=_lift_constants(ctx))
         rounds = _Rounds(ctx, int(self.limit))
         left: dict[Node, str] = {}
+        mark = ctx.rewriter.mark()
+        counts["evaluated"] += rounds.run(can_move)  # first what needs neither shapes nor the executor
+        if not ctx.is_narrowed:
+            sweep(ctx.rewriter, mark)  # or bodies that are inlined would bring along what it freed
         while True:
             _use_shapes(ctx, counts, left)
             evaluated = rounds.run()
@@ -79,11 +84,11 @@ class _Rounds:
         self.region = Region([])
         self.sizes: Sizes = {}
 
-    def run(self) -> int:
-        """Evaluate what is constant now; returns how many values were stored."""
+    def run(self, wanted: Callable[[Node], bool] = lambda _: True) -> int:
+        """Evaluate what is constant now of the nodes that are wanted; returns how many values were stored."""
         done, ctx = 0, self._ctx
         while True:
-            self.region = find_region(ctx.model, ctx.selects, self._blocked)
+            self.region = find_region(ctx.model, lambda node: ctx.selects(node) and wanted(node), self._blocked)
             self.sizes = region_sizes(self.region, ctx.model)
             choice = self.region.choose(self.sizes, self._room)
             values = choice.values
@@ -154,8 +159,7 @@ def _lift_constants(ctx: Context) -> int:
             ):
                 continue
             with ctx.rewriter.apply("lift-constant", node):
-                ctx.rewriter.replace_by_constant(node.outputs[0], tensor)
-                ctx.rewriter.erase(node)
+                ctx.rewriter.lift_constant(node)
             count += 1
     return count
 

@@ -1,8 +1,8 @@
 """Operators that move elements and compute nothing, evaluated by numpy.
 
 Nothing is rounded, so every executor gives these bits, and none need be loaded for them: what `fold` meets in real
-models is little else. A Cast belongs to them where each number is the same in both types. What a rule does not take, or
-fails on, is left to the executor.
+models is little else. A Cast belongs to them where each number is the same in both types, and so do ConstantOfShape
+and Shape, which ask for none. What a rule does not take, or fails on, is left to the executor.
 """
 
 from __future__ import annotations
@@ -18,8 +18,15 @@ from ...ir.tensor import Array
 
 _NUMBERS = "biuf"
 """The kinds of numpy's own numbers that are compared as numbers."""
+_COLUMNS = 64
+"""Columns of a matrix that are transposed at once."""
 Rule = Callable[..., Array | None]
 """Takes the node and its inputs; numpy's errors, and None, say that the executor must be asked."""
+
+
+def can_move(node: Node) -> bool:
+    """Whether there is a rule for a node, which may yet leave it to the executor."""
+    return node.op_type in _RULES and not node.domain
 
 
 def moved(node: Node, inputs: Sequence[Array | None]) -> Array | None:
@@ -59,6 +66,11 @@ def _concat(node: Node, *parts: Array) -> Array:
     return np.concatenate(parts, axis=node.attr("axis"))
 
 
+def _filled(node: Node, shape: Array) -> Array:
+    value = node.attr("value")
+    return np.full(shape.tolist(), np.float32(0) if value is None else value.numpy().reshape(()))
+
+
 def _expand(node: Node, data: Array, shape: Array) -> Array:
     return np.broadcast_to(data, np.broadcast_shapes(data.shape, tuple(map(int, shape))))
 
@@ -74,6 +86,10 @@ def _reshape(node: Node, data: Array, shape: Array) -> Array | None:
     if not node.attr("allowzero", 0):
         sizes = [data.shape[place] if size == 0 else size for place, size in enumerate(sizes)]
     return data.reshape(sizes)
+
+
+def _shape(node: Node, data: Array) -> Array:
+    return np.array(data.shape[node.attr("start", 0) : node.attr("end")], np.int64)
 
 
 def _slice(
@@ -99,7 +115,13 @@ def _squeeze(node: Node, data: Array, axes: Array | None = None) -> Array:
 
 
 def _transpose(node: Node, data: Array) -> Array:
-    return np.transpose(data, node.attr("perm"))
+    turned = np.transpose(data, node.attr("perm"))
+    if turned.ndim != 2 or turned.flags.c_contiguous:
+        return turned
+    made = np.empty(turned.shape, turned.dtype)
+    for start in range(0, made.shape[1], _COLUMNS):  # a few lines of the cache each, which numpy would not keep
+        made[:, start : start + _COLUMNS] = turned[:, start : start + _COLUMNS]
+    return made
 
 
 def _unsqueeze(node: Node, data: Array, axes: Array | None = None) -> Array | None:
@@ -110,10 +132,12 @@ def _unsqueeze(node: Node, data: Array, axes: Array | None = None) -> Array | No
 _RULES: dict[str, Rule] = {
     "Cast": _cast,
     "Concat": _concat,
+    "ConstantOfShape": _filled,
     "Expand": _expand,
     "Gather": _gather,
     "Identity": _identity,
     "Reshape": _reshape,
+    "Shape": _shape,
     "Slice": _slice,
     "Squeeze": _squeeze,
     "Transpose": _transpose,

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...ir import Backend, Model, Node, Rewriter
 from ...ir.analysis.cache import Analyses
-from ...ir.analysis.shapes import Shapes, infer_shapes
+from ...ir.analysis.shapes import Shapes
 from .base import Pass
 from .remarks import Remarks
 from .selection import Selection
@@ -120,8 +120,8 @@ class Context:
         return self.chance.rng
 
     def shapes(self) -> Shapes:
-        """Types and shapes of all values, inferred from inputs and weights alone; cached until the model changes."""
-        return self.analyses.get(infer_shapes)
+        """Types and shapes of all values, inferred from inputs and weights alone; cached until they may change."""
+        return self.analyses.shapes()
 
     def feeds(self) -> Iterator[Feed]:
         """The sample data, one feed at a time; none if there are none."""

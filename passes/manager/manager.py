@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import LimitError
 from ...ir import Backend, Model, Rewriter
-from ...ir.analysis.shapes import infer_shapes
 from .base import Effect, Pass, effect_of, walk_passes
 from .context import Context, Counted, Feed, Progress, Silent
 from .instruments import Instrument
@@ -202,4 +201,4 @@ def _price_meter(ctx: Context, pins: Mapping[str, tuple[int, ...]] | None) -> Pr
     """One that shares the inference of shapes with the passes."""
     from .prices import PriceMeter
 
-    return PriceMeter(ctx.model, pins, partial(ctx.analyses.get, infer_shapes, ahead=True))
+    return PriceMeter(ctx.model, pins, partial(ctx.analyses.shapes, ahead=True))

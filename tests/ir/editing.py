@@ -86,6 +86,12 @@ class Editor:
     def do_replace_by_constant(self) -> None:
         self.rewriter.replace_by_constant(self.value(), tensor(np.float32(2)))
 
+    def do_lift_constant(self) -> None:
+        found = [node for graph in self.model.walk_graphs() for node in graph.nodes if node.constant is not None]
+        found = [node for node in found if not node.outputs[0].pinned and not node.outputs[0].needs_constant_node]
+        if found:
+            self.rewriter.lift_constant(self.choose(found))
+
     def do_constant(self) -> None:
         self.rewriter.constant(self.graph(), tensor([1, 2]), self.choose(("v1", "weight")))
 

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, shape_inference
 
-from onnxpress.ir import Edit, Model, emit, lower, strip_weights, verify
+from onnxpress.ir import Edit, Model, Value, emit, lower, strip_weights, verify
+from onnxpress.ir.analysis.cache import Analyses
 from onnxpress.ir.analysis.cost import CostMeter, cost
-from onnxpress.ir.analysis.shapes import infer_shapes
+from onnxpress.ir.analysis.shapes import Shapes, infer_shapes
 from onnxpress.ir.proto import FileMeter, file_size, outline
 from onnxpress.passes.manager.tamper import Snapshot
 from onnxpress.specs import models
@@ -48,6 +49,24 @@ def some_edits(draw: Callable[..., Any], editor: Editor) -> list[Edit]:
         if draw(st.booleans()):
             editor.rewriter.rollback(mark)
     return editor.rewriter.journal[start:]
+
+
+@given(st.data(), ANY_MODEL)
+def test_shapes_are_kept_only_where_they_are_those_of_the_changed_model(data: st.DataObject, proto: ModelProto) -> None:
+    model = lower(proto)
+    editor, analyses = Editor(data.draw, model), Analyses(model)
+    for _ in range(data.draw(st.integers(1, 4))):
+        kept, anew = analyses.shapes(), infer_shapes(model)
+        for graph in model.walk_graphs():
+            for value in graph.values():
+                assert ranks_and_numbers(kept, value) == ranks_and_numbers(anew, value)
+        some_edits(data.draw, editor)
+
+
+def ranks_and_numbers(shapes: Shapes, value: Value) -> tuple[int | None, list[bool | int] | None]:
+    """What does not depend on the names that inference invents for sizes."""
+    shape = shapes.shape(value)
+    return shapes.dtype(value), None if shape is None else [isinstance(dim, str) or dim for dim in shape]
 
 
 @given(st.data(), ANY_MODEL)

@@ -205,6 +205,18 @@ def test_a_constant_is_an_initializer_and_in_a_function_a_node() -> None:
     verify(model)
 
 
+def test_a_lifted_constant_is_the_same_value_but_for_what_was_claimed_of_it() -> None:
+    model = text_model("g (float x) => (float y) <float[7] w> { w = Constant<value = float {2}>() y = Add(x, w) }")
+    rewriter = Rewriter(model)
+    rewriter.set_ir_version(3)
+    add = list(model.graph.nodes)[1]
+    value = rewriter.lift_constant(next(model.graph.nodes))
+    assert value is add.inputs[1]
+    assert (value.name, value.is_initializer, value.producer) == ("w", True, None)
+    assert (list(model.graph.nodes), model.graph.value_infos, model.ir_version) == ([add], (), 4)
+    verify(model)
+
+
 @pytest.mark.parametrize(("before", "after"), [(3, 4), (4, 4), (8, 8)])
 def test_an_initializer_needs_ir_version_4(before: int, after: int) -> None:
     model = text_model("g (float x) => (float y) { y = Neg(x) }")
@@ -273,6 +285,7 @@ REFUSED: dict[str, Callable[[Rewriter, dict[str, Value]], object]] = {
     "cannot read 'p': it is out of scope": lambda rw, v: rw.set_input(v["y"].producer, 0, v["p"]),
     "new node .* cannot read 'p'": lambda rw, v: rw.insert("Neg", [v["p"]], before=v["y"].producer),
     "neither a graph nor a living node": lambda rw, v: rw.insert("Neg", [v["x"]]),
+    "holds nothing that an initializer could hold": lambda rw, v: rw.lift_constant(v["a"].producer),
     "is a graph, which cannot be set": lambda rw, v: rw.set_attribute(v["y"].producer, "then_branch", 1),
     "the name is taken": lambda rw, v: rw.rename(v["a"], "w"),
     "is no unused initializer": lambda rw, v: rw.remove_initializer(v["w"]),

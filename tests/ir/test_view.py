@@ -80,3 +80,29 @@ def test_an_analysis_that_was_asked_for_ahead_is_claimed_once_by_who_needs_it() 
     Rewriter(subject).insert("Neg", [subject.graph.inputs[0]], graph=subject.graph)
     analyses.get(slow)
     assert analyses.claimed == once, "nobody asked for it ahead"
+
+
+def test_shapes_are_kept_through_what_leaves_them_and_inferred_anew_after_all_else() -> None:
+    model = lower(
+        onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[2, 3] x, float[1] d) => (float y) <float[1] d = {0}, float[1] w = {1}> {
+            dead = Neg(x)
+            turned = Transpose(x)
+            y = Exp(x)
+        }""")
+    )
+    rewriter, analyses = Rewriter(model), Analyses(model)
+    dead, turned, exp = model.graph.nodes
+    shapes = analyses.shapes()
+    rewriter.erase(dead)
+    rewriter.rename(turned.outputs[0], "other")
+    rewriter.remove_initializer(model.graph.initializers[1])
+    assert analyses.shapes() is shapes
+    rewriter.set_input(exp, 0, turned.outputs[0])
+    assert (shapes.shape(exp.outputs[0]), analyses.shapes().shape(exp.outputs[0])) == ((2, 3), (3, 2))
+    shapes = analyses.shapes()
+    rewriter.remove_initializer(model.graph.inputs[1])
+    assert analyses.shapes() is not shapes
+    shapes = analyses.shapes()
+    rewriter.rollback(rewriter.mark() - 1)
+    assert analyses.shapes() is not shapes

@@ -62,6 +62,15 @@ def ints(*items: int) -> Array:
     return np.array(items, np.int64)
 
 
+@pytest.mark.parametrize("shape", [(0, 3), (3, 130), (130, 3), (65, 64)])
+def test_a_matrix_is_transposed_in_parts_of_its_columns(shape: tuple[int, int]) -> None:
+    matrix = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    found = call("Transpose", matrix)
+    assert found is not None
+    assert found.flags.c_contiguous
+    assert np.array_equal(found, matrix.T)
+
+
 @pytest.mark.parametrize(
     ("data", "to"),
     [
