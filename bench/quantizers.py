@@ -91,7 +91,9 @@ def aimet(source: str, data: str, target: str) -> None:
 def quark(source: str, data: str, target: str) -> None:
     from quark.onnx import Int8Spec, ModelQuantizer, QConfig, QLayerConfig, QuantGranularity, UInt8Spec
 
-    weight = Int8Spec(quant_granularity=QuantGranularity.Channel)
+    opset = next(each.version for each in onnx.load(source).opset_import if each.domain in ("", "ai.onnx"))
+    # It refuses channels below opset 13.
+    weight = Int8Spec(quant_granularity=QuantGranularity.Channel if opset >= 13 else QuantGranularity.Tensor)
     wanted = QLayerConfig(activation=UInt8Spec(), weight=weight)
     ModelQuantizer(QConfig(global_config=wanted)).quantize_model(source, target, Reader(data))
 
