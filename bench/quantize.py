@@ -1,7 +1,7 @@
 """Static quantization of real models, beside other tools: size, time, score, integer work.
 
     python bench/quantize.py --zoo DIR --tasks DIR [--only NAME ...] [--pipeline TEXT] [--processes N]
-                             [--peer TOOL[=PYTHON] ...]
+                             [--peer TOOL[=PYTHON] ... [--peers-only] [--patience SECONDS]]
 
 `--zoo` holds the models; `--tasks` is the folder of the package `tasks`, whose modules score a model file, give
 calibration data and print one line of JSON. Models without a task get generated data. `--peer nncf=venv/bin/python`
@@ -155,23 +155,44 @@ def show(name: str, case: Case, source: Path, made: Path, feed: Path, share: str
     return fine
 
 
+def ours(name: str, case: Case, source: Path, data: str, feed: Path, args: argparse.Namespace, before: float) -> bool:
+    """Print one line on what onnxpress makes of a model; whether it is within the limits."""
+    made = feed.with_name("ours.onnx")
+    share = compress(case, source, data, args.pipeline, made)
+    if share.startswith("failed"):
+        print(f"{name:28} {share}", flush=True)
+        return False
+    return show(name, case, source, made, feed, share, args, before)
+
+
+def last_error(stderr: str) -> str:
+    """The line that says why a tool failed; the last one if none says so."""
+    lines = stderr.strip().splitlines() or ["it wrote no file and said nothing"]
+    return next((line for line in reversed(lines) if re.match(r"[\w.]*(Error|Exception|Fail)\b", line)), lines[-1])[
+        :160
+    ]
+
+
 def compare(
     peer: str, case: Case, source: Path, data: str, feed: Path, args: argparse.Namespace, before: float
 ) -> None:
     """Print one line on what another tool makes of the same model and samples."""
     tool, _, interpreter = peer.partition("=")
-    script = Path(__file__).with_name("quantizers.py")
+    script = Path(__file__).resolve().with_name("quantizers.py")
+    python = str(Path(interpreter).absolute()) if os.sep in interpreter else interpreter or sys.executable
     made = feed.with_name("peer.onnx")
     samples = data if case.task else str(sampled(case, source, data, feed.parent))
-    # -P: the modules of this folder are not for the tool to find.
-    command = [interpreter or sys.executable, "-P", str(script), tool, str(source), samples, str(made)]
+    # -P: the modules of this folder are not for the tool to find. Some leave files where they run.
+    command = [python, "-P", str(script), tool, str(source), samples, str(made)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=args.patience, cwd=feed.parent
+        )
     except subprocess.TimeoutExpired:
-        print(f"  {tool:26} not finished after half an hour", flush=True)
+        print(f"  {tool:26} not finished after {args.patience} s", flush=True)
         return
     if done.returncode or not made.exists():
-        print(f"  {tool:26} failed: {(done.stderr.strip() or '-').splitlines()[-1][:100]}", flush=True)
+        print(f"  {tool:26} failed: {last_error(done.stderr)}", flush=True)
         return
     show(f"  {tool}", case, source, made, feed, "-", args, before)
     made.unlink()
@@ -185,6 +206,8 @@ def main() -> int:
     parser.add_argument("--pipeline", default=PIPELINE)
     parser.add_argument("--processes", type=int, default=5)
     parser.add_argument("--peer", nargs="*", default=[], metavar="TOOL[=PYTHON]", help="of bench/quantizers.py")
+    parser.add_argument("--peers-only", action="store_true", help="leave onnxpress out")
+    parser.add_argument("--patience", type=float, default=1800, help="seconds that a peer may take for a model")
     args = parser.parse_args()
     args.zoo = [folder.resolve() for folder in args.zoo]
     fine = True
@@ -196,12 +219,10 @@ def main() -> int:
             folder = Path(scratch)
             data = calibration(case, args, folder)
             feed = sampled(case, source, data, folder, 1)
-            share = compress(case, source, data, args.pipeline, folder / "ours.onnx")
-            if share.startswith("failed"):
-                print(f"{name:28} {share}", flush=True)
-                fine = False
-                continue
-            fine &= show(name, case, source, folder / "ours.onnx", feed, share, args, before)
+            if args.peers_only:
+                print(name, flush=True)
+            else:
+                fine &= ours(name, case, source, data, feed, args, before)
             for peer in args.peer:
                 compare(peer, case, source, data, feed, args, before)
     return 0 if fine else 1

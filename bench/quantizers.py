@@ -40,11 +40,9 @@ class Reader:
 
 def ort_static(source: str, data: str, target: str) -> None:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    quant_pre_process(source, target + ".pre.onnx", skip_symbolic_shape=True)
     quantize_static(
-        target + ".pre.onnx", target, Reader(data), quant_format=QuantFormat.QDQ, per_channel=True,
+        processed(source, target), target, Reader(data), quant_format=QuantFormat.QDQ, per_channel=True,
         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
     )  # fmt: skip
 
@@ -53,6 +51,18 @@ def ort_dynamic(source: str, data: str, target: str) -> None:
     from onnxruntime.quantization import quantize_dynamic
 
     quantize_dynamic(source, target, per_channel=True)
+
+
+def ort_dynamic_processed(source: str, data: str, target: str) -> None:
+    ort_dynamic(processed(source, target), data, target)
+
+
+def processed(source: str, target: str) -> str:
+    """The model with its constants folded, as onnxruntime's quantizers want it."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    quant_pre_process(source, target + ".pre.onnx", skip_symbolic_shape=True)
+    return target + ".pre.onnx"
 
 
 def nncf(source: str, data: str, target: str, **more: Any) -> None:
@@ -79,9 +89,12 @@ def aimet(source: str, data: str, target: str) -> None:
 
 
 def quark(source: str, data: str, target: str) -> None:
-    from quark.onnx import Int8Spec, ModelQuantizer, QConfig, QLayerConfig, UInt8Spec
+    from quark.onnx import Int8Spec, ModelQuantizer, QConfig, QLayerConfig, QuantGranularity, UInt8Spec
 
-    wanted = QLayerConfig(activation=UInt8Spec(), weight=Int8Spec())
+    opset = next(each.version for each in onnx.load(source).opset_import if each.domain in ("", "ai.onnx"))
+    # It refuses channels below opset 13.
+    weight = Int8Spec(quant_granularity=QuantGranularity.Channel if opset >= 13 else QuantGranularity.Tensor)
+    wanted = QLayerConfig(activation=UInt8Spec(), weight=weight)
     ModelQuantizer(QConfig(global_config=wanted)).quantize_model(source, target, Reader(data))
 
 
@@ -95,6 +108,7 @@ def onnxsim(source: str, data: str, target: str) -> None:
 TOOLS = {
     "onnxruntime-static": ort_static,
     "onnxruntime-dynamic": ort_dynamic,
+    "onnxruntime-dynamic-processed": ort_dynamic_processed,
     "nncf": nncf,
     "nncf-transformer": nncf_transformer,
     "aimet": aimet,

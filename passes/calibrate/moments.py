@@ -20,6 +20,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 ROWS = 8192
 """Rows of one sample that are taken at most, evenly spaced."""
 _BLOCK = 2048
+_ENOUGH = 256
 
 
 class Moments:
@@ -94,11 +95,11 @@ class Moments:
 
 
 class Waiting:
-    """Rows that wait until there are as many as they are long: few large products instead of many small ones, for no
-    more memory than a second moment takes."""
+    """Rows that wait until there are as many as they are long, or `_ENOUGH`: few large products instead of many small
+    ones, for no more memory than a second moment takes, nor much more for many samples than for few."""
 
-    def __init__(self, enough: int) -> None:
-        self._enough, self._count = enough, 0
+    def __init__(self, length: int) -> None:
+        self._enough, self._count = min(length, _ENOUGH), 0
         self._parts: list[tuple[NDArray[np.float64], ...]] = []
 
     def add(self, *rows: NDArray[np.float64]) -> bool:

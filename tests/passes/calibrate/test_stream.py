@@ -43,14 +43,14 @@ class Counted:
         self.total += float(array.sum())
 
 
-def chain() -> Model:
+def chain(width: int = WIDTH) -> Model:
     rng = np.random.default_rng(0)
     names = [f"h{i}" for i in range(LAYERS + 1)]
     nodes = [helper.make_node("MatMul", [names[i], f"w{i}"], [names[i + 1]]) for i in range(LAYERS)]
     weights = [
-        numpy_helper.from_array(rng.normal(size=(WIDTH, WIDTH)).astype(np.float32), f"w{i}") for i in range(LAYERS)
+        numpy_helper.from_array(rng.normal(size=(width, width)).astype(np.float32), f"w{i}") for i in range(LAYERS)
     ]
-    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", WIDTH]) for name in (names[0], names[-1])]
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width]) for name in (names[0], names[-1])]
     graph = helper.make_graph(nodes, "g", infos[:1], infos[1:], weights)
     return lower(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
 
@@ -143,3 +143,18 @@ def test_moments_leave_out_rows_that_are_not_finite_and_take_a_part_of_many() ->
     moments.merge(other)
     assert moments.count == 12
     assert moments.gram[0, 0, 0] == (9 + 3 * 4) / 12
+
+
+def test_rows_that_wait_take_little_memory_beside_a_wide_second_moment() -> None:
+    width = 1024
+    (layer, *_) = linear_layers(chain(width).graph)
+    moments = Moments(layer)
+    row = np.ones((1, width), np.float32)
+    tracemalloc.start()
+    most = 0
+    for _ in range(width):
+        moments.update(row)
+        most = max(most, tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert most < 0.3 * Moments.nbytes_for(layer)
+    assert moments.gram[0, 0, 0] == 1

@@ -1,6 +1,6 @@
 """What 16 bits cost on real tasks: bytes, score and latency before and after, for each way.
 
-    python bench/float16.py --zoo DIR --tasks DIR [--data DIR] [--only NAME ...] [--no-latency]
+    python bench/half_precision.py --zoo DIR --tasks DIR [--data DIR] [--only NAME ...] [--no-latency]
 
 `--zoo` holds the models; `--tasks` is the folder of the package `tasks`, whose modules score a model file and print one
 line of JSON. `--data` holds sample data called `TASK_VARIANT.npz`, on which `float{compute}` looks at ranges; without
