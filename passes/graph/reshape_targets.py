@@ -31,8 +31,29 @@ View = tuple[str, tuple[int, ...]]
 
 def simplify_targets(nodes: list[Node], facts: Facts, ctx: Context) -> int:
     """Apply all that the facts allow; returns how many nodes need less."""
+    nodes = [node for node in nodes if not _is_misdeclared(node, facts, ctx)]
     done = _retarget(nodes, facts, ctx)
     return done + _to_views(nodes, facts, ctx) + _copy_sizes(nodes, facts, ctx)
+
+
+def _is_misdeclared(node: Node, facts: Facts, ctx: Context) -> bool:
+    """Whether a Reshape gives an output of the model another rank than that declares: once the target is a constant,
+    onnx's checker sees that too, and refuses the model."""
+    value = node.outputs[0]
+    found = facts.shape(value) if node.is_op("Reshape") else None
+    if found is None or not any(_is_contradicted(use, found) for use in value.uses):
+        return False
+    if all(remark.subject != node.label for remark in ctx.remarks):
+        why = f"its target stays computed, as its output {value.name!r} is declared with another rank than it has"
+        ctx.remarks.missed(node.label, why, rule="shapes")
+    return True
+
+
+def _is_contradicted(use: Use, found: Shape) -> bool:
+    infos = use.user.output_infos if isinstance(use.user, Graph) else ()  # functions have none
+    if use.slot >= len(infos) or not infos[use.slot].type.tensor_type.HasField("shape"):
+        return False
+    return len(infos[use.slot].type.tensor_type.shape.dim) != len(found)
 
 
 # ---- constant targets

@@ -22,6 +22,8 @@ GROUP = 8
 """Units that are tried together."""
 SMALL_SHARE = 0.01
 """Of the squared limit: what a group may cost and not be looked into."""
+TRIALS = 96
+"""How many trials the errors of units may take, however many units there are: a trial runs the model several times."""
 _ROUNDS = 8
 
 
@@ -60,21 +62,41 @@ def choose(ctx: Context, units: Sequence[Unit], costs: Costs, trials: Trials, li
 
 
 def sensitivity(ctx: Context, units: Sequence[Unit], trials: Trials, limit: float) -> dict[Unit, float]:
-    """The error of every unit alone. Neighbours are tried together first: a group whose squared error is a small share
-    of the limit's is not looked into, and each of its units gets an even part of it."""
-    found: dict[Unit, float] = {}
-    groups = [units[start : start + GROUP] for start in range(0, len(units), GROUP)]
-    for group in ctx.progress.track(groups, "sensitivity"):
-        todo = [group]
-        while todo:
-            part = todo.pop()
-            error = trials.error(part, SENSITIVITY_SAMPLES)
-            if len(part) == 1 or error**2 <= limit**2 * SMALL_SHARE:
-                found.update(dict.fromkeys(part, error / len(part) ** 0.5))
-            else:
-                middle = len(part) // 2
-                todo += [part[middle:], part[:middle]]
-    return found
+    """The error of every unit alone, in at most `TRIALS` trials. Neighbours are tried together first; the groups that
+    cost most are halved, until their squared errors are small shares of the limit's or no trial is left, and each unit
+    of a group gets an even part of its error."""
+    size = max(GROUP, -(-2 * len(units) // TRIALS))
+    groups = [units[start : start + size] for start in range(0, len(units), size)]
+    parts = [_Part.tried(group, trials) for group in ctx.progress.track(groups, "sensitivity of groups")]
+    for _ in ctx.progress.track(range((TRIALS - len(parts)) // 2), "sensitivity"):
+        worst = max((part for part in parts if part.is_open(limit)), key=lambda part: part.error, default=None)
+        if worst is None:
+            break
+        parts.remove(worst)
+        parts += worst.halves(trials)
+    return {unit: part.error / len(part.units) ** 0.5 for part in parts for unit in part.units}
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Neighbours, and their error together."""
+
+    units: Sequence[Unit]
+    error: float
+
+    @classmethod
+    def tried(cls, units: Sequence[Unit], trials: Trials) -> _Part:
+        """With the error that they have."""
+        return cls(units, trials.error(units, SENSITIVITY_SAMPLES))
+
+    def is_open(self, limit: float) -> bool:
+        """Whether its units are to be told apart."""
+        return len(self.units) > 1 and self.error**2 > limit**2 * SMALL_SHARE
+
+    def halves(self, trials: Trials) -> list[_Part]:
+        """Its two halves."""
+        middle = len(self.units) // 2
+        return [_Part.tried(part, trials) for part in (self.units[:middle], self.units[middle:])]
 
 
 def _within(

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from onnx import ModelProto
+from onnx import ModelProto, checker
 
 from onnxpress.backends.ort import OrtBackend
 from onnxpress.errors import ExecutionError
@@ -241,6 +241,14 @@ KEPT = {
             t = Concat<axis = 0>(b, four, n)
             y = Reshape(x, t)
         }""",
+    "the target of an output that is declared with another rank": """
+        g (float[A,N,24] x) => (float[A,N] y) <int64[1] i0 = {0}, int64[1] i1 = {1}, int64[2] split = {4,6}> {
+            s = Shape(x)
+            a = Gather(s, i0)
+            n = Gather(s, i1)
+            t = Concat<axis = 0>(a, n, split)
+            y = Reshape(x, t)
+        }""",
 }
 
 
@@ -249,3 +257,9 @@ def test_it_stays(what: str) -> None:
     before = model_of(KEPT[what])
     after = folded(before)
     assert [node.op_type for node in after.graph.node] == [node.op_type for node in before.graph.node], what
+
+
+def test_what_the_checker_takes_it_takes_after() -> None:
+    before = model_of(KEPT["the target of an output that is declared with another rank"], opset=13)
+    checker.check_model(before, full_check=True)
+    checker.check_model(folded(before), full_check=True)
