@@ -39,6 +39,15 @@ def chain() -> Model:
     return lower(chain_proto())
 
 
+class Idle:
+    """What passes begin with that are parsed and never run."""
+
+    effect: ClassVar[Effect] = Effect.EXACT
+
+    def run(self, graph: Graph, ctx: Context) -> None:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Stretch(Pass):
     """Multiply the weights of the nodes that may be acted on."""

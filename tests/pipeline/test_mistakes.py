@@ -5,25 +5,20 @@ from __future__ import annotations
 import pickle
 from dataclasses import dataclass
 from textwrap import dedent
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import pytest
 
 from onnxpress.errors import UserError
-from onnxpress.passes.manager.base import Effect, Pass
+from onnxpress.passes.manager.base import Pass
 from onnxpress.passes.manager.mistakes import PipelineError
 from onnxpress.passes.manager.options import option
 from onnxpress.passes.manager.registry import Registry
 from onnxpress.passes.manager.text import parse_pipeline
 
+from .conftest import Idle
+
 REGISTRY = Registry(entry_points=())
-
-
-class Idle:
-    effect: ClassVar[Effect] = Effect.EXACT
-
-    def run(self, graph: Any, ctx: Any) -> None:
-        raise NotImplementedError
 
 
 @REGISTRY.register

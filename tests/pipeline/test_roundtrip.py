@@ -10,13 +10,15 @@ from typing import Any, ClassVar, Literal
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from onnxpress.passes.manager.base import Effect, Pass
+from onnxpress.passes.manager.base import Pass
 from onnxpress.passes.manager.lexer import tokenize
 from onnxpress.passes.manager.mistakes import PipelineError
 from onnxpress.passes.manager.options import option, options_of
 from onnxpress.passes.manager.registry import Registry
 from onnxpress.passes.manager.text import Pipeline, parse_pipeline, pass_text
 from onnxpress.passes.manager.units import Size
+
+from .conftest import Idle
 
 MANY = settings(max_examples=2000, deadline=None)
 SOME = settings(max_examples=400, deadline=None)
@@ -28,13 +30,6 @@ class Form(StrEnum):
     DEQUANTIZE = "de-quantize"
     NONE = "none"
     ODD = 'has "quotes", and more'
-
-
-class Idle:
-    effect: ClassVar[Effect] = Effect.EXACT
-
-    def run(self, graph: Any, ctx: Any) -> None:
-        raise NotImplementedError
 
 
 @REGISTRY.register
