@@ -6,18 +6,36 @@ writes, each in float and in integers, and every node has a price. `bench/quanti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, prod
 
 from ....ir import Value
+from ...manager.context import Context
 from ..targets.profile import Profile, Role
 from .alone import Shape
+from .choose import Choice
+from .cut import Costs, time_of
 from .spelled import STEPS, is_apart
 from .units import Unit
 
 THIN = 8
 """Convolutions of fewer input channels are a kind of their own: integer kernels pad channels."""
+
+LEAST_GAIN = 0.1
+"""The share of the time of all units that has to be saved: estimates are no more exact than that, as the runtime fuses
+and lays out differently what stands around integers, and a model is not to be slower."""
+
+
+def worthwhile(ctx: Context, choice: Choice, units: Sequence[Unit], costs: Costs) -> Choice:
+    """The choice among `units` if it saves enough by estimated times, else none of them, with a remark."""
+    before, after = time_of(units, (), costs), time_of(units, frozenset(choice.units), costs)
+    if not choice.units or after <= (1 - LEAST_GAIN) * before:
+        return choice
+    why = f"{after:.4g} us for {before:.4g} us is estimated, which is less than {LEAST_GAIN:.0%} faster"
+    suggestion = "latency=measure times the model, latency=off does not look at times"
+    ctx.remarks.missed("model", f"nothing runs in integers: {why}", rule="latency", suggestion=suggestion)
+    return Choice([], 0.0, choice.sensitivity)
 
 
 def kind_of(unit: Unit, weight: Shape, shapes: Mapping[Value, Shape]) -> str:

@@ -15,6 +15,7 @@ from .coder import Coder
 from .draft import Drafter
 from .emit import SIXTEEN_BITS, needed
 from .equalized import equalized
+from .estimated import EstimatedCosts, worthwhile
 from .ledger import Ledger, codings
 from .opened import PER_CHANNEL, opened
 from .settings import Settings
@@ -95,6 +96,8 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
     draft, choice = kept.draft, kept.draft.choice
     if whole is not None:
         choice = not_slower(whole, choice, draft.costs, draft.writes, draft.trials, settings.error)
+    elif isinstance(draft.times, EstimatedCosts):
+        choice = worthwhile(ctx, choice, draft.units, draft.costs)
     ledger = Ledger(ctx, draft.units, choice, draft.times, settings.error, aim)
     ledger.decisions(draft.declined, draft.shapes)
     if not choice.units:
