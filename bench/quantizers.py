@@ -55,6 +55,19 @@ def ort_dynamic(source: str, data: str, target: str) -> None:
     quantize_dynamic(source, target, per_channel=True)
 
 
+def ort_dynamic_prepared(source: str, data: str, target: str, per_channel: bool = False) -> None:
+    """Of what its own preparation makes of the model: behind a Transpose it finds no weight."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    quant_pre_process(source, target + ".pre.onnx", skip_symbolic_shape=True)
+    quantize_dynamic(target + ".pre.onnx", target, per_channel=per_channel, weight_type=QuantType.QInt8)
+
+
+def ort_dynamic_channels(source: str, data: str, target: str) -> None:
+    ort_dynamic_prepared(source, data, target, per_channel=True)
+
+
 def nncf(source: str, data: str, target: str, **more: Any) -> None:
     import nncf
 
@@ -95,6 +108,8 @@ def onnxsim(source: str, data: str, target: str) -> None:
 TOOLS = {
     "onnxruntime-static": ort_static,
     "onnxruntime-dynamic": ort_dynamic,
+    "onnxruntime-dynamic-prepared": ort_dynamic_prepared,
+    "onnxruntime-dynamic-prepared-channels": ort_dynamic_channels,
     "nncf": nncf,
     "nncf-transformer": nncf_transformer,
     "aimet": aimet,
