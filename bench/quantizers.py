@@ -54,7 +54,15 @@ def ort_dynamic(source: str, data: str, target: str) -> None:
 
 
 def ort_dynamic_processed(source: str, data: str, target: str) -> None:
+    """Of what its own preparation makes of the model: behind a Transpose it finds no weight."""
     ort_dynamic(processed(source, target), data, target)
+
+
+def ort_dynamic_tensors(source: str, data: str, target: str) -> None:
+    """The same with one scale for each weight."""
+    from onnxruntime.quantization import quantize_dynamic
+
+    quantize_dynamic(processed(source, target), target)
 
 
 def processed(source: str, target: str) -> str:
@@ -109,6 +117,7 @@ TOOLS = {
     "onnxruntime-static": ort_static,
     "onnxruntime-dynamic": ort_dynamic,
     "onnxruntime-dynamic-processed": ort_dynamic_processed,
+    "onnxruntime-dynamic-processed-tensors": ort_dynamic_tensors,
     "nncf": nncf,
     "nncf-transformer": nncf_transformer,
     "aimet": aimet,

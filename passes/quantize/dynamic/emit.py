@@ -12,7 +12,7 @@ point), so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,17 +35,12 @@ STEP = 2 / 255
 """The largest step, of max|x|."""
 
 
-@dataclass
-class DynamicEmitter:
-    """Writes dynamic products for units; weights get at most `top` levels on either side of zero."""
+@dataclass(frozen=True)
+class DynamicWriter:
+    """Writes dynamic products for units, whose weights in levels `coded` gives."""
 
     ctx: Context
-    top: int
-    _coded: dict[tuple[Value, int], Coded] = field(default_factory=dict)
-    """By weight and axis of the output channels."""
-
-    def follow(self, old: Value, new: Value) -> None:
-        """What units read is quantized whatever it is."""
+    coded: Callable[[Unit], Coded]
 
     def promise(self, units: Sequence[Unit]) -> None:
         """State the local bounds of what `emit` will do."""
@@ -72,32 +67,6 @@ class DynamicEmitter:
         for unit in units:
             assert unit.node.graph is not None
             self._product(unit, quantized[unit.inputs[0][1], unit.node.graph], shared)
-
-    def coded(self, unit: Unit) -> Coded:
-        """The weight of a unit in levels."""
-        key = self._key(unit)
-        weight = key[0]
-        assert weight.const is not None
-        if key not in self._coded:
-            self._coded[key] = coded(weight.const.numpy(), key[1], self.top)
-        return self._coded[key]
-
-    def recode(self, unit: Unit, coded: Coded) -> None:
-        """Take other levels for the weight of a unit."""
-        self._coded[self._key(unit)] = coded
-
-    def _key(self, unit: Unit) -> tuple[Value, int]:
-        weight = unit.node.inputs[1]
-        assert weight is not None
-        return weight, channel_axis(unit.node)
-
-    def rounded(self, unit: Unit, x: Array) -> Array:
-        """What the input of a unit becomes in a run of its own."""
-        return affine(Range(float(x.min()), float(x.max())), UINT8, symmetric=False).rounded(x)
-
-    def bias_step(self, unit: Unit) -> float | None:
-        """None: biases are in float."""
-        return None
 
     def _quantize(self, x: Value, graph: Graph) -> Node:
         """In the graph that reads it: runtimes look for it beside the product."""
@@ -137,3 +106,55 @@ class DynamicEmitter:
         rw.erase(node)
         made = [value.const for value in stored if value.const is not None]
         self.ctx.weights.became(old, made, Outcome.QUANTIZED, form="dynamic")
+
+
+@dataclass
+class DynamicEmitter:
+    """Holds weights in levels, at most `top` on either side of zero, and writes dynamic products with them."""
+
+    ctx: Context
+    top: int
+    _coded: dict[tuple[Value, int], Coded] = field(default_factory=dict)
+    """By weight and axis of the output channels."""
+
+    def follow(self, old: Value, new: Value) -> None:
+        """What units read is quantized whatever it is."""
+
+    def promise(self, units: Sequence[Unit]) -> None:
+        """State the local bounds of what `emit` will do."""
+        DynamicWriter(self.ctx, self.coded).promise(units)
+
+    def emit(self, units: Sequence[Unit]) -> None:
+        """Let these units run in integers."""
+        DynamicWriter(self.ctx, self.coded).emit(units)
+
+    def coded(self, unit: Unit) -> Coded:
+        """The weight of a unit in levels."""
+        key = self._key(unit)
+        weight = key[0]
+        assert weight.const is not None
+        if key not in self._coded:
+            self._coded[key] = coded(weight.const.numpy(), key[1], self.top)
+        return self._coded[key]
+
+    def recode(self, unit: Unit, coded: Coded) -> None:
+        """Take other levels for the weight of a unit."""
+        self._coded[self._key(unit)] = coded
+
+    def _key(self, unit: Unit) -> tuple[Value, int]:
+        weight = unit.node.inputs[1]
+        assert weight is not None
+        return weight, channel_axis(unit.node)
+
+    def rounded(self, unit: Unit, x: Array) -> Array:
+        """What the input of a unit becomes in a run of its own."""
+        return rounded_in_a_run(x)
+
+    def bias_step(self, unit: Unit) -> float | None:
+        """None: biases are in float."""
+        return None
+
+
+def rounded_in_a_run(x: Array) -> Array:
+    """What an activation becomes in its own range."""
+    return affine(Range(float(x.min()), float(x.max())), UINT8, symmetric=False).rounded(x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -18,7 +18,9 @@ from ..targets.profile import Profile
 from .affine import TYPES, Affine, affine
 from .alone import Alone, Shape
 from .choose import Choice, choose, fastest
+from .coder import Coder
 from .cut import Costs, Free, time_of
+from .each_run import EachRun, alone, without_movers
 from .emit import Emitter
 from .equalized import WithFactors
 from .estimated import EstimatedCosts
@@ -52,6 +54,8 @@ class Draft:
     fastest: Choice
     choice: Choice
     """What is to run in integers: the fastest choice, until another was found that is within the limit."""
+    each_run: EachRun | None = None
+    """What writes by ranges of each run, if that is better."""
 
     @property
     def error(self) -> float:
@@ -62,6 +66,19 @@ class Draft:
     def time(self) -> float:
         """Microseconds of all units with the choice."""
         return time_of(self.units, self.choice.units, self.costs)
+
+    def settled(self, choice: Choice) -> tuple[Choice, frozenset[Unit]]:
+        """A choice as it is written, and the units whose inputs get the ranges of each run."""
+        if self.each_run is None:
+            return choice, frozenset()
+        units = without_movers(choice.units)
+        return replace(choice, units=units), alone(units)
+
+    def coder(self, in_each_run: Collection[Unit]) -> Coder:
+        """What holds the weights, of which these units get the ranges of each run."""
+        if self.each_run is None:
+            return self.emitter
+        return replace(self.each_run, settled=frozenset(unit.node for unit in in_each_run))
 
     def wants_factors(self, node: Node) -> bool:
         """Whether a Mul before a node costs no more than a walk: it is to run in integers, and reads float."""
@@ -97,24 +114,43 @@ class Drafter:
         return Draft(known, units.declined, ranges, shapes, emitter, writes, times, costs, trials, best, best)
 
     def refined(self, draft: Draft) -> Draft:
-        """With ranges cut where readers err less for it, if outputs err too much without and less with it."""
-        ctx, best = self._ctx, draft.fastest
-        if self._settings.calibration != "auto" or draft.error <= self._settings.error or not best.units:
+        """With better ranges than all that was seen, where the outputs err less for them."""
+        if self._settings.calibration != "auto" or not draft.fastest.units:
             return draft
-        ranges = chosen_ranges(ctx, draft.units, list(values_of(draft.units)), self._aim)
+        return self._in_each_run(self._cut(draft))
+
+    def _in_each_run(self, draft: Draft) -> Draft:
+        """With ranges of each run for products that stand alone, if the target is as fast with them."""
+        settings, units = self._settings, without_movers(draft.fastest.units)
+        is_wanted = settings.latency != "off" and settings.format == "qdq"  # qoperator takes biases in by itself
+        if not is_wanted or not self._aim.has_ranges_of_runs or not alone(units):
+            return draft
+        each_run = EachRun(draft.emitter)
+        found = self._tried(draft, replace(draft.writes, emitter=each_run), "of each run where products stand alone")
+        return draft if found is None else replace(found, each_run=each_run)
+
+    def _cut(self, draft: Draft) -> Draft:
+        """With ranges cut where readers err less for it, if outputs err too much without and less with it."""
+        if draft.error <= self._settings.error:
+            return draft
+        ranges = chosen_ranges(self._ctx, draft.units, list(values_of(draft.units)), self._aim)
         if not ranges:
             return draft
         emitter = replace(draft.emitter, of=parameters(draft.units, draft.ranges | ranges, self._aim), weights={})
-        writes = replace(draft.writes, emitter=emitter)
-        trials = draft.trials.of(writes)
+        found = self._tried(draft, replace(draft.writes, emitter=emitter), "chosen value by value")
+        return draft if found is None else replace(found, emitter=emitter)
+
+    def _tried(self, draft: Draft, writes: Spelling, how: str) -> Draft | None:
+        """The draft with other ranges, if the fastest choice errs less with them; a remark says how much."""
+        best, trials = draft.fastest, draft.trials.of(writes)
         error = trials.error(best.units)
-        how = f"rel-L2 {error:.2g} with ranges chosen value by value, {best.error:.2g} with all that was seen"
+        words = f"rel-L2 {error:.2g} with ranges {how}, {best.error:.2g} without"
         if error >= best.error:
-            ctx.remarks.missed("model", how, rule="calibration")
-            return draft
-        ctx.remarks.applied("model", how, rule="calibration")
+            self._ctx.remarks.missed("model", words, rule="calibration")
+            return None
+        self._ctx.remarks.applied("model", words, rule="calibration")
         found = replace(best, error=error)
-        return replace(draft, emitter=emitter, writes=writes, trials=trials, fastest=found, choice=found)
+        return replace(draft, writes=writes, trials=trials, fastest=found, choice=found)
 
     def decided(self, draft: Draft) -> Draft:
         """The draft with the units that run in integers within the limit."""

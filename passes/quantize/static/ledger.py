@@ -6,7 +6,7 @@ saturate. Of a unit: its times, its own error on the outputs where that was aske
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -80,6 +80,8 @@ class Ledger:
     costs: Costs
     limit: float
     profile: Profile
+    in_each_run: Collection[Unit] = ()
+    """Units whose inputs get the ranges of each run."""
 
     def activations(self, found: Mapping[Value, Coding]) -> None:
         """A row for every activation that is quantized."""
@@ -116,7 +118,8 @@ class Ledger:
         in_float, in_integers = self.costs.unit(unit)
         if isinstance(self.costs, Free):
             return f"{unit.node.op_type} runs in integers; its time is not looked at"
-        return f"{unit.node.op_type} runs in integers: {in_integers:.3g} us for {in_float:.3g} us, {self._source()}"
+        how = "runs in integers, in the ranges of each run" if unit in self.in_each_run else "runs in integers"
+        return f"{unit.node.op_type} {how}: {in_integers:.3g} us for {in_float:.3g} us, {self._source()}"
 
     def _why(self, unit: Unit) -> str:
         in_float, in_integers = self.costs.unit(unit)

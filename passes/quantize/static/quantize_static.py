@@ -98,7 +98,8 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
         choice = not_slower(whole, choice, draft.costs, draft.writes, draft.trials, settings.error)
     elif isinstance(draft.times, EstimatedCosts):
         choice = worthwhile(ctx, choice, draft.units, draft.costs)
-    ledger = Ledger(ctx, draft.units, choice, draft.times, settings.error, aim)
+    choice, in_each_run = draft.settled(choice)
+    ledger = Ledger(ctx, draft.units, choice, draft.times, settings.error, aim, in_each_run)
     ledger.decisions(draft.declined, draft.shapes)
     if not choice.units:
         ctx.rewriter.rollback(mark)
@@ -106,6 +107,7 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
         return None
     kept.factors.take_back_unused(ctx, choice.units)
     ctx.bounds.extend(kept.factors.statements())
-    quantized = [value for value in needed(choice.units) if value.const is None]
+    known = [unit for unit in choice.units if unit not in in_each_run]
+    quantized = [value for value in needed(known) if value.const is None]
     ledger.activations(codings(ctx, quantized, draft.emitter.of))
-    return Decided(draft.writes, draft.emitter, choice.units)
+    return Decided(draft.writes, draft.coder(in_each_run), choice.units)

@@ -16,6 +16,7 @@ import numpy as np
 
 from ....ir import Node, Rewriter, Value, tensor
 from .alone import Shape
+from .each_run import EachRun
 from .emit import Emitter
 from .units import Unit
 
@@ -60,7 +61,7 @@ SPELLINGS: Mapping[str, Callable[[Rewriter, Node], None]] = {"Softmax": spell_so
 class Spelling:
     """Writes units in integers, and spells out those of `slow` that stay in float."""
 
-    emitter: Emitter
+    emitter: Emitter | EachRun
     slow: Sequence[Unit]
 
     def follow(self, old: Value, new: Value) -> None:

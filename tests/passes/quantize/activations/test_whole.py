@@ -74,7 +74,8 @@ def quantized(model, price, monkeypatch):
     monkeypatch.setattr(timing, "now", clock)
     weights = {name: RNG.standard_normal((64, 64)).astype(np.float32) * 0.05 for name in "wv"}
     lowered = lower(model(TEXT, **weights))
-    run = QuantizeInsert(mode="static", latency="measure", error=1.0, rounding="nearest", bias_correction="false")
+    options = {"calibration": "minmax", "rounding": "nearest", "bias_correction": "false"}
+    run = QuantizeInsert(mode="static", latency="measure", error=1.0, **options)
     feeds = [{"x": RNG.standard_normal((4, 64)).astype(np.float32)} for _ in range(4)]
     report = PassManager([run], Executor(clock, price)).run(lowered, data=feeds)
     ops = [node.op_type for node in emit(lowered).graph.node]
