@@ -9,10 +9,10 @@ What operators on levels mean, from the definitions of ONNX and of onnxruntime's
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 SUFFIX = "_quantized"
 MOVERS = frozenset(
@@ -55,8 +55,19 @@ def spelled_out(model: ModelProto) -> ModelProto:
     copy.CopyFrom(model)
     taken = {name for node in nodes for name in (*node.input, *node.output)}
     names = _Names(taken | {value.name for value in copy.graph.input})
-    _Speller(names).rewrite(copy.graph)
+    _Speller(names, _alike(copy.graph)).rewrite(copy.graph)
     return copy
+
+
+def _alike(graph: GraphProto) -> dict[str, str]:
+    """For the name of each initializer that of the first one with the same content."""
+    first: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    found = {}
+    for one in _graphs(graph):
+        for tensor in one.initializer:
+            content = (tensor.data_type, tuple(tensor.dims), numpy_helper.to_array(tensor).tobytes())
+            found[tensor.name] = first.setdefault(content, tensor.name)
+    return found
 
 
 class _Names:
@@ -74,10 +85,10 @@ class _Names:
 
 class _Speller:
     """Writes one graph anew. What is known of levels it knows from the graph around it, too; what these stand for is
-    decoded where they are."""
+    decoded where they are, once for all scales and zero points that are `alike`."""
 
-    def __init__(self, names: _Names, outer: _Speller | None = None) -> None:
-        self._names, self._outer = names, outer
+    def __init__(self, names: _Names, alike: Mapping[str, str], outer: _Speller | None = None) -> None:
+        self._names, self._alike, self._outer = names, alike, outer
         self._codings: dict[str, Coding] = {}
         self._decoded: dict[Decoding, str] = {}
         self._nodes: list[NodeProto] = []
@@ -85,7 +96,7 @@ class _Speller:
     def rewrite(self, graph: GraphProto) -> None:
         for node in list(graph.node):
             for body in _bodies(node):
-                _Speller(self._names, self).rewrite(body)
+                _Speller(self._names, self._alike, self).rewrite(body)
             self._spell(node)
         del graph.node[:]
         graph.node.extend(self._nodes)
@@ -113,7 +124,7 @@ class _Speller:
         if node.op_type == "QuantizeLinear":
             self._codings[node.output[0]] = (node.input[1], node.input[2])
         elif node.op_type == "DequantizeLinear" and len(node.input) == 3:
-            self._decoded[(*node.input, None)] = node.output[0]
+            self._decoded[self._key(node.input[0], (node.input[1], node.input[2]), None)] = node.output[0]
         elif node.op_type == "Clip" and node.input[0] in self._codings:
             self._codings[node.output[0]] = self._codings[node.input[0]]
 
@@ -150,11 +161,14 @@ class _Speller:
 
     def _decode(self, levels: str, coding: Coding, axis: int | None = None) -> str:
         home = self._home(levels) or self
-        key = (levels, *coding, axis)
+        key = self._key(levels, coding, axis)
         if key not in home._decoded:
             hint = levels.removesuffix(SUFFIX) if levels.endswith(SUFFIX) else f"{levels}_decoded"
             home._decoded[key] = home._add("DequantizeLinear", [levels, *coding], hint, axis)
         return home._decoded[key]
+
+    def _key(self, levels: str, coding: Coding, axis: int | None) -> Decoding:
+        return (levels, *(self._alike.get(name, name) for name in coding), axis)
 
     def _quantize(self, value: str, coding: Coding, levels: str) -> None:
         self._nodes.append(helper.make_node("QuantizeLinear", [value, *coding], [levels]))

@@ -63,6 +63,10 @@ def test_a_mover_of_levels_moves_numbers():
     np.testing.assert_array_equal(a, b)
 
 
+def decoded_in(model: ModelProto) -> list[str]:
+    return [node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"]
+
+
 def test_levels_are_decoded_once_whoever_reads_them():
     """As the first operand and as the second, under the name that they stand for: the judge knows them by it."""
     model = parser.parse_model(
@@ -74,8 +78,21 @@ def test_levels_are_decoded_once_whoever_reads_them():
             r = com.microsoft.QLinearAdd(v_quantized, s, z, w_quantized, s, z, s, z)
         }"""
     )
-    decoded = [node.output[0] for node in spelled_out(model).graph.node if node.op_type == "DequantizeLinear"]
-    assert decoded == ["u", "v", "w"]
+    assert decoded_in(spelled_out(model)) == ["u", "v", "w"]
+
+
+def test_scales_of_other_names_and_the_same_content_decode_the_same():
+    """A mover shares the scale of what it moves, and its reader may have one of its own for the same numbers."""
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]> g (float[2,3] x) => (uint8[3,2] r)
+        <float s = {0.5}, uint8 z = {3}, float t = {0.5}, uint8 y = {3}> {
+            u_quantized = QuantizeLinear(x, s, z)
+            v_quantized = Transpose<perm = [1, 0]>(u_quantized)
+            w_quantized = Transpose<perm = [1, 0]>(v_quantized)
+            r = com.microsoft.QLinearAdd(v_quantized, t, y, v_quantized, t, y, s, z)
+        }"""
+    )
+    assert decoded_in(spelled_out(model)) == ["u", "v"]
 
 
 def test_what_has_no_levels_is_left_alone():
