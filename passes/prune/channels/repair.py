@@ -99,7 +99,8 @@ def _apply(ctx: Context, reader: Reader, halves: Halves, constants: Before, give
     if not np.isfinite(found).all() or len(layer.weight.uses) > 1:
         return False
     dtype = layer.weight.const.numpy().dtype
-    _set(ctx, layer.weight, layer.weight_of(found).astype(dtype))
+    if ridge is not None:
+        _set(ctx, layer.weight, layer.weight_of(found).astype(dtype))
     if has_bias:
         amounts = fit.shift(matrices, found).reshape(-1)
         is_new = layer.bias is None or layer.node.input(layer.bias) is None
@@ -107,7 +108,7 @@ def _apply(ctx: Context, reader: Reader, halves: Halves, constants: Before, give
         constants.follow(layer.node, now)
         if is_new:
             constants.added[now] = amounts.astype(dtype).astype(np.float64)
-    return True
+    return ridge is not None or has_bias
 
 
 def _set(ctx: Context, value: Value, array: Array) -> None:
