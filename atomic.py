@@ -16,6 +16,24 @@ def is_read_only(status: os.stat_result) -> bool:
     return not status.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
 
 
+def names_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a path ends as those of folders do (`new/`, `new/.`), which `Path` would forget."""
+    text = os.fspath(path)
+    return bool(text) and os.path.basename(text) in ("", os.curdir)
+
+
+def refusal(folder: Path) -> str:
+    """Why no file can be made in a folder, in the words of the system; empty if one can. It is tried: permissions do
+    not tell of read-only and virtual file systems."""
+    temporary = _temporary(folder)
+    try:
+        temporary.open("xb").close()
+        temporary.unlink()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
 def write_file(blocks: Iterable[memoryview], path: Path) -> None:
     """Write a file, replacing the one of that name, whose permissions it takes over."""
     _write(path.parent, blocks, lambda: path)
@@ -52,7 +70,7 @@ def write_hashed(blocks: Iterable[memoryview], folder: Path, name: Callable[[str
 
 def _write(folder: Path, blocks: Iterable[memoryview], place: Callable[[], Path | None]) -> None:
     """Write blocks to a new file and move it to the place that is then asked for, or drop it if that is None."""
-    temporary = folder / f".onnxpress-{os.urandom(8).hex()}.tmp"
+    temporary = _temporary(folder)
     try:
         with temporary.open("xb") as file:
             for block in blocks:
@@ -68,6 +86,10 @@ def _write(folder: Path, blocks: Iterable[memoryview], place: Callable[[], Path 
         raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(folder: Path) -> Path:
+    return folder / f".onnxpress-{os.urandom(8).hex()}.tmp"
 
 
 def _keep_permissions(old: Path, new: Path) -> None:

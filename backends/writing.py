@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..atomic import is_read_only, write_file
+from ..atomic import is_read_only, names_folder, refusal, write_file
 from ..errors import UserError
 from ..ir import Model
 from .data_files import Layout, plan, remove_unused, take_back, write_data, written_for
@@ -42,7 +42,7 @@ def save_model(
     target = Path(path)
     if not 0 <= external_above <= EXTERNAL_ABOVE:
         raise UserError(f"external_above is {external_above}; it must be between 0 and {EXTERNAL_ABOVE} bytes")
-    check_writable(target, model, in_place=in_place)
+    check_writable(path, model, in_place=in_place)
     old = written_for(target)
     skeleton = Skeleton(model)
     layout = plan(skeleton, model, external_above, _replaces_source(target, model))
@@ -60,6 +60,8 @@ def check_writable(path: str | os.PathLike[str], model: Model, *, in_place: bool
     """Raise UserError if a model cannot be written to `path`: the folder is missing or closed, or the file is
     read-only or one that the model is still read from (its own .onnx file only unless `in_place`)."""
     target = Path(path)
+    if names_folder(path):
+        raise UserError(f"{os.fspath(path)}: names a folder; give the name of the file to write")
     status = _status(target)
     if status is not None and stat.S_ISDIR(status.st_mode):
         raise UserError(f"{target}: is a folder; give the name of the file to write")
@@ -70,8 +72,8 @@ def check_writable(path: str | os.PathLike[str], model: Model, *, in_place: bool
     folder = _status(target.parent)
     if folder is None or not stat.S_ISDIR(folder.st_mode):
         raise UserError(f"{target}: there is no folder {target.parent}; create it first")
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise UserError(f"{target}: the folder {target.parent} is not writable")
+    if why := refusal(target.parent):
+        raise UserError(f"{target}: the folder {target.parent} is not writable: {why}")
     if status is None or model.path is None:
         return
     for file in _data_sources(model):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import debug_option, input_options, samples_option
+from .options import TargetPath, debug_option, input_options, samples_option
 from .reduce import WHEN
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _PATH = click.Path(path_type=Path)
     "-o",
     "--output",
     metavar="OUT",
-    type=_PATH,
+    type=TargetPath(),
     help="Write the smallest model that shows it here, its inputs beside it.",
 )
 @input_options

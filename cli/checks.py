@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from ..atomic import is_read_only
+from ..atomic import is_read_only, refusal
 from ..errors import UserError
 
 
 def check_exists(source: Path) -> None:
     """UserError if `source` is no file."""
-    if source.is_dir():
-        raise UserError(f"{source}: is a folder, not an ONNX file")
-    if not source.exists():
-        raise UserError(f"{source}: no such file")
+    with _reaching(str(source)):
+        if source.is_dir():
+            raise UserError(f"{source}: is a folder, not an ONNX file")
+        if not source.exists():
+            raise UserError(f"{source}: no such file")
 
 
 def check_data_files(data: Iterable[str]) -> None:
@@ -30,16 +31,26 @@ def check_data_files(data: Iterable[str]) -> None:
 def check_target(target: Path, option: str) -> None:
     """UserError if no file can be written at `target`, which `option` names."""
     folder = target.parent
-    if target.is_dir():
-        raise UserError(f"{option} {target}: is a folder; name a file in it")
-    if target.exists() and not target.is_file():
-        raise UserError(f"{option} {target}: is no regular file, and would be replaced by one")
-    if target.exists() and is_read_only(target.stat()):
-        raise UserError(f"{option} {target}: is read-only; remove it first, or name another file")
-    if not folder.is_dir():
-        raise UserError(f"{option} {target}: the folder {folder} does not exist")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"{option} {target}: no permission to write in the folder {folder}")
+    with _reaching(f"{option} {target}"):
+        if target.is_dir():
+            raise UserError(f"{option} {target}: is a folder; name a file in it")
+        if target.exists() and not target.is_file():
+            raise UserError(f"{option} {target}: is no regular file, and would be replaced by one")
+        if target.exists() and is_read_only(target.stat()):
+            raise UserError(f"{option} {target}: is read-only; remove it first, or name another file")
+        if not folder.is_dir():
+            raise UserError(f"{option} {target}: the folder {folder} does not exist")
+    if why := refusal(folder):
+        raise UserError(f"{option} {target}: no file can be written in the folder {folder}: {why}")
+
+
+@contextmanager
+def _reaching(words: str) -> Iterator[None]:
+    """UserError, begun with `words`, where the system does not even look for a path: its name is too long."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{words}: {error.strerror or error}") from None
 
 
 def output_of(source: Path, output: Path | None, *, in_place: bool) -> Path | None:

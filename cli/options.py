@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -11,6 +12,23 @@ if TYPE_CHECKING:
     from ..backends.interface import Pins
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class TargetPath(click.Path):
+    """A path that a file is to be written to."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """UserError for the name of a folder, which nothing shows any more once it is a `Path`."""
+        from ..atomic import names_folder
+        from ..errors import UserError
+
+        if names_folder(value):
+            option = "" if param is None else f"{min(param.opts, key=len)} "
+            raise UserError(f"{option}{value}: names a folder; name a file in it")
+        return super().convert(value, param, ctx)
 
 
 class Settings:

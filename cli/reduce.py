@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .options import debug_option, input_options, samples_option
+from .options import TargetPath, debug_option, input_options, samples_option
 
 _PATH = click.Path(path_type=Path)
 WHEN = (
@@ -19,7 +19,9 @@ WHEN = (
 @click.argument("source", metavar="IN", type=_PATH)
 @click.option("-p", "--pipeline", required=True, metavar="PIPELINE", help="The passes that bring it about, or @FILE.")
 @click.option("--when", required=True, metavar="CONDITION", help=WHEN)
-@click.option("-o", "--output", required=True, metavar="OUT", type=_PATH, help="Write the smallest model found here.")
+@click.option(
+    "-o", "--output", required=True, metavar="OUT", type=TargetPath(), help="Write the smallest model found here."
+)
 @input_options
 @samples_option(4, 4)
 @click.option("--trials", type=click.IntRange(min=1), default=500, metavar="N", help="Models to try at most (500).")

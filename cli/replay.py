@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import debug_option
+from .options import TargetPath, debug_option
 from .versions import missing, other_versions
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _INLINE_BELOW = 2**31 - 2**24
 @click.option("--input", "source", required=True, metavar="IN", type=_PATH, help="The model that OUT was made from.")
 @click.option("--data", multiple=True, metavar="D", help="The sample data of the run, if it had any.")
 @click.option("--any-version", is_flag=True, help="Try it with other versions than those of the run.")
-@click.option("-o", "--output", metavar="NEW", type=_PATH, help="Write what comes out.")
+@click.option("-o", "--output", metavar="NEW", type=TargetPath(), help="Write what comes out.")
 @debug_option
 def command(result: Path, source: Path, data: tuple[str, ...], any_version: bool, output: Path | None) -> int:
     """Run the pipeline that OUT's provenance tells of, with its seed and settings, on IN.

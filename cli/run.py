@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .ir_printer import EVERY, MOMENTS
-from .options import Settings, debug_option, input_options, samples_option
+from .options import Settings, TargetPath, debug_option, input_options, samples_option
 
 if TYPE_CHECKING:
     from ..passes.manager.report import Report
@@ -56,7 +56,9 @@ def _print_options(command: Any) -> Any:
     metavar="PIPELINE",
     help="Passes: fold,dce,quantize-insert{form=dq}; or @FILE, which holds them.",
 )
-@click.option("-o", "--output", metavar="OUT", type=_PATH, help="Write the result here; without it this is a dry run.")
+@click.option(
+    "-o", "--output", metavar="OUT", type=TargetPath(), help="Write the result here; without it this is a dry run."
+)
 @click.option("--in-place", is_flag=True, help="Replace IN by the result.")
 @input_options
 @samples_option(None, 4)
@@ -90,7 +92,7 @@ def _print_options(command: Any) -> Any:
     help="Measure no errors: the models are not run on inputs, only the structure is verified.",
 )
 @click.option("--provenance", is_flag=True, help="Write into OUT what made each node, and how to run it again.")
-@click.option("--report", metavar="R.json", type=_PATH, help="Write the whole report as JSON.")
+@click.option("--report", metavar="R.json", type=TargetPath(), help="Write the whole report as JSON.")
 @click.option("--time", "timed", is_flag=True, help="Time the result against IN: interleaved runs, one thread.")
 @click.option("--timing", is_flag=True, help="Show where the time went, as a tree.")
 @click.option("--statistics", is_flag=True, help="Show how often each rule of each pass was applied.")

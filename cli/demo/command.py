@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..options import debug_option
+from ..options import TargetPath, debug_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,7 @@ PIPELINE = "fold,dce,quantize-insert{mode=weight-only}"
 
 @click.command("demo", short_help="Compress a small network that ships with onnxpress.")
 @click.option("-p", "--pipeline", default=PIPELINE, show_default=True, metavar="PIPELINE", help="The passes to run.")
-@click.option("-o", "--output", metavar="OUT", type=click.Path(path_type=Path), help="Keep the compressed network.")
+@click.option("-o", "--output", metavar="OUT", type=TargetPath(), help="Keep the compressed network.")
 @debug_option
 def command(pipeline: str, output: Path | None) -> None:
     """Compress a small network that reads handwritten digits, and show what it gains and costs.

@@ -303,6 +303,7 @@ def test_places_that_cannot_be_written_to(external: External, tmp_path: Path) ->
         source: "is the model that was read",
         tmp_path / "link.onnx": "is the model that was read",
         source.parent / "w.bin": "holds external data of",
+        f"{tmp_path}/new/": "names a folder",
         tmp_path / ("x" * 300): "File name too long",
         tmp_path / "a\0b.onnx": "null byte",
     }

@@ -233,12 +233,47 @@ def test_place_that_cannot_be_written(cli, tmp_path, model, option, place):
     assert files_in(tmp_path) == before
 
 
+WRITING = {
+    "run": ["run", "MODEL", "-p", "fold", "-o"],
+    "report": ["run", "MODEL", "-p", "fold", "--report"],
+    "replay": ["replay", "MODEL", "--input", "MODEL", "-o"],
+    "reduce": ["reduce", "MODEL", "-p", "fold", "--when", "fails", "-o"],
+    "bisect": ["bisect", "MODEL", "-p", "fold", "--when", "fails", "-o"],
+    "demo": ["demo", "-o"],
+}
+
+
+@pytest.mark.parametrize("name", ["inner/", "inner/.", "newdir/", "newdir/.", "newdir//"])
+@pytest.mark.parametrize("command", WRITING)
+def test_the_name_of_a_folder_is_no_target(cli, tmp_path, model, command, name):
+    (tmp_path / "inner").mkdir()
+    before = files_in(tmp_path)
+    args = [str(model) if arg == "MODEL" else arg for arg in WRITING[command]]
+    assert_one_clear_line(cli(*args, f"{tmp_path}/{name}"), args[-1], f"/{name}: names a folder")
+    assert files_in(tmp_path) == before
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="there is no file system that takes no files")
+@pytest.mark.parametrize("command", WRITING)
+def test_a_folder_that_takes_no_files_is_found_before_any_work(cli, tmp_path, model, monkeypatch, command):
+    monkeypatch.setattr("onnxpress.api.load", lambda *_: pytest.fail("the model is read"))
+    args = [str(model) if arg == "MODEL" else arg for arg in WRITING[command]]
+    assert_one_clear_line(cli(*args, "/proc/out.file"), args[-1], "folder /proc")
+
+
+@pytest.mark.parametrize("command", WRITING)
+def test_a_name_that_is_too_long(cli, tmp_path, model, command):
+    args = [str(model) if arg == "MODEL" else arg for arg in WRITING[command]]
+    assert_one_clear_line(cli(*args, tmp_path / ("x" * 300)), args[-1], "too long")
+    assert_one_clear_line(cli("stats", tmp_path / ("x" * 300)), "too long")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 @pytest.mark.parametrize("option", ["-o", "--report"])
 def test_closed_folder(cli, tmp_path, model, option):
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
-    assert_one_clear_line(cli("run", model, "-p", "fold", option, closed / "out.file"), option, "permission")
+    assert_one_clear_line(cli("run", model, "-p", "fold", option, closed / "out.file"), option, "Permission denied")
 
 
 @pytest.mark.parametrize("option", ["-o", "--report"])
