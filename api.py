@@ -126,12 +126,14 @@ class PassManager:
         """Run the passes over `model`, which is changed in place, and report.
 
         `data` is what `--data` takes (files, a folder, `module:function`, `random`), or an iterable of feeds. Raises
-        UserError if it does not fit the model, PassError if a pass fails: the model is then as it was before it.
+        UserError if it does not fit the model or a pass is to learn from NaN, PassError if a pass fails: the model is
+        then as it was before it.
         """
         samples = None if data is None else samples_for(model, data, self.backend, self.pins, self._manager.seed)
         provenance = self.facts(model, samples) if self.provenance else None
         judge = self._judge(model, samples) if self.measure or self._manager.needs_judge else None
-        return self._manager.run(model, data=samples, judge=judge, provenance=provenance)
+        learnt = None if samples is None else _for_calibration(samples, model)
+        return self._manager.run(model, data=learnt, judge=judge, provenance=provenance)
 
     def facts(self, model: Model, samples: Samples | None) -> dict[str, Any]:
         """What provenance tells of a run on `model` and `samples`: all that the result depends on."""
@@ -162,6 +164,12 @@ class PassManager:
         return Judge(
             model, self.backend, samples=samples, source=source, pins=self.pins, seed=seed, at_most=self.samples
         )
+
+
+def _for_calibration(samples: Samples, model: Model) -> Samples:
+    from .backends.calibration import for_calibration
+
+    return for_calibration(samples, model)
 
 
 def samples_for(model: Model, data: Data, backend: Backend, pins: Pins, seed: int) -> Samples:

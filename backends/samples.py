@@ -7,7 +7,7 @@ In an .npz file the keys are input names. Samples lie on the first axis:
 - an array of one rank more gives `x[i]`; a 0-d array holds for every sample;
 - `NAME@0`, `NAME@1`, ... are whole samples, in numeric order, for samples that differ in shape.
 
-NaN and Inf are data like any other.
+NaN and Inf are data like any other; passes that learn from data refuse NaN (`calibration.py`).
 """
 
 from __future__ import annotations

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxpress.specs import model_of
 
 
 def no_such_file(folder: Path, model: Path) -> Path:
@@ -198,6 +200,45 @@ def test_bad_data(cli, tmp_path, model, other, make, command):
     args = {"run": ["run", model, "-p", "fold", "-o", tmp_path / "out.onnx"], "compare": ["compare", model, other]}
     assert_one_clear_line(cli(*args[command], "--data", bad), "bad.npz", BAD_DATA[make])
     assert files_in(tmp_path) == before
+
+
+@pytest.fixture
+def layers(tmp_path: Path) -> Path:
+    """Two layers with an activation between: there is something to do for every pass."""
+    rng = np.random.default_rng(0)
+    weights = {"a": rng.normal(size=(64, 128)), "b": rng.normal(size=(128, 32))}
+    proto = model_of("g (float[n,64] x) => (float[n,32] y) { h = MatMul(x, a) \n r = Relu(h) \n y = MatMul(r, b) }")
+    proto.graph.initializer.extend(numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items())
+    path = tmp_path / "layers.onnx"
+    onnx.save(proto, path)
+    return path
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        "quantize-insert{mode=static}",
+        "quantize-insert{type=int4}",
+        "prune{sparsity=0.5}",
+        "prune{unit=weight sparsity=0.5 criterion=obs}",
+        "prune{unit=weight error=0.1}",
+        "factorize{error=0.1}",
+        "float{compute}",
+        "equalize",
+        "repair(prune{sparsity=0.5 repair=off})",
+    ],
+)
+def test_data_that_nothing_is_learnt_from(cli, tmp_path, layers, pipeline, bad):
+    path = tmp_path / "bad.npz"
+    np.savez(path, x=np.full((4, 64), bad, np.float32))
+    before = files_in(tmp_path)
+    result = cli("run", layers, "-p", pipeline, "--data", path, "-o", tmp_path / "out.onnx")
+    assert_one_clear_line(
+        result, "bad.npz: sample 0", "'x'", "holds NaN" if np.isnan(bad) else "holds no finite number"
+    )
+    assert files_in(tmp_path) == before
+    assert cli("run", layers, "-p", "fold", "--data", path).code == 0
 
 
 @pytest.mark.parametrize(
