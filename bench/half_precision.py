@@ -10,40 +10,28 @@ Exit code 1 if a file is larger than half of its bytes of float32 plus all other
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
-from onnx import AttributeProto, GraphProto, TensorProto, numpy_helper
-from quantize_weights import TASKS, Task, score
+from onnx import TensorProto, numpy_helper
+from quantize_weights import Task, chosen, options_of, score
 
 import onnxpress as op
 from onnxpress.backends.generate import generate_feeds
+from onnxpress.backends.messages import walk_tensors
 from onnxpress.backends.ort import OrtBackend
 
 WAYS = ("float", "float{to=bfloat16}", "float{compute}")
 RUNS = 40
 
 
-def tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    """Every tensor of a graph and of the bodies in it."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == AttributeProto.TENSOR:
-                yield attribute.t
-            elif attribute.type == AttributeProto.GRAPH:
-                yield from tensors(attribute.g)
-
-
 def allowed(path: Path) -> float:
     """Half of the bytes of float32 plus all others, plus 2 %."""
-    held = tensors(onnx.load(path).graph)
+    held = (one.tensor for one in walk_tensors(onnx.load(path)))
     floats = sum(numpy_helper.to_array(one).nbytes for one in held if one.data_type == TensorProto.FLOAT)
     return 1.02 * (path.stat().st_size - floats / 2)
 
@@ -72,20 +60,15 @@ def compress(task: Task, before: Path, way: str, data: Path | None, out: Path) -
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--zoo", type=Path, required=True)
-    parser.add_argument("--tasks", type=Path, required=True)
+    parser = options_of(__doc__)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--only", nargs="+", choices=[task.variant for task in TASKS], help="variants")
     parser.add_argument("--no-latency", action="store_true")
     options = parser.parse_args()
     zoo, tasks, failed = options.zoo.resolve(), options.tasks.resolve(), False
     print("| task | variant | way | bytes | ratio | allowed | kept | score before | after | loss | latency |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
-        for task in TASKS:
-            if options.only and task.variant not in options.only:
-                continue
+        for task in chosen(options):
             before, after = zoo / task.file, Path(folder) / "after.onnx"
             first, size, limit = score(task, before, zoo, tasks), before.stat().st_size, allowed(before)
             for way in WAYS:

@@ -56,20 +56,29 @@ def compress(model: Path, pipeline: str, out: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def options_of(doc: str) -> argparse.ArgumentParser:
+    """The options of every script that scores tasks; `doc` is its docstring."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--zoo", type=Path, required=True)
     parser.add_argument("--tasks", type=Path, required=True)
     parser.add_argument("--only", nargs="+", choices=[task.variant for task in TASKS], help="variants")
+    return parser
+
+
+def chosen(options: argparse.Namespace) -> list[Task]:
+    """The tasks that `--only` names, or all."""
+    return [task for task in TASKS if not options.only or task.variant in options.only]
+
+
+def main() -> int:
+    parser = options_of(__doc__)
     parser.add_argument("--pipeline", default=PIPELINE)
     options = parser.parse_args()
     zoo, tasks, failed = options.zoo.resolve(), options.tasks.resolve(), False
     print("| task | variant | bytes | after | ratio | score | after | loss | allowed | |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
-        for task in TASKS:
-            if options.only and task.variant not in options.only:
-                continue
+        for task in chosen(options):
             before, after = zoo / task.file, Path(folder) / "after.onnx"
             compress(before, options.pipeline, after)
             scores = [score(task, model, zoo, tasks) for model in (before, after)]
