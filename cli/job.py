@@ -190,11 +190,11 @@ class Job(NamedTuple):
 
     def write(self, model: Model, report: Report) -> None:
         """Write the model, then the report; LimitError, and nothing is written, if the result runs unlike the input, or
-        is the input although a pass was to change it."""
+        a pass that was to change something did not."""
         from ..api import save
 
         _refuse_mismatch(report)
-        self._refuse_nothing(report)
+        _refuse_idle(report)
         asked = self.request
         if self.output is not None:
             save(model, self.output, external_above=self.external_above, in_place=asked.in_place)
@@ -203,20 +203,6 @@ class Job(NamedTuple):
             from .json_text import json_text
 
             write_file([memoryview(f"{json_text(report.as_dict())}\n".encode())], asked.report)
-
-    def _refuse_nothing(self, report: Report) -> None:
-        """LimitError if passes ran that were to change the model, and it is as it was."""
-        from ..errors import LimitError
-        from ..passes.manager.base import walk_passes
-        from ..passes.manager.report import Fate
-        from ..passes.manager.text import pass_text
-
-        must = [pass_text(inner) for outer in self.passes for inner in walk_passes(outer) if inner.must_change]
-        ran = all(step.fate is Fate.RAN for step in report.steps)
-        if must and ran and not report.changed:
-            raise LimitError(
-                f"nothing changed, and nothing is written: {', '.join(must)} found nothing to do; see remarks"
-            )
 
 
 def _idle_limit(asked: Request) -> float | None:
@@ -283,6 +269,14 @@ def _external_above(text: str | None) -> int | None:
     if size is not None and size > EXTERNAL_ABOVE:
         raise UserError(f"--external-above {text}: an ONNX file holds less than 2 GiB; give at most {EXTERNAL_ABOVE}")
     return size
+
+
+def _refuse_idle(report: Report) -> None:
+    """LimitError if a pass ran that was to change something, and found nothing to do."""
+    from ..errors import LimitError
+
+    if report.idle:
+        raise LimitError(f"nothing is written: {', '.join(report.idle)} found nothing to do; see remarks")
 
 
 def _refuse_mismatch(report: Report) -> None:

@@ -1,6 +1,6 @@
 """`onnxpress COMMAND ...`: the entry point, and what becomes of every error.
 
-Exit codes: 0 done; 1 a limit or a comparison failed, or a pass that was to change the model did not; 2 the user's
+Exit codes: 0 done; 1 a limit or a comparison failed, or a pass that was to change something did not; 2 the user's
 mistake; 3 a pass or onnxpress failed; 130 interrupted; 141 the reader of stdout went away.
 """
 

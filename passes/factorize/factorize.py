@@ -56,8 +56,9 @@ class Factorize(Pass):
 
     @property
     def must_change(self) -> bool:
-        """An error that is allowed may allow nothing."""
-        return self.error is None
+        """An error that is allowed may allow nothing, and there may be nothing of low rank."""
+        goals = (self.rank, self.energy, self.macs, self.bytes_)
+        return self.error is None and any(goal is not None for goal in goals)
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Plan, and carry it out."""

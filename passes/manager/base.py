@@ -52,7 +52,8 @@ class Pass(ABC):
 
     @property
     def must_change(self) -> bool:
-        """Whether leaving all as it is is a failure, as where a share was to go; a limit may allow nothing."""
+        """Whether it is a failure to find nothing to do, as where a share was to go; a limit may allow nothing. What
+        passes that it runs do, as `fold`, does not count."""
         return False
 
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -69,8 +69,10 @@ class Step(NamedTuple):
     """One pass of the pipeline: its text, what it changed, the time it took, and those inside it.
 
     `seconds` is the time of the pass itself and those inside it; `verify_seconds` and `measure_seconds` came on top.
-    `edits` counts primitive changes by kind, `rules` applications by rule, both of those inside too. `after` is the
-    model after it, `step_error` the error against the model before it: None inside combinators unless all is measured.
+    `edits` counts primitive changes by kind, `rules` applications by rule, both of those inside too; `own_edits` are
+    those of the pass itself: a pass that `must_change` something and has none was of no use, whatever `fold` did in it.
+    `after` is the model after it, `step_error` the error against the model before it: None inside combinators unless
+    all is measured.
     """
 
     name: str
@@ -84,6 +86,8 @@ class Step(NamedTuple):
     measure_seconds: float = 0.0
     after: State | None = None
     step_error: Mapping[str, float] | None = None
+    must_change: bool = False
+    own_edits: int = 0
     children: Sequence[Step] = ()
 
     @property
@@ -102,6 +106,7 @@ class Step(NamedTuple):
             "measure_seconds": self.measure_seconds,
             "changed": self.changed,
             "edits": dict(self.edits),
+            "own_edits": self.own_edits,
             "rules": dict(self.rules),
             **({} if self.after is None else self.after.as_dict()),
             "step_error": None if self.step_error is None else dict(self.step_error),
@@ -142,6 +147,14 @@ class Report:
         """Whether any pass changed anything."""
         return any(step.changed for step in self.steps)
 
+    @property
+    def idle(self) -> Sequence[str]:
+        """The passes that were to change something and found nothing to do, however often they ran. What was done and
+        taken back, by a limit, was found."""
+        due = [step for step in _walk(self.steps) if step.must_change and step.fate is not Fate.SKIPPED]
+        did = {step.text for step in due if step.own_edits}
+        return list(dict.fromkeys(step.text for step in due if step.text not in did))
+
     def as_dict(self) -> dict[str, Any]:
         """The whole report as plain data, ready for JSON (infinities are floats)."""
         return {
@@ -160,6 +173,13 @@ class Report:
             "layers": [row.as_dict() for row in self.layers],
             **self.extra,
         }
+
+
+def _walk(steps: Iterable[Step]) -> Iterator[Step]:
+    """Steps and those inside them, at any depth."""
+    for step in steps:
+        yield step
+        yield from _walk(step.children)
 
 
 def _bound_as_dict(bound: LocalBound) -> dict[str, Any]:

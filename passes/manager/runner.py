@@ -109,6 +109,8 @@ class Runner:
             verify_seconds=verifying,
             measure_seconds=self._measuring - measuring,
             step_error=error,
+            must_change=pass_.must_change,
+            own_edits=sum(edit.by == pass_.name for edit in edits),
             children=tuple(children if edits else map(taken_back, children)),
         )
         self._tell(lambda instrument: instrument.after(pass_, self.ctx.model, bool(edits)))

@@ -59,7 +59,7 @@ def test_on_the_command_line_nothing_to_do_is_no_success(text, tmp_path, capsys)
     assert not output.exists()
     told = capsys.readouterr().err
     assert "no weight was quantized" in told
-    assert "nothing changed, and nothing is written" in told
+    assert f"nothing is written: quantize-insert{text} found nothing to do" in told
 
 
 @pytest.mark.parametrize(
