@@ -15,10 +15,10 @@ import numpy as np
 
 from ...ir import Model, Node, Value
 from ...ir.analysis.linear import Linear, linear_of
+from ..calibrate import stages
 from ..calibrate.halves import Halves
 from ..calibrate.recorded import Recorded
 from ..calibrate.refit import Refit
-from ..calibrate.stages import MEMORY
 from ..calibrate.stream import Observer, observe, observe_pairs
 from ..manager.context import Context
 from .allocate import Pick
@@ -51,7 +51,7 @@ def observed(
     pairs: dict[tuple[Value, Value], list[Halves]] = {}
     for pick in stage:
         old, new = olds[first_node(pick)], linear_of(first_node(pick))
-        if old is None or new is None or Halves.nbytes_for(old, new) > MEMORY:
+        if old is None or new is None or Halves.nbytes_for(old, new) > stages.MEMORY:
             fits.append((pick, None))
             continue
         fit = Halves(old, new)

@@ -15,10 +15,10 @@ from typing import ClassVar
 import numpy as np
 
 from ...ir import Graph, Model, Tensor, Value, clone_model, tensor
-from ..calibrate.halves import Halves
+from ..calibrate import stages
+from ..calibrate.halves import Halves, observed_halves
 from ..calibrate.refit import Refit
-from ..calibrate.stages import MEMORY, in_stages
-from ..calibrate.stream import observe_pairs, samples_of
+from ..calibrate.stream import samples_of
 from ..manager.base import Effect, Pass
 from ..manager.bounds import LocalBound
 from ..manager.context import Context
@@ -63,19 +63,13 @@ class Repair(Pass):
             ctx.remarks.missed("model", "nothing changed that could be repaired", rule="repair")
             return
         meant = _meant(ctx, before, changed_values(ctx.model, copies), stated)
-        done = sum(self._refit(ctx, before, stage) for stage in in_stages(meant, _need))
+        done = sum(self._refit(ctx, before, stage) for stage in stages.in_stages(meant, _need))
         ctx.remarks.applied("model", f"{done} of {len(meant)} layers refitted", rule="repair")
 
     def _refit(self, ctx: Context, before: Model, stage: Sequence[Counterpart]) -> int:
         now = [one.as_it_is() for one in stage]
-        seen = [(one, Halves(one.old, one.new)) for one in now]
-        pairs: dict[tuple[Value, Value], list[Halves]] = {}
-        for one, halves in seen:
-            pairs.setdefault((one.old.x, one.new.x), []).append(halves)
-        left_out = observe_pairs(ctx, before, pairs, purpose="repair")
-        return sum(
-            _apply(ctx, one, halves, self.ridge) for one, halves in seen if (one.old.x, one.new.x) not in left_out
-        )
+        seen = observed_halves(ctx, before, ((one.old, one.new) for one in now), purpose="repair")
+        return sum(_apply(ctx, one, halves, self.ridge) for one, halves in zip(now, seen, strict=True))
 
 
 def _need(one: Counterpart) -> int:
@@ -103,7 +97,7 @@ def _refusal(ctx: Context, one: Counterpart) -> str:
         return "its weights are no finite floats"
     if form := next((form for form in _past(ctx, held) if form is not None), None):
         return f"its weight would lose its form ({form})"
-    return "its moments take too much memory" if _need(one) > MEMORY else ""
+    return "its moments take too much memory" if _need(one) > stages.MEMORY else ""
 
 
 def _past(ctx: Context, held: Tensor) -> Iterator[str | None]:
@@ -113,17 +107,15 @@ def _past(ctx: Context, held: Tensor) -> Iterator[str | None]:
         yield None if is_free else form or str(outcome)
 
 
-def _apply(ctx: Context, one: Counterpart, halves: Halves, given: float | None) -> bool:
+def _apply(ctx: Context, one: Counterpart, halves: Halves, ridge: float | None) -> bool:
     """Give a layer its new weights and bias; whether there were better ones."""
-    fit, (old, now) = halves.whole(), one.weights
-    if not fit.count or _is_same(fit):
+    if not halves.count or all(map(_is_same, halves.parts)):
         return False
-    has_bias = one.bias is not None
-    ridge = halves.best_ridge(old, fit.ridge(), bias=has_bias, prior=now) if given is None else given
-    found = now if ridge is None else fit.solve(old, ridge=ridge, bias=has_bias, prior=now)[0]
+    old, now = one.weights
+    fit, better = halves.refitted(old, now, ridge=ridge, bias=one.bias is not None)
     held = one.new.weight.const
     assert held is not None
-    array = one.new.weight_of(found).astype(held.numpy().dtype)
+    array = one.new.weight_of(now if better is None else better).astype(held.numpy().dtype)
     stored = np.asarray(one.new.matrices(array), np.float64)
     amounts = one.old_bias + fit.shift(old, stored).reshape(-1) - one.bias.numbers if one.bias is not None else None
     if not np.isfinite(array).all() or (amounts is not None and not np.isfinite(amounts).all()):

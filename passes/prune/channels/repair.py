@@ -16,9 +16,8 @@ from ....ir import Model, Value, tensor
 from ....ir.analysis.coupling import Axis
 from ....ir.analysis.linear import Linear, linear_of
 from ....ir.tensor import Array
-from ...calibrate.halves import Halves
-from ...calibrate.stages import MEMORY, in_stages
-from ...calibrate.stream import observe_pairs
+from ...calibrate import stages
+from ...calibrate.halves import Halves, observed_halves
 from ...manager.context import Context
 from ...manager.weights import Outcome
 from ...rewriting.layers import add_to_bias, output_axis, put
@@ -61,31 +60,34 @@ def _outputs(layer: Linear, kept: Kept) -> Array | None:
 
 def refit(ctx: Context, before: Model, layers: Sequence[Reader], constants: Before, *, ridge: float | None) -> int:
     """Refit in stages; returns how many layers were."""
-    done = 0
-    for stage in in_stages([layer for layer in layers if _need(layer) <= MEMORY], _need):
-        observers: dict[tuple[Value, Value], list[tuple[Reader, Halves]]] = {}
-        for reader in stage:
-            now = linear_of(reader.new.node)
-            assert now is not None
-            observers.setdefault((reader.old.x, now.x), []).append((reader, Halves(reader.old, now)))
-        left_out = observe_pairs(
-            ctx, before, {pair: [halves for _, halves in each] for pair, each in observers.items()}, purpose="repair"
-        )
-        for pair, each in observers.items():
-            for reader, halves in each if pair not in left_out else ():
-                done += _apply(ctx, reader, halves, constants, ridge)
+    done, meant = 0, []
+    for reader in layers:
+        if _need(reader) > stages.MEMORY:
+            ctx.remarks.missed(reader.new.weight.name, "not refitted: its moments take too much memory", rule="refit")
+        else:
+            meant.append(reader)
+    for stage in stages.in_stages(meant, _need):
+        seen = observed_halves(ctx, before, map(_as_it_is, stage), purpose="repair")
+        for reader, halves in zip(stage, seen, strict=True):
+            done += _apply(ctx, reader, halves, constants, ridge)
     return done
+
+
+def _as_it_is(reader: Reader) -> tuple[Linear, Linear]:
+    """The layer before, and after other layers were rewritten."""
+    now = linear_of(reader.new.node)
+    assert now is not None
+    return reader.old, now
 
 
 def _need(reader: Reader) -> int:
     return Halves.nbytes_for(reader.old, reader.new)
 
 
-def _apply(ctx: Context, reader: Reader, halves: Halves, constants: Before, given: float | None) -> bool:
+def _apply(ctx: Context, reader: Reader, halves: Halves, constants: Before, ridge: float | None) -> bool:
     if not halves.count:
         return False
-    fit = halves.whole()
-    layer = fit.new
+    layer = halves.parts[0].new
     held = reader.old.weight.const
     assert held is not None
     assert layer.weight.const is not None
@@ -94,12 +96,12 @@ def _apply(ctx: Context, reader: Reader, halves: Halves, constants: Before, give
         matrices = matrices[:, :, reader.outputs]
     has_bias = can_shift(layer)
     left = layer.matrices(layer.weight.const.numpy()).astype(np.float64)
-    ridge = halves.best_ridge(matrices, fit.ridge(), bias=has_bias, prior=left) if given is None else given
-    found = left if ridge is None else fit.solve(matrices, ridge=ridge, bias=has_bias, prior=left)[0]
+    fit, better = halves.refitted(matrices, left, ridge=ridge, bias=has_bias)
+    found = left if better is None else better
     if not np.isfinite(found).all() or len(layer.weight.uses) > 1:
         return False
     dtype = layer.weight.const.numpy().dtype
-    if ridge is not None:
+    if better is not None:
         _set(ctx, layer.weight, layer.weight_of(found).astype(dtype))
     if has_bias:
         amounts = fit.shift(matrices, found).reshape(-1)
@@ -108,7 +110,7 @@ def _apply(ctx: Context, reader: Reader, halves: Halves, constants: Before, give
         constants.follow(layer.node, now)
         if is_new:
             constants.added[now] = amounts.astype(dtype).astype(np.float64)
-    return ridge is not None or has_bias
+    return better is not None or has_bias
 
 
 def _set(ctx: Context, value: Value, array: Array) -> None:

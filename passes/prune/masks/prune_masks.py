@@ -9,10 +9,10 @@ import numpy as np
 
 from ....ir import Model, Tensor, Value, clone_model, tensor
 from ....ir.analysis.linear import Linear
-from ...calibrate.halves import Halves
+from ...calibrate.halves import Halves, observed_halves
 from ...calibrate.moments import Moments
 from ...calibrate.stages import in_stages
-from ...calibrate.stream import observe, observe_pairs
+from ...calibrate.stream import observe
 from ...manager.context import Context
 from ...manager.weights import Outcome
 from ...rewriting.layers import put
@@ -130,11 +130,9 @@ class _Masker:
         stage: Sequence[Target],
         parts: Mapping[Target, float],
     ) -> None:
-        halves = {layer: Halves(olds[layer], layer) for target in stage for layer in target.layers}
-        pairs: dict[tuple[Value, Value], list[Halves]] = {}
-        for layer, each in halves.items():
-            pairs.setdefault((olds[layer].x, layer.x), []).append(each)
-        observe_pairs(self.ctx, before, pairs, purpose="prune")
+        layers = [layer for target in stage for layer in target.layers]
+        found = observed_halves(self.ctx, before, ((olds[layer], layer) for layer in layers), purpose="prune")
+        halves = dict(zip(layers, found, strict=True))
         for target in stage:
             seen = [halves[layer] for layer in target.layers]
             if not sum(each.count for each in seen):

@@ -27,8 +27,9 @@ COLUMNS = 16
 def best_ridge(halves: Sequence[Halves], weights: Float64, stays: Mask, *, centred: bool) -> float:
     """For weights `[groups, k, n]` that all layers of `halves` read, of which those of `stays` will be kept.
 
-    With samples for one half only, what so few rows make necessary (Ledoit and Wolf), but at least 1e-2."""
-    if not all(sum(fit.count for fit in part) for part in _parts(halves)):
+    Without samples for two halves, what so few rows make necessary (Ledoit and Wolf), but at least 1e-2."""
+    parts = [part for part in zip(*(each.parts for each in halves), strict=True) if any(fit.count for fit in part)]
+    if len(parts) < 2:
         return max(TRIED[FIRST], *(each.whole().ridge() for each in halves))
     step = max(1, -(-weights.shape[2] // COLUMNS))
     weights, stays = weights[:, :, ::step], stays[:, :, ::step]
@@ -36,17 +37,13 @@ def best_ridge(halves: Sequence[Halves], weights: Float64, stays: Mask, *, centr
     def error(place: int) -> float:
         if place not in range(len(TRIED)):
             return np.inf
-        one, other = _parts(halves)
+        one, other = parts
         return sum(
             _error(made_of, judged, weights, stays, TRIED[place], centred)
             for made_of, judged in ((one, other), (other, one))
         )
 
     return TRIED[_lowest(error, FIRST)]
-
-
-def _parts(halves: Sequence[Halves]) -> tuple[list[Refit], list[Refit]]:
-    return [each.parts[0] for each in halves], [each.parts[1] for each in halves]
 
 
 def _error(
