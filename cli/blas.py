@@ -1,7 +1,8 @@
 """The threads of BLAS, which numpy starts when it loads: that takes 20 ms, and few passes multiply large matrices.
 
-So a run loads numpy with one thread, and starts the others when it is known that a pass has work for them. Who sets one
-of the variables that BLAS reads is obeyed.
+So a run loads numpy with one thread, and starts the others when it is known that a pass has work for them; on models
+without a large layer the pass manager does without them all the same. Who sets one of the variables that BLAS reads is
+obeyed.
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from ..passes.manager.threads import VARIABLES
+
 if TYPE_CHECKING:
     from ..passes.manager.base import Pass
 
 _OWN = "OPENBLAS_NUM_THREADS"
-_READ = (_OWN, "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
 
 
 class Threads:
     """Made before numpy is loaded, in a process that is there for one run."""
 
     def __init__(self) -> None:
-        self._held = not any(name in os.environ for name in _READ)
+        self._held = not any(name in os.environ for name in VARIABLES)
         if self._held:
             os.environ[_OWN] = "1"
 

@@ -17,6 +17,7 @@ from .remarks import Remarks
 from .report import Report, State, Step
 from .runner import Runner, VerifyEach, taken_back
 from .text import Pipeline, parse_pipeline
+from .threads import no_more_than_pay
 from .weights import WeightAccount
 
 if TYPE_CHECKING:
@@ -78,8 +79,9 @@ class PassManager:
         being EXACT under the judge's eyes, and LimitError if a limit says stop; the model is then as it was before that
         pass.
         """
-        run = _Run(self, model, data, judge)
-        report = run.report()
+        with no_more_than_pay(self.passes, model):
+            run = _Run(self, model, data, judge)
+            report = run.report()
         if provenance is not None and report.changed:
             from .provenance import write_provenance
 
