@@ -48,12 +48,15 @@ def command(model: Path, shapes: tuple[str, ...], as_json: bool) -> None:
 def statistics(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """Everything about a model as plain data; UserError if `shapes` do not fit its inputs."""
     from ..backends.interface import Pins
+    from ..ir.analysis.claims import wrong_outputs
     from ..ir.analysis.cost import cost
+    from ..ir.analysis.shapes import infer_shapes
     from ..ir.proto import file_size
     from ..ir.text.types import short_name
     from ..passes.manager.weights import constants
 
     Pins(shapes).check([_port(value) for value in model.graph.inputs])
+    wrong = {output: inferred for output, _, inferred in wrong_outputs(model, infer_shapes(model))}
     price = cost(model, shapes)
     tensors: list[dict[str, Any]] = [
         {"name": name, "graph": graph.label, "dtype": short_name(t.dtype), "shape": list(t.shape), "bytes": t.nbytes}
@@ -70,7 +73,7 @@ def statistics(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
     return {
         "inputs": [_described(value, optional=value.is_initializer) for value in model.graph.inputs],
         "outputs": [
-            {"name": value.name, "type": _type_text(info.type)}
+            {"name": value.name, "type": _type_text(info.type), "inferred": wrong.get(value.name, "")}
             for value, info in zip(model.graph.outputs, model.graph.output_infos, strict=True)
         ],
         "ir_version": model.ir_version,

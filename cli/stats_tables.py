@@ -19,7 +19,7 @@ def show_statistics(found: Mapping[str, Any], largest: int) -> None:
         click.echo(line)
     needed = [value for value in found["inputs"] if not value["optional"]]
     ports = [("input", one["name"], one["type"]) for one in needed]
-    ports += [("output", one["name"], one["type"]) for one in found["outputs"]]
+    ports += [("output", one["name"], _declared(one)) for one in found["outputs"]]
     show_table(("", "name", "type"), ports, text=(0, 1, 2))
     if len(needed) < len(found["inputs"]):
         click.echo(f"and {plural(len(found['inputs']) - len(needed), 'input')} with a default")
@@ -31,6 +31,11 @@ def show_statistics(found: Mapping[str, Any], largest: int) -> None:
     show_table(("constants of type", "bytes"), [(name, bytes_text(count)) for name, count in types])
     rows = [_constant(one) for one in found["constants"][:largest]]
     show_table(("largest constants", "in", "type", "bytes"), rows, text=(0, 1, 2))
+
+
+def _declared(output: Mapping[str, Any]) -> str:
+    """The type of an output, and what it really is where the file is wrong."""
+    return f"{output['type']}, but it is {output['inferred']}" if output["inferred"] else str(output["type"])
 
 
 def _summary(found: Mapping[str, Any]) -> list[str]:

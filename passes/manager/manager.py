@@ -115,6 +115,8 @@ class _Run:
         self.meter = _price_meter(self.ctx, pins) if manager.count_prices else None
         why = judge.unmeasured if judge is not None else "not asked for"
         self.before = self._state(None, why)
+        if manager.count_prices:
+            _doubt(self.ctx)
         self.runner.overhead += time.perf_counter() - started
 
     def report(self) -> Report:
@@ -197,6 +199,17 @@ def _measurements(judge: Judge, model: Model) -> Measurements:
     made = Measurements(judge, model)
     made.remember(judge.original())
     return made
+
+
+def _doubt(ctx: Context) -> None:
+    """Say which declared outputs are wrong; passes do not believe them."""
+    from ...ir.analysis.claims import wrong_outputs
+
+    ctx.remarks.by = "input"
+    for output, declared, inferred in wrong_outputs(ctx.model, ctx.analyses.shapes(ahead=True)):
+        words = f"the file declares {declared}, and it is {inferred}"
+        ctx.remarks.missed(output, words, rule="claim", suggestion="the pass shapes corrects that")
+    ctx.remarks.by = ""
 
 
 def _price_meter(ctx: Context, pins: Mapping[str, tuple[int, ...]] | None) -> PriceMeter:
