@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 VARIABLES = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
 """What BLAS reads when it is loaded; who sets one of them is obeyed."""
-LARGE = 1024
+LARGE = 4096
 """Inputs of a layer from which several threads pay: second moments and what is solved with them are matrices of so many
-rows and columns."""
+rows and columns. Beside other work two threads took more than four times the CPU time of one over 1,536 inputs."""
 
 
 @contextmanager

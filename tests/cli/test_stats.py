@@ -10,7 +10,7 @@ from onnxpress.ir.text import parse, print_model
 def test_numbers(cli, model):
     found = json.loads(cli("stats", model, "--json").out)
     assert found["inputs"] == [{"name": "x", "type": "f32[n,64]", "optional": False}]
-    assert found["outputs"] == [{"name": "y", "type": "f32[n,32]"}]
+    assert found["outputs"] == [{"name": "y", "type": "f32[n,32]", "inferred": ""}]
     assert found["opset"] == {"ai.onnx": 17}
     assert found["ir_version"] == 8
     assert found["file_bytes"] == model.stat().st_size
