@@ -207,14 +207,14 @@ class QuantizeInsert(Pass):
             self.target, self.latency, self._error, self.exclude, self.calibration, self.percentile, self.cache,
             self.equalize, "qoperator" if self.format == "qoperator" else "qdq", self.activations,
         )  # fmt: skip
+        rounder = Rounder(self.rounding, self.clip, self.moments, self.sequential, corrects)
         decided: Decided | None = None
         match self.mode:
             case "static":
-                decided = decide_static(ctx, settings)
+                decided = decide_static(ctx, settings, rounder)
             case "dynamic":
                 decided = decide_dynamic(ctx, settings)
         original, version = Original.of(ctx) if corrects else None, ctx.model.version
-        rounder = Rounder(self.rounding, self.clip, self.moments, self.sequential, corrects)
         taken = frozenset() if decided is None else decided.weights
         settled = quantize_weights(
             ctx, form=self.form, recipe=self._recipe, min_bytes=self.min_bytes, exclude=self.exclude,

@@ -14,14 +14,13 @@ from functools import partial
 from ....ir import Value
 from ...calibrate.stream import observe
 from ...manager.context import Context
-from ..levels import Grid
 from ..repair.bias import PURPOSE, put
 from ..repair.bias import tell as tell_bias
 from ..repair.places import Place, add_behind, place_of
 from ..repair.shift import Correction, Shift
 from ..static.coder import Coder
 from ..static.units import Unit
-from .choice import Task
+from .choice import Rounded, Task
 from .observed import Halves, Pairs, grams, need
 from .options import Rounder
 from .product import Product, products
@@ -34,8 +33,17 @@ WORTH = 0.1
 """The error of a weight, as a share of that of the input, from which on rounding is looked at."""
 
 
+def rounded_weights(ctx: Context, coder: Coder, units: Sequence[Unit], options: Rounder) -> None:
+    """Give `coder` better codes for the weights of `units`, by inputs as they are in float; the model stays as it is.
+    What is found is told by `rounded_units`."""
+    work = _Work(ctx, coder, units, options)
+    found = products(coder, units)
+    work.find(found, work.shifts(found))
+
+
 def rounded_units(ctx: Context, coder: Coder, units: Sequence[Unit], options: Rounder) -> None:
-    """Give `coder` better codes for the weights of `units`, and better biases, as far as `options` allow."""
+    """Give `coder` better codes for the weights of `units`, where it has none yet, and better biases, as far as
+    `options` allow."""
     work = _Work(ctx, coder, units, options)
     if options.is_sequential(BITS):
         work.one_after_the_other()
@@ -53,12 +61,10 @@ class _Work:
     def each_alone(self) -> None:
         """By inputs as they are in float."""
         found = products(self.coder, self.units)
-        shifts = self._shifts(found)
-        grids = {product: product.grid for product in found}
-        if self.options.rounds:
-            grids |= self._rounded([product for product in found if self._is_worth(product, shifts)])
-        for product, grid in grids.items():
-            product.take(grid)
+        shifts = self.shifts(found)
+        self.find(found, shifts)
+        for product in found:
+            self._tell(product)
             if self.options.corrects:
                 shift = shifts.get(product)
                 decoded = product.coded.decoded()
@@ -67,25 +73,29 @@ class _Work:
     def one_after_the_other(self) -> None:
         """By inputs as they are once all before them runs in integers."""
         found = {product: product.views for product in products(self.coder, self.units)}
-        small = {product: views for product, views in found.items() if self._fits(product, Pairs)}
+        small = {product: views for product, views in found.items() if not self._too_large(product, Pairs)}
         others = [unit for unit in self.units if unit.weight < 0]
 
         def stand(done: Sequence[Product]) -> None:
             taken = {unit for product in found if product in done or product not in small for unit in product.units}
             self.coder.emit([unit for unit in self.units if unit in taken or unit in others])
 
+        for product in found.keys() - small.keys():
+            product.take(self._too_large(product, Pairs))
         line = Line(self.ctx, small, stand, self.options.memory, lambda one: partial(one.coder.rounded, one.unit))
         for product, moments in line.moments():
             if isinstance(moments, str):
-                self._nearest(product, moments)
+                product.take(moments)
                 continue
             task = Task(product.weight, product.grid, product.views[0], moments)
             product.take(self._best(product, task))
             if self.options.corrects:
                 new = task.decoded(product.grid.choose(product.coded.levels))
                 self._correct(product, moments.correction(task.matrices, new))
+        for product in found:
+            self._tell(product)
 
-    def _shifts(self, found: Sequence[Product]) -> dict[Product, Shift]:
+    def shifts(self, found: Sequence[Product]) -> dict[Product, Shift]:
         """The moments of the inputs of products, of those that can be observed."""
         shifts = {each: Shift(each.layer, partial(each.coder.rounded, each.unit)) for each in found}
         observers: dict[Value, list[Shift]] = {}
@@ -94,41 +104,47 @@ class _Work:
         blind = set(observe(self.ctx, observers, purpose=PURPOSE))
         return {product: shift for product, shift in shifts.items() if shift.layer.x not in blind}
 
-    def _is_worth(self, product: Product, shifts: Mapping[Product, Shift]) -> bool:
-        """Whether better codes could save enough, and can be looked for; a remark says why not."""
+    def find(self, found: Sequence[Product], shifts: Mapping[Product, Shift]) -> None:
+        """Take better codes for those that have none yet."""
+        if not self.options.rounds:
+            return
+        wanted = []
+        for product in (each for each in found if not each.coded.found):
+            reason = self._why_nearest(product, shifts)
+            if reason:
+                product.take(reason)
+            else:
+                wanted.append(product)
+        moments = grams(self.ctx, [product.views for product in wanted], self.options.memory)
+        for product, each in zip(self.ctx.progress.track(wanted, "rounding"), moments, strict=True):
+            if isinstance(each, str):
+                product.take(each)
+            else:
+                product.take(self._best(product, Task(product.weight, product.grid, product.views[0], each)))
+
+    def _why_nearest(self, product: Product, shifts: Mapping[Product, Shift]) -> str:
+        """Why better codes would save too little, or cannot be looked for; empty if they are to be."""
         if product not in shifts:
-            return self._nearest(product, "the input of a reader cannot be observed")
+            return "the input of a reader cannot be observed"
         of_weight, of_input = shifts[product].errors(product.weight, product.coded.decoded())
         if of_weight < WORTH * of_input:
-            share = f"{of_weight / of_input:.2g} of what the rounding of its input does"
-            return self._nearest(product, f"that is expected to cost {share}")
-        return self._fits(product, Halves)
+            return f"that is expected to cost {of_weight / of_input:.2g} of what the rounding of its input does"
+        return self._too_large(product, Halves)
 
-    def _fits(self, product: Product, kind: type[Halves] | type[Pairs]) -> bool:
-        size = need(product.views, kind)
-        if size <= self.options.memory:
-            return True
-        why = f"second moments of its input would take {size} bytes, and moments={self.options.memory}"
-        return self._nearest(product, why)
+    def _too_large(self, product: Product, kind: type[Halves] | type[Pairs]) -> str:
+        size, memory = need(product.views, kind), self.options.memory
+        return f"second moments of its input would take {size} bytes, and moments={memory}" if size > memory else ""
 
-    def _nearest(self, product: Product, why: str) -> bool:
-        self.ctx.remarks.missed(product.name, f"rounded to nearest: {why}", rule=RULE)
-        return False
+    def _best(self, product: Product, task: Task) -> Rounded:
+        return task.best(self.options.rounding, self.options.clip if product.has_room else "none")
 
-    def _rounded(self, wanted: Sequence[Product]) -> dict[Product, Grid]:
-        found = {}
-        moments = grams(self.ctx, [product.views for product in wanted], self.options.memory)
-        for product, each in zip(self.ctx.progress.track(list(wanted), "rounding"), moments, strict=True):
-            if isinstance(each, str):
-                self._nearest(product, each)
-            else:
-                found[product] = self._best(product, Task(product.weight, product.grid, product.views[0], each))
-        return found
-
-    def _best(self, product: Product, task: Task) -> Grid:
-        best = task.best(self.options.rounding, self.options.clip if product.has_room else "none")
-        tell(self.ctx, product.name, best)
-        return best.grid
+    def _tell(self, product: Product) -> None:
+        """How the codes were found, or why they are the nearest."""
+        found = product.coded.found
+        if isinstance(found, Rounded):
+            tell(self.ctx, product.name, found)
+        elif found:
+            self.ctx.remarks.missed(product.name, f"rounded to nearest: {found}", rule=RULE)
 
     def _correct(self, product: Product, found: Correction | None) -> None:
         """Add to the bias of a product what saves on held-out samples; a remark says why not."""

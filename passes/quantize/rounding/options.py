@@ -43,6 +43,12 @@ class Rounder:
 
         rounded_units(ctx, coder, units, self)
 
+    def weights(self, ctx: Context, coder: Coder, units: Sequence[Unit]) -> None:
+        """Better levels for the weights of units, that the choice of those that run in integers goes by."""
+        from .integers import rounded_weights
+
+        rounded_weights(ctx, coder, units, self)
+
     @property
     def rounds(self) -> bool:
         """Whether weights may get other codes than the nearest."""

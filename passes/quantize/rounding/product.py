@@ -21,6 +21,7 @@ from ..levels import Grid, encode
 from ..static.coder import Coder
 from ..static.emit import Coded, along, bias_levels, least_scales
 from ..static.units import Unit
+from .choice import Rounded
 from .clip import FACTORS
 from .lattice import Float64
 from .view import Array, View
@@ -86,11 +87,12 @@ class Product:
         """Whether the bias would fit into int32 with the narrowest of clipped steps."""
         return self.bias is None or bool(self._fit(self.bias, self.coded.scales * min(FACTORS)).all())
 
-    def take(self, grid: Grid) -> None:
-        """Codes and steps of a grid."""
+    def take(self, found: Rounded | str) -> None:
+        """Codes and steps of the grid that was found, or the nearest ones for a reason."""
+        grid = self.grid if isinstance(found, str) else found.grid
         scales = grid.array.reshape(self.coded.scales.shape).astype(np.float32)
         levels = encode(self.weight, grid).astype(np.int8)
-        self.coder.recode(self.unit, Coded(levels, scales, self.coded.axis, self._coded_bias(scales, None)))
+        self.coder.recode(self.unit, Coded(levels, scales, self.coded.axis, self._coded_bias(scales, None), found))
 
     def move(self, amounts: Float64) -> None:
         """Add to the bias, of channels where that fits into int32."""

@@ -14,6 +14,7 @@ from ...calibrate.statistics import Method
 from ...calibrate.stream import observe
 from ...equalize.insert import Inserted
 from ...manager.context import Context
+from ..rounding.options import Rounder
 from ..targets.profile import Profile
 from .affine import TYPES, Affine, affine
 from .alone import Alone, Shape
@@ -89,8 +90,8 @@ class Draft:
 class Drafter:
     """Makes drafts of the model that `ctx` holds."""
 
-    def __init__(self, ctx: Context, settings: Settings, aim: Profile) -> None:
-        self._ctx, self._settings, self._aim = ctx, settings, aim
+    def __init__(self, ctx: Context, settings: Settings, aim: Profile, rounder: Rounder) -> None:
+        self._ctx, self._settings, self._aim, self._rounder = ctx, settings, aim, rounder
         self._trials: Trials | None = None
 
     def draft(self, inserted: Sequence[Inserted]) -> Draft:
@@ -157,6 +158,19 @@ class Drafter:
         limit = self._settings.error
         choice = choose(self._ctx, draft.units, draft.costs, draft.trials, limit, draft.fastest)
         return replace(draft, choice=choice)
+
+    def rounded(self, draft: Draft) -> Draft:
+        """Decided anew by what outputs lose once weights are rounded by the outputs of their layers, if they lose too
+        much with the nearest levels."""
+        limit, best = self._settings.error, draft.fastest
+        if best.error <= limit or not self._rounder.rounds or self._rounder.is_sequential(8):
+            return draft
+        settled, in_each_run = draft.settled(best)
+        self._rounder.weights(self._ctx, draft.coder(in_each_run), settled.units)
+        found = replace(best, error=draft.trials.error(best.units))
+        words = f"rel-L2 {found.error:.2g} with weights rounded by the outputs of layers, {best.error:.2g} to nearest"
+        self._ctx.remarks.applied("model", words, rule="rounding")
+        return self.decided(replace(draft, fastest=found, choice=found))
 
     def selects(self, node: Node) -> bool:
         """Whether weights of a node may be scaled, and what leaves its branches. Those of recurrent layers have bounds

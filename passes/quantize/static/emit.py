@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ from .promises import Promises
 from .qoperator import DOMAIN, SUFFIX, Pair, QOperators
 from .units import Unit, channel_axis, keeps_name
 
+if TYPE_CHECKING:
+    from ..rounding.choice import Rounded
+
 SIXTEEN_BITS = 21
 """The opset from which on Q and DQ have 16 bits."""
 BIAS_LEVELS = 2.0**30
@@ -44,6 +47,8 @@ class Coded:
     scales: NDArray[np.float32]
     axis: int | None
     bias: NDArray[np.int32] | NDArray[np.float32] | None = None
+    found: Rounded | str = ""
+    """How levels were found by the outputs of the layer, or why they are the nearest; empty before that is asked."""
 
     def decoded(self) -> Array:
         """What the executor multiplies with."""

@@ -75,7 +75,7 @@ class Decided:
         return units
 
 
-def decide_static(ctx: Context, settings: Settings) -> Decided | None:
+def decide_static(ctx: Context, settings: Settings, rounder: Rounder) -> Decided | None:
     """Which units the target is to run in integers, on the sample data; None if there are none."""
     if ctx.samples is None:
         raise UserError("mode=static needs sample data: give --data FILE.npz, or --data random for generated inputs")
@@ -91,9 +91,10 @@ def decide_static(ctx: Context, settings: Settings) -> Decided | None:
         raise UserError(f"latency=measure: {aim.title} does not run here: say latency=profile or off")
     whole = Whole(ctx, ctx.backend) if settings.latency == "measure" else None
     turn_weights(ctx)
-    drafter = Drafter(ctx, settings, aim)
+    drafter = Drafter(ctx, settings, aim, rounder)
     kept = equalized(ctx, settings.equalize, drafter, settings.error)
-    draft, choice = kept.draft, kept.draft.choice
+    draft = drafter.rounded(kept.draft)
+    choice = draft.choice
     if whole is not None:
         choice = not_slower(whole, choice, draft.costs, draft.writes, draft.trials, settings.error)
     elif isinstance(draft.times, EstimatedCosts):

@@ -95,6 +95,27 @@ def test_layers_err_less_than_with_nearest_rounding(way: str, model: Any) -> Non
     assert errors[1] < 0.8 * errors[0]
 
 
+def test_units_are_chosen_by_what_outputs_lose_with_rounded_weights(model: Any) -> None:
+    proto, data = model(MATMUL, w=W), feeds(MATMUL)
+    before = OrtBackend().prepare(lower(proto))
+
+    def lost(made: ModelProto) -> float:
+        after = OrtBackend().prepare(lower(made))
+        pairs = [(before.run(feed)["y"], after.run(feed)["y"]) for feed in data]
+        return float(sum(np.square(a - b).sum() for a, b in pairs) / sum(np.square(a).sum() for a, _ in pairs)) ** 0.5
+
+    nearest = {"rounding": "nearest", "clip": "none"}
+    errors = [lost(quantized(proto, data, **options)[0]) for options in (nearest, {})]
+    assert errors[1] < 0.9 * errors[0]
+    limit = float(np.sqrt(np.prod(errors)))
+    in_float, _ = quantized(proto, data, error=limit, **nearest)
+    after, report = quantized(proto, data, error=limit)
+    assert [sum(node.op_type == "QuantizeLinear" for node in made.graph.node) for made in (in_float, after)] == [0, 1]
+    assert lost(after) <= limit
+    assert sum("with weights rounded by the outputs of layers" in reason for reason in reasons(report)) == 1
+    assert len([row for row in report.layers if "rounding" in row.cells]) == 1
+
+
 @settings(deadline=None, max_examples=40)
 @given(
     case=st.sampled_from(
