@@ -9,6 +9,7 @@ from typing import NamedTuple
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from ..ir import Model
+from .wire import INITIALIZER, NODE, Place
 
 
 class Role(Enum):
@@ -33,8 +34,8 @@ class Held(NamedTuple):
     role: Role
     holder: _Holder
     """The initializer that it is or is a part of, or the node and its attribute."""
-    place: int | None = None
-    """Its place among the initializers of the main graph, if it is one of them."""
+    place: Place | None = None
+    """Where it is in the main graph, if it is an initializer or in a node of that."""
 
     @property
     def label(self) -> str:
@@ -89,15 +90,15 @@ def walk_tensors(model: ModelProto) -> Iterator[Held]:
     main = model.graph
     for graph in walk_graphs(model):
         if isinstance(graph, GraphProto):
-            for place, tensor in enumerate(graph.initializer):
-                yield Held(tensor, Role.INITIALIZER, tensor, place if graph is main else None)
+            for number, tensor in enumerate(graph.initializer):
+                yield Held(tensor, Role.INITIALIZER, tensor, (INITIALIZER, number) if graph is main else None)
             for sparse in graph.sparse_initializer:
                 yield from _parts_of(sparse, sparse)
-        for node in graph.node:
+        for number, node in enumerate(graph.node):
             role = Role.CONSTANT if is_constant(node) else Role.ATTRIBUTE
             for attribute in node.attribute:
                 if attribute.HasField("t"):
-                    yield Held(attribute.t, role, (node, attribute))
+                    yield Held(attribute.t, role, (node, attribute), (NODE, number) if graph is main else None)
                 for tensor in attribute.tensors:
                     yield Held(tensor, role, (node, attribute))
                 for sparse in _sparse_in(attribute):

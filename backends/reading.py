@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from onnx import ModelProto
 from ..errors import UserError, VerifyError
 from ..ir import Model, lower, verify
 from .soundness import check_graphs, check_message
-from .wire import raw_sizes
+from .wire import Place, raw_sizes
 
 _T = TypeVar("_T")
 PROTOBUF_LIMIT = 2**31 - 1
@@ -45,7 +45,7 @@ def model_from(source: str | os.PathLike[str] | bytes | ModelProto) -> Model:
     Raises UserError as `load_model` does.
     """
     if isinstance(source, ModelProto):
-        return _named("the given ModelProto", lambda: _model(source, (), None))
+        return _named("the given ModelProto", lambda: _model(source, {}, None))
     if isinstance(source, bytes):
         return _named("the given bytes", lambda: _model(*_parse(memoryview(source)), None))
     return load_model(source)
@@ -64,8 +64,8 @@ def _named(name: str, work: Callable[[], _T]) -> _T:
         raise UserError(f"{name}: {error}") from error
 
 
-def _model(proto: ModelProto, raw_sizes: Sequence[int | None], path: Path | None) -> Model:
-    externals = check_message(proto, raw_sizes)
+def _model(proto: ModelProto, sizes: Mapping[Place, int], path: Path | None) -> Model:
+    externals = check_message(proto, sizes)
     model = lower(proto, path)
     model.externals = externals
     check_graphs(model)
@@ -73,7 +73,7 @@ def _model(proto: ModelProto, raw_sizes: Sequence[int | None], path: Path | None
     return model
 
 
-def _read(path: Path) -> tuple[ModelProto, Sequence[int | None]]:
+def _read(path: Path) -> tuple[ModelProto, Mapping[Place, int]]:
     size = _size_of(path)
     if size == 0:
         raise UserError("the file is empty")
@@ -104,15 +104,15 @@ def _size_of(path: Path) -> int:
     return status.st_size
 
 
-def _parse(data: memoryview) -> tuple[ModelProto, Sequence[int | None]]:
-    """The message, and the bytes of `raw_data` of each initializer of its main graph, if it is worth finding them."""
+def _parse(data: memoryview) -> tuple[ModelProto, Mapping[Place, int]]:
+    """The message, and the bytes of `raw_data` in its main graph, if it is worth finding them."""
     try:
         proto: ModelProto = ModelProto.FromString(data)
     except DecodeError:
         raise UserError(_kind_of(bytes(data[:1024]))) from None
     if not proto.HasField("graph"):
         raise UserError(_kind_of(bytes(data[:1024])))
-    return proto, raw_sizes(data) if len(data) > _LARGE else ()
+    return proto, raw_sizes(data) if len(data) > _LARGE else {}
 
 
 def _kind_of(head: bytes) -> str:

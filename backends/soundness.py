@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from ..errors import UserError
 from ..ir import Model
 from ..ir.dtypes import bits_of, name_of, packed_nbytes
 from .messages import Role, by_location, walk_inside, walk_sparse, walk_tensors
+from .wire import Place
 
 _Key = tuple[str, str, str]
 _FIELDS: dict[int, str] = {
@@ -29,14 +31,15 @@ _FIELDS: dict[int, str] = {
 }
 _MOST = 1 << 62
 """Elements that no tensor has: above, sizes do not fit the file format's integers."""
+_NONE: Mapping[Place, int] = MappingProxyType({})
 
 
-def check_message(proto: ModelProto, raw_sizes: Sequence[int | None] = ()) -> dict[str, list[TensorProto]]:
+def check_message(proto: ModelProto, raw_sizes: Mapping[Place, int] = _NONE) -> dict[str, list[TensorProto]]:
     """Raise UserError unless the message can be lowered without surprise. External data are not looked at; returned are
     the tensors that have some, by location.
 
-    `raw_sizes` are the bytes of `raw_data` of each initializer of the main graph, where they are known: to ask protobuf
-    for them copies the data.
+    `raw_sizes` are the bytes of `raw_data` in the main graph, where they are known: to ask protobuf for them copies the
+    data.
     """
     if not proto.HasField("graph") or not proto.ir_version:
         raise UserError("it holds no graph or no IR version: a truncated file, or no ONNX model")
@@ -50,7 +53,7 @@ def check_message(proto: ModelProto, raw_sizes: Sequence[int | None] = ()) -> di
     has_sparse = False
     tensors: list[TensorProto] = []
     for held in walk_tensors(proto):
-        known = None if held.place is None or held.place >= len(raw_sizes) else raw_sizes[held.place]
+        known = None if held.place is None else raw_sizes.get(held.place)
         fault = _tensor_fault(held.tensor, held.role, known)
         if fault:
             raise UserError(f"{held.label} {fault}: a damaged file")

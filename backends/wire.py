@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
-from onnx import GraphProto, ModelProto, TensorProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
+Place = tuple[int, int]
+"""Which field of a GraphProto, and which of its elements."""
+INITIALIZER, NODE = GraphProto.INITIALIZER_FIELD_NUMBER, GraphProto.NODE_FIELD_NUMBER
+_WORTH = 1 << 12
+"""Bytes of a node from which on it takes less time to find the size of its tensor than to copy it."""
 _BYTES = 2
 """The wire type of what has a length: bytes, texts, messages."""
 _FIXED = {1: 8, 5: 4}
@@ -43,16 +49,35 @@ def fields(text: bytes | memoryview, begin: int, end: int) -> Iterator[tuple[int
             return
 
 
-def raw_sizes(model: memoryview) -> list[int | None]:
-    """Bytes of `raw_data` of each initializer of the main graph of a ModelProto; None where it has none, or where it is
-    not known, as of all behind a field that onnx has not."""
-    sizes: list[int | None] = []
+def raw_sizes(model: memoryview) -> dict[Place, int]:
+    """Bytes of `raw_data` in the main graph of a ModelProto: of each initializer, and of the tensor in each large node
+    that holds just one, as a Constant does. What is missing has none, or it is not known, as of all behind a field that
+    onnx has not."""
+    sizes: dict[Place, int] = {}
+    met = Counter[int]()
     for number, begin, end in fields(model, 0, len(model)):
         if number == ModelProto.GRAPH_FIELD_NUMBER:
             for inner, first, last in fields(model, begin, end):
-                if inner == GraphProto.INITIALIZER_FIELD_NUMBER:
-                    sizes.append(_raw_size(model, first, last))
+                size = None
+                if inner == INITIALIZER:
+                    size = _raw_size(model, first, last)
+                elif inner == NODE and last - first >= _WORTH:
+                    size = _raw_size_in_node(model, first, last)
+                if size is not None:
+                    sizes[inner, met[inner]] = size
+                met[inner] += 1
     return sizes
+
+
+def _raw_size_in_node(text: memoryview, begin: int, end: int) -> int | None:
+    found = [
+        (first, last)
+        for number, start, stop in fields(text, begin, end)
+        if number == NodeProto.ATTRIBUTE_FIELD_NUMBER
+        for inner, first, last in fields(text, start, stop)
+        if inner == AttributeProto.T_FIELD_NUMBER
+    ]
+    return _raw_size(text, *found[0]) if len(found) == 1 else None
 
 
 def _raw_size(text: memoryview, begin: int, end: int) -> int | None:

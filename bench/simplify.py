@@ -4,13 +4,15 @@
                              [--rounds 3] [--shape NAME=1x3x48x320] [--value NAME=16000]
 
 `--python` names the interpreter that has the other tools (onnxsim, onnxslim, onnxscript; onnxruntime); onnxpress runs
-in this one, without measuring errors unless `--measure` is given. Shown are, of the whole process from start to written
-file, CPU seconds (user and system, the least of the rounds) and peak memory; of the result the nodes (without
-Constants, bodies and functions counted), the bytes, whether it passes onnx's full check, its largest error against the
-original over generated inputs of several sizes in the reference configuration, and how long a run takes against one of
-the original (one thread, optimizations on, interleaved: medians of the ratios of wall-clock time and of CPU time, which
-other processes disturb less). Below stands which of the limits hold that onnxpress sets itself. With `--rounds 1` a
-model takes about half a minute.
+in this one, without measuring errors unless `--measure` is given. onnxsim is shown twice: its command, as users run it
+and as onnxpress runs, and a script that loads the model, calls `onnxsim.simplify` and saves, which takes less. What it
+takes depends on what else is installed: it imports SymPy if that is there. Shown are, of the whole process from start
+to written file, CPU seconds (user and system, the least of the rounds, in which all take turns) and peak memory; of the
+result the nodes (without Constants, bodies and functions counted), the bytes, whether it passes onnx's full check, its
+largest error against the original over generated inputs of several sizes in the reference configuration, and how long a
+run takes against one of the original (one thread, optimizations on, interleaved: medians of the ratios of wall-clock
+time and of CPU time, which other processes disturb less). Below stands which of the limits hold that onnxpress sets
+itself. With `--rounds 1` a model takes about half a minute.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +57,10 @@ options.optimized_model_filepath = sys.argv[2]
 ort.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
 """
 LOADED = "import sys, onnx, {module}\nmodel = onnx.load(sys.argv[1])\nonnx.save({call}, sys.argv[2])\n"
+CALL = "onnxsim (call)"
 PEERS = {
-    "onnxsim": LOADED.format(module="onnxsim", call="onnxsim.simplify(model)[0]"),
+    "onnxsim": "import sys; from onnxsim import main; sys.exit(main())",
+    CALL: LOADED.format(module="onnxsim", call="onnxsim.simplify(model)[0]"),
     "onnxslim": LOADED.format(module="onnxslim", call="onnxslim.slim(model)"),
     "onnxscript": LOADED.format(module="onnxscript.optimizer", call="onnxscript.optimizer.optimize(model)"),
     "ort basic": ORT.format(level="BASIC"),
@@ -102,14 +107,19 @@ def run(command: list[str], folder: Path) -> Process:
     return Process(float(cpu), float(peak) / 1024, failure)
 
 
-def least(command: list[str], folder: Path, rounds: int) -> Process:
-    """The least of several runs; the first failure ends them."""
-    runs: list[Process] = []
+def least(commands: Mapping[str, list[str]], folder: Path, rounds: int) -> dict[str, Process]:
+    """The least of several rounds, in which the commands take turns; one that failed sits out."""
+    found: dict[str, Process] = {}
     for _ in range(rounds):
-        runs.append(run(command, folder))
-        if runs[-1].failure:
-            return runs[-1]
-    return Process(min(r.cpu for r in runs), min(r.peak for r in runs))
+        for name, command in commands.items():
+            before = found.get(name)
+            if before is not None and before.failure:
+                continue
+            now = run(command, folder)
+            if before is not None and not now.failure:
+                now = Process(min(before.cpu, now.cpu), min(before.peak, now.peak))
+            found[name] = now
+    return found
 
 
 def ours(source: Path, target: Path, pipeline: str, flags: tuple[str, ...]) -> list[str]:
@@ -163,14 +173,15 @@ def limits(mine: Result, peers: dict[str, Result], imports: Process, size: int) 
     """Each limit with the numbers on both sides, and whether it holds."""
     if mine.process.failure:
         return []
-    best = min((peer.nodes for peer in peers.values() if peer.usable), default=None)
-    sim, basic = peers["onnxsim"].process, peers["ort basic"].process
+    best = min((peer.nodes for tool, peer in peers.items() if tool in PEERS and peer.usable), default=None)
+    basic = peers["ort basic"].process
     cpu = mine.process.cpu
     found: list[tuple[str, float, float]] = [("bytes, those of the input", mine.size, size)]
     if best is not None:
         found.append(("nodes, those of the best peer", mine.nodes, best))
-    if not sim.failure:
-        found.append(("CPU s, a third of onnxsim's", cpu, sim.cpu / 3))
+    for tool, words in (("onnxsim", "onnxsim's command"), (CALL, "a script that calls onnxsim.simplify")):
+        if not peers[tool].process.failure:
+            found.append((f"CPU s, a third of {words}", cpu, peers[tool].process.cpu / 3))
     if not basic.failure:
         found.append(("CPU s without imports, 0.5 + 1.5 x ort basic", cpu - imports.cpu, 0.5 + 1.5 * basic.cpu))
         found.append(("MB, 1.5 x ort basic", mine.process.peak, 1.5 * basic.peak))
@@ -187,19 +198,20 @@ def bench(path: Path, asked: argparse.Namespace, imports: Process, pins: Pins) -
     print(f"{path.stem}: {nodes_of(path)} nodes, {size} bytes")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        codes = {**PEERS, **(EXTENDED if asked.extended else {})}
+        mine = {f"onnxpress {pipeline}": pipeline for pipeline in asked.pipeline}
+        targets = {tool: folder / f"{number}.onnx" for number, tool in enumerate([*codes, *mine])}
+        commands = {tool: [asked.python, "-c", code, str(path), str(targets[tool])] for tool, code in codes.items()}
+        commands |= {tool: ours(path, targets[tool], text, flags_of(asked)) for tool, text in mine.items()}
+        took = least(commands, folder, asked.rounds)
         peers: dict[str, Result] = {}
-        for tool, code in {**PEERS, **(EXTENDED if asked.extended else {})}.items():
-            target = folder / f"{tool}.onnx"
-            process = least([asked.python, "-c", code, str(path), str(target)], folder, asked.rounds)
-            peers[tool] = judged(tool, process, path, target, pins)
+        for tool in codes:
+            peers[tool] = judged(tool, took[tool], path, targets[tool], pins)
             print(line(peers[tool]), flush=True)
-        for number, pipeline in enumerate(asked.pipeline):
-            target = folder / f"ours{number}.onnx"
-            process = least(ours(path, target, pipeline, flags_of(asked)), folder, asked.rounds)
-            mine = judged(f"onnxpress {pipeline}"[:24], process, path, target, pins)
-            print(line(mine))
-            compared = {tool: peer for tool, peer in peers.items() if tool not in EXTENDED}
-            print("\n".join(limits(mine, compared, imports, size)), flush=True)
+        for tool in mine:
+            result = judged(tool[:24], took[tool], path, targets[tool], pins)
+            print(line(result))
+            print("\n".join(limits(result, peers, imports, size)), flush=True)
 
 
 def flags_of(asked: argparse.Namespace) -> tuple[str, ...]:
@@ -219,7 +231,7 @@ def main() -> None:
     asked = parser.parse_args()
     asked.pipeline = asked.pipeline or ["simplify"]
     with tempfile.TemporaryDirectory() as folder:
-        imports = least([sys.executable, "-c", IMPORTS], Path(folder), asked.rounds)
+        imports = least({IMPORTS: [sys.executable, "-c", IMPORTS]}, Path(folder), asked.rounds)[IMPORTS]
     print(f"{IMPORTS}: {imports.cpu:.2f} s, {imports.peak:.0f} MB")
     print(f"onnxpress runs as: onnxpress run MODEL -p PIPELINE -o OUT {' '.join(flags_of(asked))}")
     for path in asked.models:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from ..errors import RewriteError
 from .graph import Graph
@@ -40,8 +40,8 @@ class Links:
         graph._count += 1
         for value in all_values(node):
             value._graph = value._graph or graph
-            if value.name:
-                self.names.take(graph, value.name)
+            if value._name:
+                self.names.take(graph, value._name)
         if links is None:
             links = [(v, Use(node, slot), -1) for slot, v in enumerate(node._inputs) if v is not None]
         for value, use, position in links:
@@ -52,7 +52,7 @@ class Links:
         graph = node._graph
         if graph is None:
             raise RewriteError(f"node {node.label!r} is erased already")
-        inside = dict.fromkeys(node.walk_bodies())
+        inside = dict.fromkeys(node.walk_bodies() if node.bodies else ())
         links = [(value, use, self.unlink(value, use)) for value, use in outward_uses(node, inside)]
         if node._prev is None:
             graph._first = node._next
@@ -65,8 +65,8 @@ class Links:
         graph._count -= 1
         node._graph = None
         for value in all_values(node):
-            if value.name:
-                self.names.release(graph, value.name)
+            if value._name:
+                self.names.release(graph, value._name)
         for value in node._outputs:
             value._graph = None
         return links
@@ -105,8 +105,8 @@ def outward_uses(node: Node, inside: Mapping[Graph, None]) -> list[tuple[Value, 
     return found
 
 
-def all_values(node: Node) -> Iterator[Value]:
+def all_values(node: Node) -> Iterable[Value]:
     """What a node computes, and the values of its bodies."""
-    yield from node._outputs
-    for graph in node.walk_bodies():
-        yield from graph.values()
+    if not node.bodies:
+        return node._outputs
+    return [*node._outputs, *(value for graph in node.walk_bodies() for value in graph.values())]

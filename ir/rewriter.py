@@ -139,8 +139,8 @@ class Rewriter(Declarations):
         left = tuple(dict.fromkeys(value for value, _, _ in released))
         self.record("erase", node, undo, left, keeps_types=True)
 
-    def set_input(self, node: Node, slot: int, value: Value | None) -> None:
-        """Let an existing input slot of a node read another value."""
+    def set_input(self, node: Node, slot: int, value: Value | None, *, keeps_types: bool = False) -> None:
+        """Let an existing input slot of a node read another value; `keeps_types` as for `replace`."""
         old = node._inputs[slot]
         if old is value:
             return
@@ -159,7 +159,7 @@ class Rewriter(Declarations):
             if old is not None:
                 self._links.link(old, use, position)
 
-        self.record("set-input", node, undo, () if old is None else (old,))
+        self.record("set-input", node, undo, () if old is None else (old,), keeps_types=keeps_types)
 
     def set_attribute(self, node: Node, name: str, value: Any) -> None:
         """Set an attribute from a Python value or an Attribute; None removes it. Graphs cannot be set."""
@@ -179,12 +179,16 @@ class Rewriter(Declarations):
 
     # ---- values
 
-    def replace(self, old: Value, new: Value) -> None:
+    def replace(self, old: Value, new: Value, *, keeps_types: bool = False) -> None:
         """Let every user of `old` read `new`. Output names of the main graph are kept: `new` takes the name over, or an
-        Identity stands between where it cannot."""
+        Identity stands between where it cannot.
+
+        `keeps_types` says that as much is known of the type of `new` as of `old`, and as much of its elements if they
+        may be sizes: then inference says of all values that are left what it said before.
+        """
         for use in old.uses:
             if isinstance(use.user, Node):
-                self.set_input(use.user, use.slot, new)
+                self.set_input(use.user, use.slot, new, keeps_types=keeps_types)
             else:
                 self._replace_output(use.user, use.slot, old, new)
 

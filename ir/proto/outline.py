@@ -24,7 +24,9 @@ _STRIP = Stripped(1024)
 """Constants up to this size go in: inference computes with the sizes that they hold."""
 _SHORT = 128
 """Lengths below this take one byte."""
-_ATTRIBUTE, _NAME_OF_TENSOR = 5, 8
+_ATTRIBUTE = 5
+_NAME_OF_TENSOR = b"\x42"
+"""The tag of a tensor's name."""
 _NAMES = 1 << 16
 """How many names are remembered as they were written."""
 _TYPE = b"\xa0\x01"
@@ -52,10 +54,10 @@ class _Writer:
 
     def graph(self, graph: Graph, pins: Mapping[str, tuple[int, ...]] | None = None) -> bytes:
         """The fields of a graph; with `pins` the main graph, whose inputs are fixed or freed of impossible sizes."""
-        parts = [_framed(1, self.node(node)) for node in graph.nodes]
+        parts = [self.node(node) for node in graph.nodes]
         for value in graph.initializers:
             if value.tensor is not None:
-                parts.append(_framed(5, _tensor(value.tensor) + _framed(_NAME_OF_TENSOR, value.name.encode())))
+                parts.append(_framed(5, _tensor(value.tensor) + _NAME_OF_TENSOR + _counted(value.name)))
         for value in graph.inputs:
             parts.append(_framed(11, _input(value, pins).SerializeToString()))
         for value, info in zip(graph.outputs, graph.output_infos, strict=True):
@@ -63,7 +65,7 @@ class _Writer:
         return b"".join(parts)
 
     def node(self, node: Node) -> bytes:
-        """The fields of a node, but for its own name and what people wrote about it."""
+        """A node with the tag and length before it, but for its own name and what people wrote about it."""
         reads = ["" if value is None else value._name for value in node._inputs]
         makes = [value._name for value in node._outputs]
         kept = node._outline
@@ -75,7 +77,7 @@ class _Writer:
         parts.append(self._heads.get(key) or self._head(key))
         for attribute in node._attributes.values():
             parts.append(getattr(attribute, "_outline", None) or self._attribute(attribute))
-        written = b"".join(parts)
+        written = _framed(1, b"".join(parts))
         if not node.bodies:
             node._outline = (reads, makes, node._attributes, written)
         return written

@@ -93,7 +93,7 @@ class _Merger:
         assert old is not None
         assert new is not None
         with rewriter.apply("merge"):
-            rewriter.replace(value, twin)
+            rewriter.replace(value, twin, keeps_types=True)
             if value.producer is not None:
                 rewriter.erase(value.producer)
             else:

@@ -161,14 +161,15 @@ def find_region(model: Model, selects: Callable[[Node], bool], blocked: set[Node
     purity = Purity(model)
     found: dict[Node, None] = {}
 
-    def is_constant(value: Value) -> bool:
-        return value.const is not None or value.producer in found
+    def varies(value: Value | None) -> bool:
+        return value is not None and value.const is None and value.producer not in found
 
     def visit(nodes: Iterable[Node]) -> None:
         for node in nodes:
             if (
-                node.constant is None
-                and all(map(is_constant, reads_of(node)))  # few are: the rest need not be asked of the others
+                not any(map(varies, node.inputs))  # most read what varies: the rest need not be asked of them
+                and node.constant is None
+                and not (node.bodies and any(map(varies, reads_of(node))))
                 and node not in blocked
                 and selects(node)
                 and any(not value.is_dead for value in node.outputs)

@@ -16,6 +16,7 @@ FUEL_PER_NODE = 10
 LEAST_FUEL = 1000
 _ROUNDS = 20
 _RECENT = 100
+_NOTHING = Bound()
 QUIET = "-"
 """How a guard's reason begins that is not worth a remark."""
 
@@ -97,7 +98,7 @@ class _Driver:
         return self.fitting[key]
 
     def try_rule(self, rule: Rule, node: Node) -> bool:
-        for bound in rule.pattern.find_node(node, node, Bound()):
+        for bound in rule.pattern.find_node(node, node, _NOTHING):
             match = Match(bound, self.types, self.ctx)
             reason = self.reason(rule, match)
             if not reason:
@@ -127,7 +128,10 @@ class _Driver:
             for old, new in zip(root.outputs, _listed(results), strict=False):
                 if new is not None and new is not old:
                     self.types.note(new, old)
-                    (rewriter.take_over if builder.made_here(new) else rewriter.replace)(old, new)
+                    if builder.made_here(new):
+                        rewriter.take_over(old, new)
+                    else:
+                        rewriter.replace(old, new, keeps_types=self.types.agree(old, new))
             self.erase(match.bound.matched)
         self.applied[rule.name] += 1
         self.recent.append(rule.name)

@@ -31,11 +31,13 @@ def head_of(value: Value | None) -> str:
     constant of one element or of several, or anything else."""
     if value is None:
         return ABSENT
-    tensor = value.const
-    if tensor is not None:
-        return NUMBER if tensor.size == 1 else CONSTANT
     node = value.producer
-    return OTHER if node is None or node.domain else node.op_type
+    if node is not None and node.op_type != "Constant":
+        return node.op_type if not node.domain else OTHER
+    tensor = value.const
+    if tensor is None:
+        return OTHER if node is None or node.domain else node.op_type
+    return NUMBER if tensor.size == 1 else CONSTANT
 
 
 class Bound(NamedTuple):
@@ -183,6 +185,8 @@ class Call(Pattern):
         self.rest = rest
         self.label = label
         self.output = output
+        self._telling = tuple((place, one) for place, one in enumerate(inputs) if type(one) is not Var)
+        """The inputs that not any value will do for, with their places."""
         self._taken: dict[tuple[str, ...], bool] = {}
         """What `may_take` has said."""
 
@@ -239,7 +243,8 @@ class Call(Pattern):
         return (inputs, inputs[::-1]) if commute and len(inputs) == 2 else (inputs,)
 
     def _may_read(self, inputs: tuple[Value | None, ...]) -> bool:
-        for wanted, value in zip(self.inputs, inputs, strict=False):
+        for place, wanted in self._telling:
+            value = inputs[place]
             if not (value is None if wanted is None else wanted.may_be(value)):
                 return False
         return True

@@ -12,6 +12,7 @@ from onnx import TypeProto
 
 from ...ir import Graph, Node, Tensor, Value, tensor
 from ...ir.analysis.shapes import Shape, Shapes
+from ...ir.dtypes import is_float
 from ..manager.context import Context
 from .pattern import Bound, Call
 
@@ -46,6 +47,11 @@ class Types:
     def shape(self, value: Value) -> Shape | None:
         """The shape with names for symbols and None for unknown dimensions; None if the rank is unknown."""
         return self._shapes.shape(self._known(value))
+
+    def agree(self, a: Value, b: Value) -> bool:
+        """Whether inference says the same of two values, which hold no sizes that it would follow."""
+        found = self._shapes.type(a)
+        return found is not None and found == self._shapes.type(b) and is_float(found.tensor_type.elem_type)
 
     def rank(self, value: Value) -> int | None:
         """The number of dimensions, or None if unknown."""

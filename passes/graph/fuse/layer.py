@@ -90,7 +90,10 @@ class Layer(NamedTuple):
         """W times an x that is `shift` everywhere, of shape (channels of y,): right where nothing is padded."""
         weight = self.tensor.numpy().reshape(self.view)
         kernel = tuple(axis for axis in range(len(self.view)) if axis not in (*self.out, *self.into))
-        weight = weight.sum(axis=kernel, dtype=np.float64)
+        if any(self.view[axis] != 1 for axis in kernel):
+            weight = weight.sum(axis=kernel, dtype=np.float64)
+        else:  # what there is nothing to add to is only converted, in less time
+            weight = weight.squeeze(kernel).astype(np.float64)
         x = np.broadcast_to(shift, (self.x.count,)).reshape([self.view[axis] for axis in self.into])
         y: Array = np.einsum(weight, [*range(weight.ndim)], x, [*self.into], [*self.out])
         return y.reshape(-1) * float(self.node.attr("alpha", 1.0))
