@@ -42,15 +42,24 @@ def fastest(units: Sequence[Unit], costs: Costs, trials: Trials) -> Choice:
     return Choice(best, trials.error(best), {})
 
 
-def choose(ctx: Context, units: Sequence[Unit], costs: Costs, trials: Trials, limit: float, first: Choice) -> Choice:
+def choose(
+    ctx: Context,
+    units: Sequence[Unit],
+    costs: Costs,
+    trials: Trials,
+    limit: float,
+    first: Choice,
+    known: Mapping[Unit, float] | None = None,
+) -> Choice:
     """The choice among `units` whose error is at most `limit`, `first` being the fastest; none of them if no choice
-    is."""
+    is. `known` are errors of units alone that need not be measured."""
     best = first.units
     if first.error <= limit or not best:
         return first
     if trials.problem:
         ctx.remarks.missed("model", f"not all can run in integers: {trials.problem}", rule="executor")
-    own = sensitivity(ctx, [unit for unit in best if not unit.is_mover], trials, limit)
+    own = dict(known or {})
+    own |= sensitivity(ctx, [unit for unit in best if not unit.is_mover and unit not in own], trials, limit)
     aim = limit
     for _ in range(_ROUNDS):
         found = _within(units, best, costs, own, aim)

@@ -11,7 +11,7 @@ which no reader comes to run in integers is taken back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, Protocol, TypeVar
 
@@ -55,8 +55,8 @@ D = TypeVar("D", bound=Draft)
 class Drafter(Protocol[D]):
     """Makes drafts of the model as it is."""
 
-    def draft(self, inserted: Sequence[Inserted]) -> D:
-        """With the Muls that were inserted."""
+    def draft(self, inserted: Sequence[Inserted], before: D | None = None, touched: Collection[Value] = ()) -> D:
+        """With the Muls that were inserted; `before` is that of the model before values were `touched`."""
         ...
 
     def refined(self, draft: D) -> D:
@@ -143,7 +143,8 @@ def _folded(ctx: Context, equalize: Equalize, drafter: Drafter[D], found: Equali
     if not done.powers:
         ctx.rollback(before)
         return found
-    other = Equalized(drafter.draft(()), found.factors.plus(done))
+    touched = [axis.value for axis in done.powers]
+    other = Equalized(drafter.draft((), found.draft, touched), found.factors.plus(done))
     how = f"rel-L2 {other.draft.error:.2g} with channels rescaled, {found.draft.error:.2g} without"
     if equalize == "auto" and not other.draft.error < found.draft.error:
         ctx.rollback(before)
@@ -161,7 +162,8 @@ def _multiplied(ctx: Context, equalize: Equalize, drafter: Drafter[D], found: Eq
     if not done.inserted:
         ctx.rollback(before)
         return found
-    draft = drafter.refined(drafter.draft(done.inserted))
+    touched = [value for one in done.inserted for value in (one.value, one.scaled)]
+    draft = drafter.refined(drafter.draft(done.inserted, found.draft, touched))
     how = f"rel-L2 {draft.error:.2g} with channels rescaled by Muls, {found.draft.error:.2g} without"
     if equalize == "true" or draft.error < found.draft.error:
         draft = drafter.decided(draft)
