@@ -46,7 +46,7 @@ class Moments:
 
     def update(self, array: Array) -> None:
         """Take the rows of one sample into account."""
-        for rows in blocks(self.layer.rows(array), self.rows):
+        for rows in blocks(self.layer.rows(array, self.rows)):
             finite = np.isfinite(rows).all(axis=(0, 2))
             self.left_out += int((~finite).sum())
             kept = rows if finite.all() else rows[:, finite]
@@ -115,8 +115,7 @@ class Waiting:
             yield [each[0] if len(each) == 1 else np.concatenate(each, axis=1) for each in zip(*parts, strict=True)]
 
 
-def blocks(rows: Array, at_most: int) -> Iterator[NDArray[np.float64]]:
-    """At most so many of the rows `[groups, r, k]`, evenly spaced, in blocks that fit into a cache."""
-    rows = rows[:, :: max(1, -(-rows.shape[1] // at_most))]
+def blocks(rows: Array) -> Iterator[NDArray[np.float64]]:
+    """Rows `[groups, r, k]` in blocks that fit into a cache."""
     for start in range(0, rows.shape[1], _BLOCK):
         yield rows[:, start : start + _BLOCK].astype(np.float64)

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from math import prod
 from operator import length_hint
 from typing import Literal
 
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 
 from ....ir import Value
 from ...calibrate.calibrate import observed
-from ...calibrate.pieces import PIECE
+from ...calibrate.pieces import by_channels
 from ...calibrate.ranges import Array, Range
 from ...calibrate.statistics import PERCENTILE, Method, Statistics
 from ...calibrate.stream import Observer, observe, samples_of
@@ -63,13 +62,15 @@ class Judge:
 
     def update(self, array: Array) -> None:
         """Take one sample into account; NaN and Inf are left out."""
-        for piece in self.shares.pieces(array):
+        axis, weights = self.shares.axis, self.shares.weights
+        for piece in by_channels(array.reshape(1, -1), 0) if weights is None else by_channels(array, axis):
             x = piece.numbers.astype(np.float32, copy=False)
             if not np.isfinite(x).all():
                 x = np.where(np.isfinite(x), x, np.float32(0))
             error = np.empty_like(x)
             for number, quantizer in enumerate(self.quantizers):
-                self.errors[number] += piece.sum_of_squares(quantizer.error(x, error))
+                squares = piece.squares(quantizer.error(x, error)).astype(np.float64)
+                self.errors[number] += squares.sum() if weights is None else squares @ weights[piece.where]
 
     @property
     def best(self) -> int:
@@ -78,48 +79,11 @@ class Judge:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A part of a value that fits into a cache: `numbers` are a matrix, whose channels are its rows or its columns."""
-
-    numbers: Array
-    along: str = "rows"
-    weights: Float64 | None = None
-    """What the squares of each channel count; 1 if there are none."""
-
-    def sum_of_squares(self, errors: Array) -> float:
-        """Of errors of the shape of the numbers."""
-        if self.weights is None:
-            return float(np.einsum("ij,ij->i", errors, errors).sum(dtype=np.float64))
-        return float(np.einsum("ij,ij->i" if self.along == "rows" else "ij,ij->j", errors, errors) @ self.weights)
-
-
-@dataclass(frozen=True)
 class Shares:
     """What the squared errors of a value count: by channel along `axis` from the end, or 1."""
 
     axis: int = -1
     weights: Float64 | None = None
-
-    def pieces(self, array: Array) -> Iterator[Piece]:
-        """The parts of a value."""
-        if self.weights is None:
-            flat = array.reshape(-1)
-            for start in range(0, flat.size, PIECE):
-                yield Piece(flat[None, start : start + PIECE])
-            return
-        axis, channels = self.axis % array.ndim, len(self.weights)
-        inner = prod(array.shape[axis + 1 :])
-        if inner == 1:
-            rows, step = array.reshape(-1, channels), max(1, PIECE // channels)
-            for start in range(0, len(rows), step):
-                yield Piece(rows[start : start + step], "columns", self.weights)
-            return
-        step = max(1, PIECE // inner)
-        for one in array.reshape(-1, channels, inner):
-            for start in range(0, channels, step):
-                weights = self.weights[start : start + step]
-                for left in range(0, inner, PIECE):
-                    yield Piece(one[start : start + step, left : left + PIECE], "rows", weights)
 
 
 def shares_of(value: Value, readers: Sequence[Unit]) -> Shares:
