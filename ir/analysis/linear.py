@@ -96,10 +96,11 @@ class Linear:
         x = self.batched(x)
         if self.op_type == "Conv":
             return _patches(self, x, at_most)
-        rows = self._rows(x)
+        rows = self.all_rows(x)
         return rows if at_most is None else rows[:, :: _spacing(rows.shape[1], at_most)]
 
-    def _rows(self, x: Array) -> Array:
+    def all_rows(self, x: Array) -> Array:
+        """The rows of what is no convolution."""
         match self.op_type:
             case "ConvTranspose":
                 grouped = x.reshape(x.shape[0], self.groups, self.k, -1)
@@ -216,7 +217,7 @@ def _patches(layer: Linear, x: Array, at_most: int | None) -> Array:
     count = batch * prod(places)
     if at_most is not None and count > at_most:
         taken = np.unravel_index(np.arange(0, count, _spacing(count, at_most)), (batch, *places))
-        found = windows[(taken[0], slice(None), *taken[1:])]
+        found = np.moveaxis(windows, 1, 1 + rank)[taken]
         return found.reshape(len(found), layer.groups, layer.k).swapaxes(0, 1)
     grouped = windows.reshape(batch, layer.groups, channels // layer.groups, *places, *kernel)
     front = [1, 0, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank)]

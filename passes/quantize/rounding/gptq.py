@@ -39,12 +39,13 @@ class Elimination:
 
     def codes(self, weight: Float64, lattice: Lattice) -> Array:
         """Codes `[k, n]` for a matrix of that shape."""
-        return eliminated([self], weight[None], [lattice])[0]
+        (found,) = eliminated([self], weight[None], [lattice])
+        return np.asarray(found)
 
 
 def eliminated(eliminations: Sequence[Elimination], weight: Float64, places: Sequence[Lattice]) -> Array:
-    """Codes `[groups, k, n]` for matrices of one alphabet: a row of all groups at a time, as depthwise convolutions have
-    many groups of a few numbers each."""
+    """Codes `[groups, k, n]` for matrices of one alphabet: a row of all groups at a time, since a depthwise convolution
+    has many groups of a few numbers each."""
     order = _stacked([each.order for each in eliminations])
     factor = _stacked([each.factor for each in eliminations])
 

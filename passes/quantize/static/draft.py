@@ -97,11 +97,14 @@ class Draft:
         if self.before is None or (self.before.each_run is None) != (self.each_run is None):
             return {}
         was, errors = self.before.emitter.of, {unit.node: e for unit, e in self.before.choice.sensitivity.items()}
+
+        def is_as_before(value: Value) -> bool:
+            return value not in self.touched and was.get(value) == self.emitter.of[value]
+
         return {
             unit: errors[unit.node]
             for unit in self.units
-            if unit.node in errors
-            and all(was.get(x) == self.emitter.of[x] for x in (*(x for _, x in unit.inputs), *unit.outputs))
+            if unit.node in errors and all(map(is_as_before, (*(value for _, value in unit.inputs), *unit.outputs)))
         }
 
     def wants_factors(self, node: Node) -> bool:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ....ir import Model, Node, Value
 from ....ir.analysis.coupling.axes import Axis
+from ...equalize.expected import Reach
 from ...equalize.insert import Inserted
 from ...equalize.rescale import Rescaled, rescale
 from ...manager.bounds import LocalBound
@@ -122,6 +123,8 @@ class Equalized(Generic[D]):
 
     draft: D
     factors: Factors
+    seen: Mapping[Axis, Reach] | None = None
+    """How far inputs of weights reach, if that was looked at."""
 
 
 def equalized(ctx: Context, equalize: Equalize, drafter: Drafter[D], limit: float) -> Equalized[D]:
@@ -140,11 +143,12 @@ def _folded(ctx: Context, equalize: Equalize, drafter: Drafter[D], found: Equali
     """With factors that constants take in on both sides, if the fastest choice errs less."""
     before = ctx.checkpoint()
     done = rescale(ctx, watches=True, selects=drafter.selects)
+    found = replace(found, seen=done.seen)
     if not done.powers:
         ctx.rollback(before)
         return found
     touched = [axis.value for axis in done.powers]
-    other = Equalized(drafter.draft((), found.draft, touched), found.factors.plus(done))
+    other = Equalized(drafter.draft((), found.draft, touched), found.factors.plus(done), done.reach)
     how = f"rel-L2 {other.draft.error:.2g} with channels rescaled, {found.draft.error:.2g} without"
     if equalize == "auto" and not other.draft.error < found.draft.error:
         ctx.rollback(before)
@@ -158,7 +162,7 @@ def _multiplied(ctx: Context, equalize: Equalize, drafter: Drafter[D], found: Eq
     """With Muls, if the fastest choice errs less and what is within the limit is faster."""
     before = ctx.checkpoint()
     wants = found.draft.wants_factors
-    done = rescale(ctx, watches=True, fold=False, insert=True, selects=drafter.selects, wants=wants)
+    done = rescale(ctx, watches=True, fold=False, insert=True, selects=drafter.selects, wants=wants, seen=found.seen)
     if not done.inserted:
         ctx.rollback(before)
         return found

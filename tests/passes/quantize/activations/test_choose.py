@@ -1,6 +1,6 @@
 """The errors of single units: found in a bounded number of trials, the worst first."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
@@ -19,7 +19,7 @@ class Known:
     def __init__(self, errors: Sequence[float]) -> None:
         self.errors, self.count = errors, 0
 
-    def error(self, units: Sequence[int], samples: int) -> float:
+    def error(self, units: Sequence[int], samples: int, enough: Callable[[float], bool]) -> float:
         self.count += 1
         return float(sum(self.errors[unit] ** 2 for unit in units)) ** 0.5
 
