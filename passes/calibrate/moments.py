@@ -47,11 +47,13 @@ class Moments:
     def update(self, array: Array) -> None:
         """Take the rows of one sample into account."""
         for rows in blocks(self.layer.rows(array, self.rows)):
-            finite = np.isfinite(rows).all(axis=(0, 2))
-            self.left_out += int((~finite).sum())
-            kept = rows if finite.all() else rows[:, finite]
+            kept, sums = rows, rows.sum(axis=1)
+            if not np.isfinite(sums).all():
+                kept = rows[:, np.isfinite(rows).all(axis=(0, 2))]
+                self.left_out += rows.shape[1] - kept.shape[1]
+                sums = kept.sum(axis=1)
             self.count += kept.shape[1]
-            self.first += kept.sum(axis=1)
+            self.first += sums
             self._shrinkage.update(kept)
             if self._waiting.add(kept):
                 self._multiply()
@@ -118,4 +120,4 @@ class Waiting:
 def blocks(rows: Array) -> Iterator[NDArray[np.float64]]:
     """Rows `[groups, r, k]` in blocks that fit into a cache."""
     for start in range(0, rows.shape[1], _BLOCK):
-        yield rows[:, start : start + _BLOCK].astype(np.float64)
+        yield rows[:, start : start + _BLOCK].astype(np.float64, order="C")

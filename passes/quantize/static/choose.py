@@ -17,7 +17,9 @@ from .trial import Trials
 from .units import Unit
 
 SENSITIVITY_SAMPLES = 4
-"""Samples on which the error of each unit is measured."""
+"""Samples on which the error of each unit is measured;"""
+LEAST_SAMPLES, NUMBERS = 2, 200_000
+"""or as few as have so many numbers in the outputs of the model: a map of every pixel is seen well on less."""
 GROUP = 8
 """Units that are tried together."""
 SMALL_SHARE = 0.01
@@ -103,7 +105,8 @@ class _Part:
         def enough(error: float) -> bool:
             return error**2 < limit**2 * SMALL_SHARE * NEXT_TO_NOTHING or error**2 > limit**2 * FAR
 
-        return cls(units, trials.error(units, SENSITIVITY_SAMPLES, enough))
+        samples = trials.samples_with(NUMBERS, LEAST_SAMPLES, SENSITIVITY_SAMPLES)
+        return cls(units, trials.error(units, samples, enough))
 
     def is_open(self, limit: float) -> bool:
         """Whether its units are to be told apart."""

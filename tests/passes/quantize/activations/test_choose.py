@@ -19,6 +19,9 @@ class Known:
     def __init__(self, errors: Sequence[float]) -> None:
         self.errors, self.count = errors, 0
 
+    def samples_with(self, numbers: int, least: int, most: int) -> int:
+        return most
+
     def error(self, units: Sequence[int], samples: int, enough: Callable[[float], bool]) -> float:
         self.count += 1
         return float(sum(self.errors[unit] ** 2 for unit in units)) ** 0.5

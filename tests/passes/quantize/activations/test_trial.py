@@ -32,3 +32,10 @@ def test_one_sample_is_run_if_it_says_enough(least: float | None, error: float, 
     found = outputs.error_after(change, 4, None if least is None else lambda error: error < least)
     assert found == pytest.approx(error)
     assert ctx.progress.ticks - before == runs
+
+
+@pytest.mark.parametrize(("numbers", "samples"), [(0, 2), (4, 2), (5, 3), (6, 3), (7, 4), (100, 4)])
+def test_fewer_samples_do_where_outputs_are_large(numbers: int, samples: int) -> None:
+    model = lower(model_of("g (float[2] x) => (float[2] y) { y = Relu(x) }"))
+    ctx = Context(model, Rewriter(model), OrtBackend(), Remarks(), WeightAccount(model), SAMPLES)
+    assert Outputs(ctx, [*SAMPLES, *SAMPLES]).samples_with(numbers, 2, 4) == samples
