@@ -47,7 +47,8 @@ class Moments:
     def update(self, array: Array) -> None:
         """Take the rows of one sample into account."""
         for rows in blocks(self.layer.rows(array, self.rows)):
-            kept, sums = rows, rows.sum(axis=1)
+            with np.errstate(invalid="ignore"):  # Inf of both signs
+                kept, sums = rows, rows.sum(axis=1)
             if not np.isfinite(sums).all():
                 kept = rows[:, np.isfinite(rows).all(axis=(0, 2))]
                 self.left_out += rows.shape[1] - kept.shape[1]
