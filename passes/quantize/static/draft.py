@@ -61,7 +61,9 @@ class Draft:
     before: Draft | None = None
     """That of the model before channels were rescaled: by powers of two, so that no value but these has changed."""
     touched: frozenset[Value] = frozenset()
-    """The values that were rescaled since, and those that have other readers now."""
+    """The values that were rescaled since."""
+    reread: frozenset[Value] = frozenset()
+    """The values that Muls read now, in place of others."""
 
     @property
     def error(self) -> float:
@@ -89,7 +91,7 @@ class Draft:
     @property
     def cut_before(self) -> dict[Value, Range]:
         """The ranges that were chosen before channels were rescaled, of values for which they would be chosen now."""
-        return without(self.before.cut or {}, self.touched) if self.before is not None else {}
+        return without(self.before.cut or {}, self.touched | self.reread) if self.before is not None else {}
 
     @property
     def errors_before(self) -> dict[Unit, float]:
@@ -145,7 +147,7 @@ class Drafter:
         best = fastest(known, costs, trials)
         return Draft(
             known, units.declined, ranges, shapes, emitter, writes, times, costs, trials, best, best,
-            before=before, touched=frozenset(touched),
+            before=before, touched=frozenset(touched), reread=frozenset(one.value for one in inserted),
         )  # fmt: skip
 
     def refined(self, draft: Draft) -> Draft:

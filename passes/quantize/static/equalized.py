@@ -166,7 +166,7 @@ def _multiplied(ctx: Context, equalize: Equalize, drafter: Drafter[D], found: Eq
     if not done.inserted:
         ctx.rollback(before)
         return found
-    touched = [value for one in done.inserted for value in (one.value, one.scaled)]
+    touched = [one.scaled for one in done.inserted]
     draft = drafter.refined(drafter.draft(done.inserted, found.draft, touched))
     how = f"rel-L2 {draft.error:.2g} with channels rescaled by Muls, {found.draft.error:.2g} without"
     if equalize == "true" or draft.error < found.draft.error:

@@ -193,9 +193,7 @@ def test_what_a_draft_takes_over_is_what_it_would_measure(folds: bool) -> None:
             drafter = Drafter(ctx, settings, settings.aim)
             first = drafter.decided(drafter.refined(drafter.draft(())))
             done = rescale(ctx, watches=True, fold=folds, insert=not folds)
-            touched = {axis.value for axis in done.powers} | {
-                x for one in done.inserted for x in (one.value, one.scaled)
-            }
+            touched = {axis.value for axis in done.powers} | {one.scaled for one in done.inserted}
             assert touched
             told, anew = drafter.draft(done.inserted, first, touched), drafter.draft(done.inserted)
             assert (told.ranges, told.shapes, told.error) == (anew.ranges, anew.shapes, anew.error)
