@@ -24,9 +24,6 @@ GROUP = 8
 """Units that are tried together."""
 SMALL_SHARE = 0.01
 """Of the squared limit: what a group may cost and not be looked into."""
-NEXT_TO_NOTHING, FAR = 0.1, 16.0
-"""One sample is enough where the squared error on it is that share of a small one, or so many times the limit's: the
-others would not make it matter, or fit."""
 TRIALS = 96
 """How many trials the errors of units may take, however many units there are: a trial runs the model several times."""
 _ROUNDS = 8
@@ -81,13 +78,13 @@ def sensitivity(ctx: Context, units: Sequence[Unit], trials: Trials, limit: floa
     of a group gets an even part of its error."""
     size = max(GROUP, -(-2 * len(units) // TRIALS))
     groups = [units[start : start + size] for start in range(0, len(units), size)]
-    parts = [_Part.tried(group, trials, limit) for group in ctx.progress.track(groups, "sensitivity of groups")]
+    parts = [_Part.tried(group, trials) for group in ctx.progress.track(groups, "sensitivity of groups")]
     for _ in ctx.progress.track(range((TRIALS - len(parts)) // 2), "sensitivity"):
         worst = max((part for part in parts if part.is_open(limit)), key=lambda part: part.error, default=None)
         if worst is None:
             break
         parts.remove(worst)
-        parts += worst.halves(trials, limit)
+        parts += worst.halves(trials)
     return {unit: part.error / len(part.units) ** 0.5 for part in parts for unit in part.units}
 
 
@@ -99,23 +96,19 @@ class _Part:
     error: float
 
     @classmethod
-    def tried(cls, units: Sequence[Unit], trials: Trials, limit: float) -> _Part:
+    def tried(cls, units: Sequence[Unit], trials: Trials) -> _Part:
         """With the error that they have."""
-
-        def enough(error: float) -> bool:
-            return error**2 < limit**2 * SMALL_SHARE * NEXT_TO_NOTHING or error**2 > limit**2 * FAR
-
         samples = trials.samples_with(NUMBERS, LEAST_SAMPLES, SENSITIVITY_SAMPLES)
-        return cls(units, trials.error(units, samples, enough))
+        return cls(units, trials.error(units, samples))
 
     def is_open(self, limit: float) -> bool:
         """Whether its units are to be told apart."""
         return len(self.units) > 1 and self.error**2 > limit**2 * SMALL_SHARE
 
-    def halves(self, trials: Trials, limit: float) -> list[_Part]:
+    def halves(self, trials: Trials) -> list[_Part]:
         """Its two halves."""
         middle = len(self.units) // 2
-        return [_Part.tried(part, trials, limit) for part in (self.units[:middle], self.units[middle:])]
+        return [_Part.tried(part, trials) for part in (self.units[:middle], self.units[middle:])]
 
 
 def _within(

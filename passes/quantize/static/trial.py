@@ -47,18 +47,12 @@ class Outputs:
             count, total = count + 1, total + sum(np.size(each) for each in found.values() if each is not None)
         return count
 
-    def error_after(
-        self, change: Callable[[], None], samples: int | None = None, enough: Callable[[float], bool] | None = None
-    ) -> float:
+    def error_after(self, change: Callable[[], None], samples: int | None = None) -> float:
         """rel-L2 of the outputs over all samples (or the first ones) once the model is changed, the worst of the
-        outputs. If that of the first sample is `enough`, it is that."""
+        outputs."""
         count = len(self._feeds) if samples is None else min(samples, len(self._feeds))
-
-        def is_enough(found: Results) -> bool:
-            return enough is not None and enough(pooled_error(self._reference[:1], found))
-
-        found = self._after(change, count, is_enough)
-        return float("inf") if found is None else pooled_error(self._reference[: len(found)], found)
+        found = self._after(change, count)
+        return float("inf") if found is None else pooled_error(self._reference[:count], found)
 
     def errors_after(self, change: Callable[[], None]) -> tuple[float, float]:
         """The same over all samples, and the root mean square of those of single samples."""
@@ -67,30 +61,25 @@ class Outputs:
             return float("inf"), float("inf")
         return pooled_error(self._reference, found), error_of_each(self._reference, found)
 
-    def _after(
-        self, change: Callable[[], None], count: int, enough: Callable[[Results], bool] = lambda found: False
-    ) -> Results | None:
-        """The outputs of the changed model on the first samples, or on one if that is `enough`; None if the executor
-        refuses it."""
+    def _after(self, change: Callable[[], None], count: int) -> Results | None:
+        """The outputs of the changed model on the first samples; None if the executor refuses it."""
         before = self._ctx.checkpoint()
         change()
         try:
-            return self._run(self._ctx.model, count, enough)
+            return self._run(self._ctx.model, count)
         except ExecutionError as error:
             self.problem = str(error)
             return None
         finally:
             self._ctx.rollback(before)
 
-    def _run(self, model: Model, count: int, enough: Callable[[Results], bool] = lambda found: False) -> Results:
+    def _run(self, model: Model, count: int) -> Results:
         session = deployed(self._backend, model)
         fed = {port.name for port in session.inputs}
-        found: list[Mapping[str, Any]] = []
+        found = []
         for feed in self._feeds[:count]:
             self._ctx.progress.ticks += 1  # a sign of life
             found.append(session.run({name: value for name, value in feed.items() if name in fed}))
-            if len(found) == 1 and enough(found):
-                break
         return found
 
 
@@ -107,12 +96,9 @@ class Trials(Outputs):
         made._emitter, made.problem = emitter, ""
         return made
 
-    def error(
-        self, units: Sequence[Unit], samples: int | None = None, enough: Callable[[float], bool] | None = None
-    ) -> float:
-        """rel-L2 of the outputs over all samples (or the first ones), the worst of the outputs; over one if that is
-        `enough`."""
-        return self.error_after(lambda: self._emitter.emit(units), samples, enough)
+    def error(self, units: Sequence[Unit], samples: int | None = None) -> float:
+        """rel-L2 of the outputs over all samples (or the first ones), the worst of the outputs."""
+        return self.error_after(lambda: self._emitter.emit(units), samples)
 
 
 def pooled_error(before: Results, after: Results) -> float:

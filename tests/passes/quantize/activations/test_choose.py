@@ -1,6 +1,6 @@
 """The errors of single units: found in a bounded number of trials, the worst first."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
@@ -22,7 +22,7 @@ class Known:
     def samples_with(self, numbers: int, least: int, most: int) -> int:
         return most
 
-    def error(self, units: Sequence[int], samples: int, enough: Callable[[float], bool]) -> float:
+    def error(self, units: Sequence[int], samples: int) -> float:
         self.count += 1
         return float(sum(self.errors[unit] ** 2 for unit in units)) ** 0.5
 
