@@ -90,12 +90,18 @@ class Linear:
         rank = len(self.kernel)
         return x.reshape(-1, *x.shape[-1 - rank :]) if rank and x.ndim > rank + 2 else x
 
-    def rows(self, x: Array) -> Array:
-        """The rows `[groups, r, k]` that an input meets the matrices with: patches, for a convolution."""
+    def rows(self, x: Array, at_most: int | None = None) -> Array:
+        """The rows `[groups, r, k]` that an input meets the matrices with: patches, for a convolution; `at_most` so
+        many, evenly spaced."""
         x = self.batched(x)
+        if self.op_type == "Conv":
+            return _patches(self, x, at_most)
+        rows = self.all_rows(x)
+        return rows if at_most is None else rows[:, :: _spacing(rows.shape[1], at_most)]
+
+    def all_rows(self, x: Array) -> Array:
+        """The rows of what is no convolution."""
         match self.op_type:
-            case "Conv":
-                return _patches(self, x)
             case "ConvTranspose":
                 grouped = x.reshape(x.shape[0], self.groups, self.k, -1)
                 return grouped.transpose(1, 0, 3, 2).reshape(self.groups, -1, self.k)
@@ -183,12 +189,24 @@ def conv_pads(node: Node, kernel: Sequence[int], sizes: Sequence[int]) -> list[t
     return found
 
 
-def _patches(layer: Linear, x: Array) -> Array:
-    """Unfold: `[groups, positions, k]` of `x` of shape [batch, channels, *sizes], positions batch-first."""
+def with_pads(node: Node, kernel: Sequence[int], x: Array) -> Array:
+    """The input of a Conv between its zeros; itself if there are none."""
+    pads = conv_pads(node, kernel, x.shape[2:])
+    return np.pad(x, [(0, 0), (0, 0), *pads]) if any(map(any, pads)) else x
+
+
+def _spacing(count: int, at_most: int) -> int:
+    """Every how manieth of so many rows is taken."""
+    return max(1, -(-count // at_most))
+
+
+def _patches(layer: Linear, x: Array, at_most: int | None) -> Array:
+    """Unfold: `[groups, positions, k]` of `x` of shape [batch, channels, *sizes], positions batch-first. Only what is
+    taken is copied."""
     node, kernel = layer.node, layer.kernel
     rank = len(kernel)
     strides, dilations = node.attr("strides", [1] * rank), node.attr("dilations", [1] * rank)
-    padded = np.pad(x, [(0, 0), (0, 0), *conv_pads(node, kernel, x.shape[2:])])
+    padded = with_pads(node, kernel, x)
     spans = [dilation * (length - 1) + 1 for dilation, length in zip(dilations, kernel, strict=True)]
     windows = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=tuple(range(2, 2 + rank)))
     steps = tuple(slice(None, None, stride) for stride in strides)
@@ -196,6 +214,11 @@ def _patches(layer: Linear, x: Array) -> Array:
     windows = windows[(slice(None), slice(None), *steps, *taps)]
     batch, channels = x.shape[:2]
     places = windows.shape[2 : 2 + rank]
+    count = batch * prod(places)
+    if at_most is not None and count > at_most:
+        taken = np.unravel_index(np.arange(0, count, _spacing(count, at_most)), (batch, *places))
+        found = np.moveaxis(windows, 1, 1 + rank)[taken]
+        return found.reshape(len(found), layer.groups, layer.k).swapaxes(0, 1)
     grouped = windows.reshape(batch, layer.groups, channels // layer.groups, *places, *kernel)
     front = [1, 0, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank)]
-    return grouped.transpose(front).reshape(layer.groups, batch * prod(places), layer.k)
+    return grouped.transpose(front).reshape(layer.groups, count, layer.k)

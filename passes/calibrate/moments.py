@@ -46,12 +46,15 @@ class Moments:
 
     def update(self, array: Array) -> None:
         """Take the rows of one sample into account."""
-        for rows in blocks(self.layer.rows(array), self.rows):
-            finite = np.isfinite(rows).all(axis=(0, 2))
-            self.left_out += int((~finite).sum())
-            kept = rows if finite.all() else rows[:, finite]
+        for rows in blocks(self.layer.rows(array, self.rows)):
+            with np.errstate(invalid="ignore"):  # Inf of both signs
+                kept, sums = rows, rows.sum(axis=1)
+            if not np.isfinite(sums).all():
+                kept = rows[:, np.isfinite(rows).all(axis=(0, 2))]
+                self.left_out += rows.shape[1] - kept.shape[1]
+                sums = kept.sum(axis=1)
             self.count += kept.shape[1]
-            self.first += kept.sum(axis=1)
+            self.first += sums
             self._shrinkage.update(kept)
             if self._waiting.add(kept):
                 self._multiply()
@@ -115,8 +118,7 @@ class Waiting:
             yield [each[0] if len(each) == 1 else np.concatenate(each, axis=1) for each in zip(*parts, strict=True)]
 
 
-def blocks(rows: Array, at_most: int) -> Iterator[NDArray[np.float64]]:
-    """At most so many of the rows `[groups, r, k]`, evenly spaced, in blocks that fit into a cache."""
-    rows = rows[:, :: max(1, -(-rows.shape[1] // at_most))]
+def blocks(rows: Array) -> Iterator[NDArray[np.float64]]:
+    """Rows `[groups, r, k]` in blocks that fit into a cache."""
     for start in range(0, rows.shape[1], _BLOCK):
-        yield rows[:, start : start + _BLOCK].astype(np.float64)
+        yield rows[:, start : start + _BLOCK].astype(np.float64, order="C")

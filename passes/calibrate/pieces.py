@@ -1,9 +1,10 @@
-"""The finite numbers of an array, piece by piece: an observer works on what fits into a cache, and copies no array."""
+"""The numbers of an array, piece by piece: an observer works on what fits into a cache, and copies no array."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -39,3 +40,36 @@ def pieces(array: Array) -> Iterator[Piece]:
                 continue
             low, high = float(numbers.min()), float(numbers.max())
         yield Piece(numbers, low, high)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Some numbers of some channels, as a matrix: channels are what `axis` runs along, 0 or 1."""
+
+    numbers: Array
+    where: slice
+    """Which channels they are."""
+    axis: int
+
+    def squares(self, numbers: Array) -> Array:
+        """The sums of squares by channel, of numbers of the same shape."""
+        return np.asarray(np.einsum("ij,ij->i" if self.axis == 0 else "ij,ij->j", numbers, numbers))
+
+
+def by_channels(array: Array, axis: int) -> Iterator[Channels]:
+    """All numbers of `array`, NaN and Inf too, with `axis` for channels."""
+    axis %= array.ndim
+    count, inner = array.shape[axis], prod(array.shape[axis + 1 :])
+    if not array.size:
+        return
+    if inner == 1:
+        rows, step = array.reshape(-1, count), max(1, PIECE // count)
+        for start in range(0, len(rows), step):
+            yield Channels(rows[start : start + step], slice(0, count), 1)
+        return
+    step = max(1, PIECE // inner)
+    for one in array.reshape(-1, count, inner):
+        for start in range(0, count, step):
+            where = slice(start, min(start + step, count))
+            for left in range(0, inner, PIECE):
+                yield Channels(one[where, left : left + PIECE], where, 0)

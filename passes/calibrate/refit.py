@@ -52,7 +52,7 @@ class Refit:
 
     def update(self, before: Array, after: Array) -> None:
         """Take the rows of one sample into account."""
-        pairs = zip(blocks(self.old.rows(before), self.rows), blocks(self.new.rows(after), self.rows), strict=True)
+        pairs = zip(blocks(self.old.rows(before, self.rows)), blocks(self.new.rows(after, self.rows)), strict=True)
         for old, new in pairs:
             finite = np.isfinite(old).all(axis=(0, 2)) & np.isfinite(new).all(axis=(0, 2))
             self.left_out += int((~finite).sum())

@@ -7,7 +7,7 @@ through the data. So memory does not grow with the number of samples, nor with t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from math import inf
 from operator import length_hint
@@ -75,8 +75,11 @@ def observe(
     """
     feeds = samples_of(ctx, purpose) if samples is None else samples
     shapes = ctx.shapes() if model is None else infer_shapes(model)
-    copy, names = tapped(ctx.model if model is None else model, observers, shapes)
-    stream = _Stream(ctx, [copy], {(name,): observers[value] for value, name in names.items()}, memory)
+    source = ctx.model if model is None else model
+    copy, names = tapped(source, observers, shapes)
+    sizes = _sizes(source, names, shapes, feeds)
+    known: dict[_Names, int] = {(name,): sizes[value] for value, name in names.items() if value in sizes}
+    stream = _Stream(ctx, [copy], {(name,): observers[value] for value, name in names.items()}, memory, known)
     stream.run(feeds, purpose)
     return [value for value in observers if value not in names]
 
@@ -96,12 +99,29 @@ def observe_pairs(
     Otherwise as `observe`. Both must take the same feeds. `shapes` are those of `before`, where they are known.
     """
     feeds = samples_of(ctx, purpose) if samples is None else samples
-    first, old = tapped(before, (pair[0] for pair in observers), infer_shapes(before) if shapes is None else shapes)
+    shapes = infer_shapes(before) if shapes is None else shapes
+    first, old = tapped(before, (pair[0] for pair in observers), shapes)
     second, new = tapped(ctx.model, (pair[1] for pair in observers), ctx.shapes())
     seen = {pair: each for pair, each in observers.items() if pair[0] in old and pair[1] in new}
-    stream = _Stream(ctx, [first, second], {(old[a], new[b]): each for (a, b), each in seen.items()}, memory)
+    sizes = _sizes(before, old, shapes, feeds) | _sizes(ctx.model, new, ctx.shapes(), feeds)
+    known: dict[_Names, int] = {(old[a], new[b]): sizes[a] + sizes[b] for a, b in seen if a in sizes and b in sizes}
+    stream = _Stream(ctx, [first, second], {(old[a], new[b]): each for (a, b), each in seen.items()}, memory, known)
     stream.run(feeds, purpose)
     return [pair for pair in observers if pair not in seen]
+
+
+def _sizes(model: Model, values: Collection[Value], shapes: Shapes, feeds: Iterable[Feed]) -> dict[Value, int]:
+    """Bytes of values of the main graph in the first sample, as far as inference tells them: no run is needed for it.
+    Of values so few that they are run together no one asks."""
+    if len(values) <= _FIRST:
+        return {}
+    wanted = [value for value in values if value.graph is model.graph]
+    found = {value: size for value in wanted if (size := shapes.nbytes(value)) is not None}
+    if len(found) < len(wanted):
+        feed = next(iter(feeds), {})
+        pinned = infer_shapes(model, {name: x.shape for name, x in feed.items() if isinstance(x, np.ndarray)})
+        found = {value: size for value in wanted if (size := pinned.nbytes(value)) is not None} | found
+    return found
 
 
 _Names = tuple[str, ...]
@@ -109,28 +129,39 @@ _Names = tuple[str, ...]
 
 
 class _Stream:
-    def __init__(self, ctx: Context, models: Sequence[Model], observers: Mapping[_Names, Any], memory: int) -> None:
+    def __init__(
+        self,
+        ctx: Context,
+        models: Sequence[Model],
+        observers: Mapping[_Names, Any],
+        memory: int,
+        sizes: Mapping[_Names, int],
+    ) -> None:
         self._ctx, self._models, self._observers, self._memory = ctx, models, observers, memory
-        self._sizes: dict[_Names, int] = {}
+        self._sizes = dict(sizes)
 
     def run(self, feeds: Iterable[Feed], purpose: str) -> None:
-        """The first sample tells the sizes; the others go through the groups that fit."""
+        """In groups that fit; of values whose sizes are not known, the first sample tells them."""
         if self._ctx.backend is None:
             raise UserError(f"{purpose} needs an executor")
+        known = [names for names in self._observers if names in self._sizes]
+        unknown = [names for names in self._observers if names not in self._sizes]
         if 0 < len(self._observers) <= _FIRST:
             if self._walk_all(self._ctx.backend, feeds, purpose):
                 return
         else:
-            self._walk_first(self._ctx.backend, feeds)
-        groups = list(self._groups())
-        others = max(0, length_hint(feeds) - 1)
-        if not others:  # nobody knows how many samples there are
-            for group in self._ctx.progress.track(groups, purpose):
-                self._walk(self._ctx.backend, group, islice(iter(feeds), 1, None))
+            self._walk_first(self._ctx.backend, unknown, feeds)
+        count = length_hint(feeds)
+        walks = [(group, 0) for group in self._groups(known)]
+        walks += [(group, 1) for group in self._groups(unknown) if count != 1]
+        if not count:  # nobody knows how many samples there are
+            for group, start in self._ctx.progress.track(walks, purpose):
+                self._walk(self._ctx.backend, group, islice(iter(feeds), start, None))
             return
-        steps = iter(self._ctx.progress.track(range(len(groups) * others), purpose))
-        for group in groups:
-            self._walk(self._ctx.backend, group, _ticking(islice(iter(feeds), 1, None), steps))
+        total = sum(max(0, count - start) for _, start in walks)
+        steps = iter(self._ctx.progress.track(range(total), purpose))
+        for group, start in walks:
+            self._walk(self._ctx.backend, group, _ticking(islice(iter(feeds), start, None), steps))
         deque(steps, maxlen=0)
 
     def _walk_all(self, backend: Backend, feeds: Iterable[Feed], purpose: str) -> bool:
@@ -140,9 +171,8 @@ class _Stream:
         deque(steps, maxlen=0)
         return done
 
-    def _walk_first(self, backend: Backend, feeds: Iterable[Feed]) -> None:
+    def _walk_first(self, backend: Backend, keys: list[_Names], feeds: Iterable[Feed]) -> None:
         """The first sample, a few values at a time, and more where these turned out to be small."""
-        keys = list(self._observers)
         width = _FIRST
         while keys:
             group, keys = keys[:width], keys[width:]
@@ -167,11 +197,11 @@ class _Stream:
                 return False
         return True
 
-    def _groups(self) -> Iterator[list[_Names]]:
+    def _groups(self, keys: Sequence[_Names]) -> Iterator[list[_Names]]:
         """The values in as few groups as the memory allows, in order."""
         group: list[_Names] = []
         room = self._memory
-        for names in self._observers:
+        for names in keys:
             if group and self._sizes[names] > room:
                 yield group
                 group, room = [], self._memory

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...ir.analysis.linear import linear_of
+from ..calibrate.pieces import by_channels
 from .scales import Touch
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -40,13 +41,17 @@ class Reach:
 
     def update(self, array: Array) -> None:
         """Take one sample into account."""
-        rest = tuple(axis for axis in range(array.ndim) if axis != self.axis)
-        finite = np.isfinite(array)
-        numbers = np.where(finite, array, 0).astype(np.float64)
-        self.low = np.minimum(self.low, numbers.min(axis=rest))
-        self.high = np.maximum(self.high, numbers.max(axis=rest))
-        self._squares += np.square(numbers).sum(axis=rest)
-        self._count += finite.sum(axis=rest)
+        for piece in by_channels(array, self.axis):
+            numbers, where, rest = piece.numbers.astype(np.float64), piece.where, 1 - piece.axis
+            finite = np.isfinite(numbers)
+            if finite.all():
+                self._count[where] += numbers.shape[rest]
+            else:
+                numbers[~finite] = 0
+                self._count[where] += finite.sum(axis=rest)
+            self.low[where] = np.minimum(self.low[where], numbers.min(axis=rest))
+            self.high[where] = np.maximum(self.high[where], numbers.max(axis=rest))
+            self._squares[where] += piece.squares(numbers)
 
     def merge(self, other: Reach) -> None:
         """Take into account what another has seen."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,10 @@ class Rescaled:
 
     powers: dict[Axis, Int64]
     inserted: list[Inserted]
+    seen: Mapping[Axis, Reach] | None
+    """How far inputs of weights reached before it, if that was looked at,"""
+    reach: Mapping[Axis, Reach] | None
+    """and how far they reach now."""
 
 
 def rescale(
@@ -41,19 +45,20 @@ def rescale(
     fold: bool = True,
     selects: Callable[[Node], bool] | None = None,
     wants: Callable[[Node], bool] = lambda node: True,
+    seen: Mapping[Axis, Reach] | None = None,
 ) -> Rescaled:
     """Move factors between the constants that make channels and those that read them. `watches`: by the reach of
     activations on the sample data, else of weights alone; `fold`: where constants take them in on both sides; `insert`:
     by a Mul where nothing takes them in, before nodes that `wants` names. `selects` tells nodes whose constants may be
-    scaled, by default all that the pass may act on."""
+    scaled, by default all that the pass may act on. `seen` is how far inputs of weights reach, where that is known."""
     selects = ctx.selects if selects is None else selects
-    reach: dict[Axis, Reach] | None = None
+    reach = seen
     inserted: list[Inserted] = []
     scaled: dict[Axis, Int64] = {}
     for turn in range(TURNS):
         units = find_units(ctx.model, ctx.shapes(), selects)
         if watches and reach is None:
-            reach = reach_of_inputs(ctx, units, PURPOSE)
+            reach = seen = reach_of_inputs(ctx, units, PURPOSE)
         balance, choice, held = _settled(units, reach, alpha)
         changed = powers_of(units, choice.powers) if fold else {}
         if fold and not turn:
@@ -74,10 +79,10 @@ def rescale(
         if not changed and not new:
             break
         reach = balance.reach | more if watches else None
-    return Rescaled(scaled, inserted)
+    return Rescaled(scaled, inserted, seen, reach)
 
 
-def _settled(units: Units, reach: dict[Axis, Reach] | None, alpha: float | None) -> tuple[Balance, Choice, Int64]:
+def _settled(units: Units, reach: Mapping[Axis, Reach] | None, alpha: float | None) -> tuple[Balance, Choice, Int64]:
     """The choice without the units whose constants would leave their range."""
     held = np.zeros(0, np.int64)
     while True:

@@ -21,8 +21,8 @@ class Recurrence(Linear):
     """The matrices that states meet. For those of the step before each stand all that the layer gives; where it does
     not give all, those that it starts from, or the last ones."""
 
-    def rows(self, x: Array) -> Array:
-        """As `Linear.rows`, of states `[steps, directions, batch, hidden]`, or of one step."""
+    def all_rows(self, x: Array) -> Array:
+        """The rows of states `[steps, directions, batch, hidden]`, or of one step."""
         states = x if x.ndim == 4 else x[None]
         return states.swapaxes(0, 1).reshape(self.groups, -1, self.k)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ....ir.analysis.linear import Linear, conv_pads
+from ....ir.analysis.linear import Linear, with_pads
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Float64 = NDArray[np.float64]
@@ -21,7 +21,7 @@ def row_sums(layer: Linear, x: Array) -> tuple[Float64, int]:
     node, kernel, x = layer.node, layer.kernel, layer.batched(x)
     rank = len(kernel)
     strides, dilations = node.attr("strides", [1] * rank), node.attr("dilations", [1] * rank)
-    padded = np.pad(x, [(0, 0), (0, 0), *conv_pads(node, kernel, x.shape[2:])])
+    padded = with_pads(node, kernel, x)
     spans = [dilation * (length - 1) + 1 for dilation, length in zip(dilations, kernel, strict=True)]
     places = [
         max(0, (size - span) // step + 1) for size, span, step in zip(padded.shape[2:], spans, strides, strict=True)

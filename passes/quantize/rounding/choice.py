@@ -15,7 +15,7 @@ import numpy as np
 from ..levels import Grid, decode, encode
 from .clip import clipped
 from .descent import adaround, has_neighbours, refined
-from .gptq import Elimination
+from .gptq import Elimination, eliminated
 from .lattice import Float64, Lattice, lattices, quadratic
 from .options import Clip, Rounding
 from .seen import Grams
@@ -135,8 +135,7 @@ class _Ground:
     energy: _Energy
 
     def eliminated(self) -> Array:
-        each = zip(self.energy.eliminations, self.energy.targets, self.places, strict=True)
-        return np.stack([elimination.codes(w, place) for elimination, w, place in each])
+        return eliminated(self.energy.eliminations, self.energy.targets, self.places)
 
     def refined(self, codes: Array) -> Array:
         each = zip(self.energy.targets, self.energy.grams, self.places, codes, strict=True)

@@ -16,6 +16,8 @@ Source: Frantar, Ashkboos, Hoefler, Alistarh: GPTQ, ICLR 2023 (arXiv 2210.17323)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import linalg
 
@@ -37,15 +39,38 @@ class Elimination:
 
     def codes(self, weight: Float64, lattice: Lattice) -> Array:
         """Codes `[k, n]` for a matrix of that shape."""
-        order, factor = self.order, self.factor
-        free, codes = weight[order], np.empty(weight.shape, lattice.alphabet.held)
-        for start in range(0, len(free), BLOCK):
-            stop = min(start + BLOCK, len(free))
-            errors = np.empty((stop - start, free.shape[1]))
-            for i in range(start, stop):
-                row = int(order[i])
-                codes[row] = lattice.codes(np.where(weight[row] == 0, 0, free[i]), row)
-                errors[i - start] = (free[i] - lattice.values(codes[row], row)) / factor[i, i]
-                free[i + 1 : stop] -= np.outer(factor[i, i + 1 : stop], errors[i - start])
-            free[stop:] -= factor[start:stop, stop:].T @ errors
-        return codes
+        (found,) = eliminated([self], weight[None], [lattice])
+        return np.asarray(found)
+
+
+def eliminated(eliminations: Sequence[Elimination], weight: Float64, places: Sequence[Lattice]) -> Array:
+    """Codes `[groups, k, n]` for matrices of one alphabet: a row of all groups at a time, since a depthwise convolution
+    has many groups of a few numbers each."""
+    order = _stacked([each.order for each in eliminations])
+    factor = _stacked([each.factor for each in eliminations])
+
+    def in_turn(arrays: Array) -> Array:
+        """`[k, groups, n]`, in the order in which rows are rounded."""
+        return np.take_along_axis(arrays, order[:, :, None], axis=1).swapaxes(0, 1)
+
+    zeros = [each.zeros for each in places if each.zeros is not None]
+    steps = in_turn(_stacked([each.steps for each in places]))
+    lattice = Lattice(places[0].alphabet, steps, in_turn(_stacked(zeros)) if zeros else None)
+    weight = in_turn(weight)
+    free, codes = weight.copy(), np.empty(weight.shape, lattice.alphabet.held)
+    for start in range(0, len(free), BLOCK):
+        stop = min(start + BLOCK, len(free))
+        errors = np.empty((stop - start, *free.shape[1:]))
+        for i in range(start, stop):
+            codes[i] = lattice.codes(np.where(weight[i] == 0, 0, free[i]), i)
+            errors[i - start] = (free[i] - lattice.values(codes[i], i)) / factor[:, i, i, None]
+            free[i + 1 : stop] -= factor[:, i, i + 1 : stop].T[:, :, None] * errors[i - start]
+        free[stop:] -= (factor[:, start:stop, stop:].swapaxes(1, 2) @ errors.swapaxes(0, 1)).swapaxes(0, 1)
+    found = np.empty((weight.shape[1], *weight.shape[::2]), codes.dtype)
+    np.put_along_axis(found, order[:, :, None], codes.swapaxes(0, 1), axis=1)
+    return found
+
+
+def _stacked(arrays: Sequence[Array]) -> Array:
+    """On a new first axis; a single one is not copied."""
+    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)

@@ -44,6 +44,17 @@ class Affine:
         """What quantizing and decoding make of numbers, in float32."""
         return np.asarray((self._nearest(array) - self.zero).astype(np.float32) * np.float32(self.scale))
 
+    def error(self, numbers: Array, out: Array) -> Array:
+        """What quantizing and decoding add to float32 numbers, written to `out`: as `rounded`, in one place."""
+        info, scale = np.iinfo(self.dtype), np.float32(self.scale)
+        with np.errstate(over="ignore"):
+            np.divide(numbers, scale, out=out)
+        np.rint(out, out=out)
+        np.maximum(out, np.float32(int(info.min) - self.zero), out=out)
+        np.minimum(out, np.float32(int(info.max) - self.zero), out=out)
+        np.multiply(out, scale, out=out)
+        return np.subtract(out, numbers, out=out)
+
     def levels(self, array: Array) -> Array:
         """The levels of numbers."""
         return np.asarray(self._nearest(array).astype(self.dtype))

@@ -3,13 +3,14 @@
 If the fastest choice of all is within it, that is it. Else every unit's own error e_u is measured, and the sum of
 squares stands for the error of a choice: min time + m sum e_u^2 is a minimum cut for every price m, and the least m
 whose choice is within the limit is taken. What a choice really costs is measured; where the sum was too small (errors
-add up, too) the limit of the sum is lowered.
+add up, too) the limit of the sum is lowered, and where it was too large it is raised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
 
 from ...manager.context import Context
 from .cut import Costs, chosen
@@ -17,14 +18,23 @@ from .trial import Trials
 from .units import Unit
 
 SENSITIVITY_SAMPLES = 4
-"""Samples on which the error of each unit is measured."""
+"""Samples on which the error of each unit is measured;"""
+LEAST_SAMPLES, NUMBERS = 2, 200_000
+"""or as few as have so many numbers in the outputs of the model: a map of every pixel is seen well on less."""
 GROUP = 8
 """Units that are tried together."""
 SMALL_SHARE = 0.01
 """Of the squared limit: what a group may cost and not be looked into."""
 TRIALS = 96
 """How many trials the errors of units may take, however many units there are: a trial runs the model several times."""
-_ROUNDS = 8
+ROOM = 0.9
+"""Of the limit: for what runs in integers. It leaves 0.44 of it, as errors add up, to weights that are only stored."""
+NEAR = 0.9
+"""Of what there is room for: from where on it is used up."""
+ROUNDS, STEPS = 6, 32
+"""How many choices are tried as a whole, and how many limits of the sum are looked at."""
+CLOSE = 1.02
+"""Limits of the sum between which there is nothing to be found."""
 
 
 @dataclass(frozen=True)
@@ -42,23 +52,56 @@ def fastest(units: Sequence[Unit], costs: Costs, trials: Trials) -> Choice:
     return Choice(best, trials.error(best), {})
 
 
-def choose(ctx: Context, units: Sequence[Unit], costs: Costs, trials: Trials, limit: float, first: Choice) -> Choice:
+def choose(
+    ctx: Context,
+    units: Sequence[Unit],
+    costs: Costs,
+    trials: Trials,
+    limit: float,
+    first: Choice,
+    known: Mapping[Unit, float] | None = None,
+) -> Choice:
     """The choice among `units` whose error is at most `limit`, `first` being the fastest; none of them if no choice
-    is."""
+    is. `known` are errors of units alone that need not be measured."""
     best = first.units
     if first.error <= limit or not best:
         return first
     if trials.problem:
         ctx.remarks.missed("model", f"not all can run in integers: {trials.problem}", rule="executor")
-    own = sensitivity(ctx, [unit for unit in best if not unit.is_mover], trials, limit)
-    aim = limit
-    for _ in range(_ROUNDS):
-        found = _within(units, best, costs, own, aim)
-        error = trials.error(found)
+    own = dict(known or {})
+    own |= sensitivity(ctx, [unit for unit in best if not unit.is_mover and unit not in own], trials, limit)
+    found = largest(lambda aim: _within(units, best, costs, own, aim), trials, ROOM * limit)
+    return Choice([], 0.0, own) if found is None else replace(found, sensitivity=own)
+
+
+def largest(within: Callable[[float], Sequence[Unit]], trials: Trials, limit: float) -> Choice | None:
+    """The choice `within` the largest limit of the sum whose error is at most `limit`, nearly; None if there is none.
+    Errors may add up to more than the sum says or to less: the limit of the sum is moved until one keeps `limit` and a
+    slightly larger one does not."""
+    fine: Choice | None = None
+    aim, low, high = limit, 0.0, inf
+    errors: dict[frozenset[Unit], float] = {}
+    for _ in range(STEPS):
+        units = within(aim)
+        key = frozenset(units)
+        if key not in errors:
+            if len(errors) == ROUNDS:
+                break
+            errors[key] = trials.error(units)
+        error = errors[key]
         if error <= limit:
-            return Choice(found, error, own)
-        aim *= min(0.8, limit / error)
-    return Choice([], 0.0, own)
+            fine, low = Choice(units, error, {}), aim
+        else:
+            high = aim
+        if NEAR * limit < error <= limit or high < low * CLOSE:
+            break
+        if fine is None:
+            aim *= min(0.8, limit / error)
+        elif high == inf:
+            aim *= min(2.0, max(1.25, limit / error if error else 2.0))
+        else:
+            aim = (low * high) ** 0.5
+    return fine
 
 
 def sensitivity(ctx: Context, units: Sequence[Unit], trials: Trials, limit: float) -> dict[Unit, float]:
@@ -87,7 +130,8 @@ class _Part:
     @classmethod
     def tried(cls, units: Sequence[Unit], trials: Trials) -> _Part:
         """With the error that they have."""
-        return cls(units, trials.error(units, SENSITIVITY_SAMPLES))
+        samples = trials.samples_with(NUMBERS, LEAST_SAMPLES, SENSITIVITY_SAMPLES)
+        return cls(units, trials.error(units, samples))
 
     def is_open(self, limit: float) -> bool:
         """Whether its units are to be told apart."""

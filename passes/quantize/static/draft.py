@@ -57,6 +57,14 @@ class Draft:
     """What is to run in integers: the fastest choice, until another was found that is within the limit."""
     each_run: EachRun | None = None
     """What writes by ranges of each run, if that is better."""
+    cut: Mapping[Value, Range] | None = None
+    """The ranges that were chosen value by value, if any were looked for."""
+    before: Draft | None = None
+    """That of the model before channels were rescaled: by powers of two, so that no value but these has changed."""
+    touched: frozenset[Value] = frozenset()
+    """The values that were rescaled since."""
+    reread: frozenset[Value] = frozenset()
+    """The values that Muls read now, in place of others."""
 
     @property
     def error(self) -> float:
@@ -81,6 +89,27 @@ class Draft:
             return self.emitter
         return replace(self.each_run, settled=frozenset(unit.node for unit in in_each_run))
 
+    @property
+    def cut_before(self) -> dict[Value, Range]:
+        """The ranges that were chosen before channels were rescaled, of values for which they would be chosen now."""
+        return without(self.before.cut or {}, self.touched | self.reread) if self.before is not None else {}
+
+    @property
+    def errors_before(self) -> dict[Unit, float]:
+        """The errors of units alone that were measured before, of those that nothing has changed for."""
+        if self.before is None or (self.before.each_run is None) != (self.each_run is None):
+            return {}
+        was, errors = self.before.emitter.of, {unit.node: e for unit, e in self.before.choice.sensitivity.items()}
+
+        def is_as_before(value: Value) -> bool:
+            return value not in self.touched and was.get(value) == self.emitter.of[value]
+
+        return {
+            unit: errors[unit.node]
+            for unit in self.units
+            if unit.node in errors and all(map(is_as_before, (*(value for _, value in unit.inputs), *unit.outputs)))
+        }
+
     def wants_factors(self, node: Node) -> bool:
         """Whether a Mul before a node costs no more than a walk: it is to run in integers, and reads float."""
         made = {value for unit in self.fastest.units for value in unit.outputs}
@@ -94,16 +123,21 @@ class Drafter:
         self._ctx, self._settings, self._aim, self._rounder = ctx, settings, aim, rounder
         self._trials: Trials | None = None
 
-    def draft(self, inserted: Sequence[Inserted]) -> Draft:
-        """A draft; what was inserted is left in float. The statistics of a model with factors are not for the cache."""
+    def draft(
+        self, inserted: Sequence[Inserted], before: Draft | None = None, touched: Collection[Value] = ()
+    ) -> Draft:
+        """A draft; what was inserted is left in float. The statistics of a model with factors are not for the cache.
+        What is known from a draft `before`, of all but values that were `touched` since, is not measured again."""
         ctx, settings, aim = self._ctx, self._settings, self._aim
         muls = {one.node for one in inserted}
         units = Units(ctx.model, aim, ctx.shapes(), partial(why_excluded, ctx, settings, aim))
         units.found = [unit for unit in units.found if unit.node not in muls]
         values = list(values_of(units.found))
         first = self._trials is None
-        ranges = _ranges(ctx, settings if first else replace(settings, cache=""), aim, values)
-        shapes = seen(ctx, values)
+        ranges = {} if before is None else without(before.ranges, touched)
+        missing = [value for value in values if value not in ranges]
+        ranges |= _ranges(ctx, settings if first else replace(settings, cache=""), aim, missing)
+        shapes = dict({} if before is None else before.shapes) | seen(ctx, missing)
         known = units.known(ranges, shapes)
         emitter = Emitter(ctx, aim, parameters(known, ranges, aim), settings.format)
         times = _costs(ctx, settings, emitter, shapes)
@@ -112,7 +146,10 @@ class Drafter:
         trials = Trials(ctx, writes, SAMPLES) if self._trials is None else self._trials.of(writes)
         self._trials = trials
         best = fastest(known, costs, trials)
-        return Draft(known, units.declined, ranges, shapes, emitter, writes, times, costs, trials, best, best)
+        return Draft(
+            known, units.declined, ranges, shapes, emitter, writes, times, costs, trials, best, best,
+            before=before, touched=frozenset(touched), reread=frozenset(one.value for one in inserted),
+        )  # fmt: skip
 
     def refined(self, draft: Draft) -> Draft:
         """With better ranges than all that was seen, where the outputs err less for them."""
@@ -134,7 +171,10 @@ class Drafter:
         """With ranges cut where readers err less for it, if outputs err too much without and less with it."""
         if draft.error <= self._settings.error:
             return draft
-        ranges = chosen_ranges(self._ctx, draft.units, list(values_of(draft.units)), self._aim)
+        ranges = draft.cut_before
+        missing = [value for value in values_of(draft.units) if value not in ranges]
+        ranges |= chosen_ranges(self._ctx, draft.units, missing, self._aim)
+        draft = replace(draft, cut=ranges)
         if not ranges:
             return draft
         emitter = replace(draft.emitter, of=parameters(draft.units, draft.ranges | ranges, self._aim), weights={})
@@ -156,7 +196,7 @@ class Drafter:
     def decided(self, draft: Draft) -> Draft:
         """The draft with the units that run in integers within the limit."""
         limit = self._settings.error
-        choice = choose(self._ctx, draft.units, draft.costs, draft.trials, limit, draft.fastest)
+        choice = choose(self._ctx, draft.units, draft.costs, draft.trials, limit, draft.fastest, draft.errors_before)
         return replace(draft, choice=choice)
 
     def rounded(self, draft: Draft) -> Draft:
@@ -166,11 +206,14 @@ class Drafter:
         if best.error <= limit or not self._rounder.rounds or self._rounder.is_sequential(8):
             return draft
         settled, in_each_run = draft.settled(best)
-        self._rounder.weights(self._ctx, draft.coder(in_each_run), settled.units)
+        coder = draft.coder(in_each_run)
+        self._rounder.weights(self._ctx, coder, settled.units)
         found = replace(best, error=draft.trials.error(best.units))
         words = f"rel-L2 {found.error:.2g} with weights rounded by the outputs of layers, {best.error:.2g} to nearest"
         self._ctx.remarks.applied("model", words, rule="rounding")
-        return self.decided(replace(draft, fastest=found, choice=found))
+        known = {unit: error for unit, error in draft.choice.sensitivity.items() if not _is_rounded(unit, coder)}
+        choice = choose(self._ctx, draft.units, draft.costs, draft.trials, limit, found, known)
+        return replace(draft, fastest=found, choice=choice)
 
     def selects(self, node: Node) -> bool:
         """Whether weights of a node may be scaled, and what leaves its branches. Those of recurrent layers have bounds
@@ -178,6 +221,16 @@ class Drafter:
         names = [value.name for value in node.inputs if value is not None and value.const is not None]
         out = excluded([node.label, node.outputs[0].name, *names], self._settings)
         return self._ctx.selects(node) and out is None and not node.is_op(*RECURRENT, "If")
+
+
+def _is_rounded(unit: Unit, coder: Coder) -> bool:
+    """Whether its weight has other codes than the nearest."""
+    return unit.weight >= 0 and not isinstance(coder.coded(unit).found, str)
+
+
+def without(ranges: Mapping[Value, Range], values: Collection[Value]) -> dict[Value, Range]:
+    """The ranges of other values."""
+    return {value: within for value, within in ranges.items() if value not in values}
 
 
 def _ranges(ctx: Context, settings: Settings, aim: Profile, values: Sequence[Value]) -> dict[Value, Range]:
@@ -215,14 +268,17 @@ class ShapeSeen:
 
 
 def seen(ctx: Context, values: Sequence[Value]) -> dict[Value, Shape]:
-    """The shapes of values in the first sample that computes them: branches may come later."""
-    shapes = {value: ShapeSeen(value) for value in values}
-    first = list(islice(ctx.feeds(), 1))
-    observe(ctx, {value: [one] for value, one in shapes.items()}, purpose="shapes", samples=first)
+    """The shapes of values: as inferred, or as in the first sample that computes them, as branches may come later."""
+    inferred = ctx.shapes()
+    found = {value: shape for value in values if (shape := inferred.static_shape(value)) is not None}
+    shapes = {value: ShapeSeen(value) for value in values if value not in found}
+    if shapes:
+        first = list(islice(ctx.feeds(), 1))
+        observe(ctx, {value: [one] for value, one in shapes.items()}, purpose="shapes", samples=first)
     rest = {value: [one] for value, one in shapes.items() if one.shape is None}
     if rest:
         observe(ctx, rest, purpose="shapes")
-    return {value: one.shape for value, one in shapes.items() if one.shape is not None}
+    return found | {value: one.shape for value, one in shapes.items() if one.shape is not None}
 
 
 def parameters(units: Sequence[Unit], ranges: Mapping[Value, Range], aim: Profile) -> dict[Value, Affine]:

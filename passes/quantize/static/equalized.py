@@ -11,7 +11,7 @@ which no reader comes to run in integers is taken back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, Protocol, TypeVar
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ....ir import Model, Node, Value
 from ....ir.analysis.coupling.axes import Axis
+from ...equalize.expected import Reach
 from ...equalize.insert import Inserted
 from ...equalize.rescale import Rescaled, rescale
 from ...manager.bounds import LocalBound
@@ -55,8 +56,8 @@ D = TypeVar("D", bound=Draft)
 class Drafter(Protocol[D]):
     """Makes drafts of the model as it is."""
 
-    def draft(self, inserted: Sequence[Inserted]) -> D:
-        """With the Muls that were inserted."""
+    def draft(self, inserted: Sequence[Inserted], before: D | None = None, touched: Collection[Value] = ()) -> D:
+        """With the Muls that were inserted; `before` is that of the model before values were `touched`."""
         ...
 
     def refined(self, draft: D) -> D:
@@ -122,6 +123,8 @@ class Equalized(Generic[D]):
 
     draft: D
     factors: Factors
+    seen: Mapping[Axis, Reach] | None = None
+    """How far inputs of weights reach, if that was looked at."""
 
 
 def equalized(ctx: Context, equalize: Equalize, drafter: Drafter[D], limit: float) -> Equalized[D]:
@@ -140,10 +143,12 @@ def _folded(ctx: Context, equalize: Equalize, drafter: Drafter[D], found: Equali
     """With factors that constants take in on both sides, if the fastest choice errs less."""
     before = ctx.checkpoint()
     done = rescale(ctx, watches=True, selects=drafter.selects)
+    found = replace(found, seen=done.seen)
     if not done.powers:
         ctx.rollback(before)
         return found
-    other = Equalized(drafter.draft(()), found.factors.plus(done))
+    touched = [axis.value for axis in done.powers]
+    other = Equalized(drafter.draft((), found.draft, touched), found.factors.plus(done), done.reach)
     how = f"rel-L2 {other.draft.error:.2g} with channels rescaled, {found.draft.error:.2g} without"
     if equalize == "auto" and not other.draft.error < found.draft.error:
         ctx.rollback(before)
@@ -157,11 +162,12 @@ def _multiplied(ctx: Context, equalize: Equalize, drafter: Drafter[D], found: Eq
     """With Muls, if the fastest choice errs less and what is within the limit is faster."""
     before = ctx.checkpoint()
     wants = found.draft.wants_factors
-    done = rescale(ctx, watches=True, fold=False, insert=True, selects=drafter.selects, wants=wants)
+    done = rescale(ctx, watches=True, fold=False, insert=True, selects=drafter.selects, wants=wants, seen=found.seen)
     if not done.inserted:
         ctx.rollback(before)
         return found
-    draft = drafter.refined(drafter.draft(done.inserted))
+    touched = [one.scaled for one in done.inserted]
+    draft = drafter.refined(drafter.draft(done.inserted, found.draft, touched))
     how = f"rel-L2 {draft.error:.2g} with channels rescaled by Muls, {found.draft.error:.2g} without"
     if equalize == "true" or draft.error < found.draft.error:
         draft = drafter.decided(draft)

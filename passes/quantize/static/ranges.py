@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ....ir import Value
 from ...calibrate.calibrate import observed
+from ...calibrate.pieces import by_channels
 from ...calibrate.ranges import Array, Range
 from ...calibrate.statistics import PERCENTILE, Method, Statistics
 from ...calibrate.stream import Observer, observe, samples_of
@@ -61,10 +62,15 @@ class Judge:
 
     def update(self, array: Array) -> None:
         """Take one sample into account; NaN and Inf are left out."""
-        finite = np.isfinite(array)
-        x = array if finite.all() else np.where(finite, array, 0)
-        for number, quantizer in enumerate(self.quantizers):
-            self.errors[number] += self.shares.sum(np.square(quantizer.rounded(x) - x))
+        axis, weights = self.shares.axis, self.shares.weights
+        for piece in by_channels(array.reshape(1, -1), 0) if weights is None else by_channels(array, axis):
+            x = piece.numbers.astype(np.float32, copy=False)
+            if not np.isfinite(x).all():
+                x = np.where(np.isfinite(x), x, np.float32(0))
+            error = np.empty_like(x)
+            for number, quantizer in enumerate(self.quantizers):
+                squares = piece.squares(quantizer.error(x, error)).astype(np.float64)
+                self.errors[number] += squares.sum() if weights is None else squares @ weights[piece.where]
 
     @property
     def best(self) -> int:
@@ -78,14 +84,6 @@ class Shares:
 
     axis: int = -1
     weights: Float64 | None = None
-
-    def sum(self, squares: Array) -> float:
-        """The sum over a value."""
-        if self.weights is None:
-            return float(squares.sum(dtype=np.float64))
-        axis = self.axis % squares.ndim
-        rest = tuple(other for other in range(squares.ndim) if other != axis)
-        return float(squares.sum(axis=rest, dtype=np.float64) @ self.weights)
 
 
 def shares_of(value: Value, readers: Sequence[Unit]) -> Shares:

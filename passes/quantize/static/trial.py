@@ -38,6 +38,15 @@ class Outputs:
         """The words of the executor if it refused a choice."""
         self._reference = self._run(ctx.model, len(self._feeds))
 
+    def samples_with(self, numbers: int, least: int, most: int) -> int:
+        """How many of the first samples have so many numbers in the outputs, from `least` to `most`."""
+        count = total = 0
+        for found in self._reference[:most]:
+            if count >= least and total >= numbers:
+                break
+            count, total = count + 1, total + sum(np.size(each) for each in found.values() if each is not None)
+        return count
+
     def error_after(self, change: Callable[[], None], samples: int | None = None) -> float:
         """rel-L2 of the outputs over all samples (or the first ones) once the model is changed, the worst of the
         outputs."""

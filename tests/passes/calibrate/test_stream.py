@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,12 +45,12 @@ class Counted:
         self.total += float(array.sum())
 
 
-def chain(width: int = WIDTH) -> Model:
+def chain(width: int = WIDTH, layers: int = LAYERS) -> Model:
     rng = np.random.default_rng(0)
-    names = [f"h{i}" for i in range(LAYERS + 1)]
-    nodes = [helper.make_node("MatMul", [names[i], f"w{i}"], [names[i + 1]]) for i in range(LAYERS)]
+    names = [f"h{i}" for i in range(layers + 1)]
+    nodes = [helper.make_node("MatMul", [names[i], f"w{i}"], [names[i + 1]]) for i in range(layers)]
     weights = [
-        numpy_helper.from_array(rng.normal(size=(width, width)).astype(np.float32), f"w{i}") for i in range(LAYERS)
+        numpy_helper.from_array(rng.normal(size=(width, width)).astype(np.float32), f"w{i}") for i in range(layers)
     ]
     infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width]) for name in (names[0], names[-1])]
     graph = helper.make_graph(nodes, "g", infos[:1], infos[1:], weights)
@@ -80,6 +82,29 @@ def test_every_value_is_seen_once_a_sample_however_little_fits(memory: int) -> N
     for value, (seen,) in watched.items():
         assert len(seen.arrays) == 5
         assert all(np.array_equal(a, run[value.name]) for a, run in zip(seen.arrays, expected, strict=True))
+
+
+class Counting(OrtBackend):
+    """Counts sessions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def prepare(self, *args: Any, **options: Any) -> Any:
+        self.count += 1
+        return super().prepare(*args, **options)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 5, 100])
+def test_no_run_is_needed_for_sizes_that_are_inferred(at_a_time: int) -> None:
+    """However many rows the samples have: the first says it."""
+    model, backend = chain(layers=20), Counting()
+    watched = {node.outputs[0]: [Seen()] for node in model.graph.nodes}
+    told = replace(context(model, Feeds(3, 8)), backend=backend)
+    observe(told, watched, purpose="test", memory=at_a_time * 8 * WIDTH * 4)
+    assert backend.count == -(-20 // at_a_time)
+    assert {len(seen.arrays) for (seen,) in watched.values()} == {3}
 
 
 def test_more_samples_take_no_more_memory() -> None:

@@ -11,7 +11,7 @@ from scipy import linalg
 from onnxpress.passes.quantize.alphabet import AFFINE, SYMMETRIC
 from onnxpress.passes.quantize.levels import Block, Grid, steps
 from onnxpress.passes.quantize.rounding.descent import adaround, has_neighbours, neighbours, refined
-from onnxpress.passes.quantize.rounding.gptq import Elimination
+from onnxpress.passes.quantize.rounding.gptq import Elimination, eliminated
 from onnxpress.passes.quantize.rounding.lattice import Lattice, damped, quadratic
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -151,3 +151,15 @@ def test_float8_has_no_neighbours_to_choose_from():
     lattice = Lattice(SYMMETRIC["float8e4m3fn"], np.ones((2, 2)))
     assert not has_neighbours(lattice)
     assert has_neighbours(Lattice(SYMMETRIC["int8"], np.ones((2, 2))))
+
+
+@given(st.integers(0, 9999), st.integers(1, 5), st.integers(1, 150), st.integers(1, 6), st.sampled_from(NAMES))
+def test_groups_are_rounded_together_as_each_alone(seed: int, groups: int, k: int, n: int, name: str) -> None:
+    rng = np.random.default_rng(seed)
+    weight = rng.standard_normal((groups, k, n))
+    weight[rng.random(weight.shape) < 0.1] = 0
+    places = [lattice_of(grid_of(each, name, bool(seed % 2), 32)) for each in weight]
+    eliminations = [Elimination(gram_of(rng, k, k)) for _ in range(groups)]
+    found = eliminated(eliminations, weight, places)
+    for codes, elimination, each, lattice in zip(found, eliminations, weight, places, strict=True):
+        np.testing.assert_array_equal(codes, elimination.codes(each, lattice))

@@ -17,7 +17,9 @@ from onnxpress.passes.manager.bounds import LocalBound
 from onnxpress.passes.manager.context import Context
 from onnxpress.passes.manager.manager import PassManager
 from onnxpress.passes.quantize.quantize_insert import QuantizeInsert
+from onnxpress.passes.quantize.static.draft import Drafter
 from onnxpress.passes.quantize.static.equalized import Factors
+from onnxpress.passes.quantize.static.settings import Settings
 from onnxpress.specs import check_pass
 from onnxpress.specs.strategies_coupled import convolutional, transformer
 
@@ -172,3 +174,37 @@ def test_what_is_scaled_is_said() -> None:
     assert {"h", "m"} <= set(said)
     assert np.ptp(np.log2(said["m"].per_channel)) > 8
     assert {bound.value for bound in report.bounds if bound.form == "step"} >= {said["m"].value}
+
+
+@pytest.mark.parametrize("folds", [False, True])
+def test_what_a_draft_takes_over_is_what_it_would_measure(folds: bool) -> None:
+    """Of the values that were not rescaled; to the last bit."""
+
+    @dataclass(frozen=True)
+    class Drafts(Pass):
+        """Make drafts, and nothing of them."""
+
+        name: ClassVar[str] = "drafts"
+        effect: ClassVar[Effect] = Effect.ROUNDING
+        scope: ClassVar[Literal["graph", "model"]] = "model"
+
+        def run(self, graph: Graph, ctx: Context) -> None:
+            settings = Settings("ort-cpu", "off", 1e-3, calibration="auto")
+            drafter = Drafter(ctx, settings, settings.aim)
+            first = drafter.decided(drafter.refined(drafter.draft(())))
+            done = rescale(ctx, watches=True, fold=folds, insert=not folds)
+            touched = {axis.value for axis in done.powers} | {one.scaled for one in done.inserted}
+            assert touched
+            told, anew = drafter.draft(done.inserted, first, touched), drafter.draft(done.inserted)
+            assert (told.ranges, told.shapes, told.error) == (anew.ranges, anew.shapes, anew.error)
+            kept.append(len(told.ranges.keys() - touched))
+            told, anew = drafter.refined(told), drafter.refined(anew)
+            assert (told.cut, told.emitter.of) == (anew.cut, anew.emitter.of)
+            nodes = {unit.node for unit in told.errors_before}
+            assert not any({*unit.activations, *unit.outputs} & touched for unit in told.errors_before)
+            assert nodes or folds
+
+    kept: list[int] = []
+    proto = layers([node("Relu", "h")]) if folds else gated()
+    PassManager([Drafts()], OrtBackend()).run(onnxpress.load(proto), data=data())
+    assert kept[0] > 0
