@@ -114,7 +114,8 @@ def last_error(stderr: str) -> str:
     """The line that says why a program failed; the last one if none says so."""
     lines = stderr.strip().splitlines() or ["it said nothing"]
     told = (line for line in reversed(lines) if re.match(r"[\w.]*(Error|Exception|Fail|Invalid)", line))
-    return re.sub(r"^[\w.]+\.(?=\w+:)", "", next(told, lines[-1]))[:200]
+    # Without the module of the exception and the name of the file.
+    return re.sub(r"^[\w.]+\.(?=\w+:)|\[ONNXRuntimeError\].*failed:", "", next(told, lines[-1]))[:200]
 
 
 def task(case: Case, args: argparse.Namespace, *more: str) -> dict[str, Any]:
