@@ -1,12 +1,13 @@
 """Static quantization of real models, beside other tools: size, time, score, integer work.
 
     python bench/quantize.py --zoo DIR --tasks DIR [--only NAME ...] [--pipeline TEXT] [--processes N]
-                             [--peer TOOL[=PYTHON] ... [--peers-only] [--patience SECONDS]]
+                             [--peer TOOL[=PYTHON] ... [--peers-only]] [--patience SECONDS]
 
 `--zoo` holds the models; `--tasks` is the folder of the package `tasks`, whose modules score a model file, give
 calibration data and print one line of JSON. Models without a task get generated data. `--peer nncf=venv/bin/python`
 quantizes with a tool of `bench/quantizers.py` as well, run by an interpreter that has it; onnxruntime's need none.
-Times: CPU time of one thread, medians over processes of interleaved runs. Exit code 1 if a file is larger than .35 of
+A tool that fails, crashes or hangs gets a line that says so. Times: CPU time of one thread, medians over processes of
+interleaved runs; of making a file, CPU time of all threads. Exit code 1 if a file is larger than .35 of
 its input, slower than it, or loses more than is allowed.
 """
 
@@ -16,6 +17,8 @@ import argparse
 import json
 import os
 import re
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -74,13 +77,51 @@ print(json.dumps([1e6 * float(np.median(one)) for one in taken] + [cosine]))
 """
 
 
-def run(*command: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True, **more)
+class StepError(Exception):
+    """Why a program gave nothing, in a line."""
+
+
+def run(*command: str, patience: float | None = None, **more: Any) -> tuple[subprocess.CompletedProcess[str], float]:
+    """What a program said, and its CPU seconds. StepError if there is no such program, it crashes, or it has not
+    ended after so many seconds: then it is killed, with all that it started."""
+    before = _cpu_of_children()
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    try:
+        child = subprocess.Popen(command, start_new_session=True, **pipes, **more)
+    except OSError as error:
+        raise StepError(str(error)) from None
+    try:
+        stdout, stderr = child.communicate(timeout=patience)
+    except BaseException as error:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
+        taken = _cpu_of_children() - before
+        raise StepError(f"not finished after {patience:.0f} s, {taken:.0f} of CPU time") from None
+    if child.returncode:
+        died = f"ended by {signal.Signals(-child.returncode).name}" if child.returncode < 0 else last_error(stderr)
+        raise StepError(died)
+    return subprocess.CompletedProcess(command, 0, stdout, stderr), _cpu_of_children() - before
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def last_error(stderr: str) -> str:
+    """The line that says why a program failed; the last one if none says so."""
+    lines = stderr.strip().splitlines() or ["it said nothing"]
+    told = (line for line in reversed(lines) if re.match(r"[\w.]*(Error|Exception|Fail|Invalid)", line))
+    # Without the module of the exception and the name of the file.
+    return re.sub(r"^[\w.]+\.(?=\w+:)|\[ONNXRuntimeError\].*failed:", "", next(told, lines[-1]))[:200]
 
 
 def task(case: Case, args: argparse.Namespace, *more: str) -> dict[str, Any]:
-    command = ["-m", f"tasks.{case.task}", *more, "--variant", case.variant]
-    done = run(*command, cwd=args.tasks, env={**os.environ, "ZOO": str(args.zoo[0])})
+    command = [sys.executable, "-m", f"tasks.{case.task}", *more, "--variant", case.variant]
+    environment = {**os.environ, "ZOO": str(args.zoo[0])}
+    done, _ = run(*command, patience=args.patience, cwd=args.tasks, env=environment)
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
@@ -111,45 +152,42 @@ def sampled(case: Case, source: Path, data: str, folder: Path, count: int | None
     return target
 
 
-def compress(case: Case, source: Path, data: str, pipeline: str, out: Path) -> str:
-    """Run onnxpress; the share of MACs in integers, as it reports."""
+def compress(case: Case, source: Path, data: str, out: Path, args: argparse.Namespace) -> tuple[str, float]:
+    """Run onnxpress; the share of MACs in integers, as it reports, and its CPU seconds."""
     tool = str(Path(sys.executable).parent / "onnxpress")
     shown = ("--no-measure", "--remarks", "applied")
-    done = subprocess.run(
-        [tool, "run", str(source), "-p", pipeline, "--data", data, *case.pins, *shown, "-o", str(out)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        return f"failed: {done.stderr.strip().splitlines()[-1][:120]}"
+    command = [tool, "run", str(source), "-p", args.pipeline, "--data", data, *case.pins, *shown, "-o", str(out)]
+    done, cpu = run(*command, patience=args.patience)
     found = re.search(r"(\d+)% of the MACs run in integers", done.stderr)
-    return f"{found.group(1)} %" if found else "0 %"
+    return f"{found.group(1)} %" if found else "0 %", cpu
 
 
-def latency(before: Path, after: Path, feed: Path, processes: int) -> tuple[float, float, float]:
+def latency(before: Path, after: Path, feed: Path, args: argparse.Namespace) -> tuple[float, float, float]:
     """Medians over processes in microseconds, and the least cosine."""
-    rows = [
-        json.loads(run("-c", TIMER, str(before), str(after), str(feed), "200", "20").stdout) for _ in range(processes)
-    ]
+    command = [sys.executable, "-c", TIMER, str(before), str(after), str(feed), "200", "20"]
+    rows = [json.loads(run(*command, patience=args.patience)[0].stdout) for _ in range(args.processes)]
     a, b, cosine = zip(*rows, strict=True)
     return float(np.median(a)), float(np.median(b)), min(cosine)
 
 
-def show(name: str, case: Case, source: Path, made: Path, feed: Path, share: str, args: Any, before: float) -> bool:
+def show(
+    name: str, case: Case, source: Path, made: Path, feed: Path, args: argparse.Namespace, before: float, more: str
+) -> bool:
     """Print one line; whether it is within the limits."""
-    try:
-        old, new, cosine = latency(source, made, feed, args.processes)
-    except subprocess.CalledProcessError as error:
-        print(f"{name:28} does not run: {error.stderr.strip().splitlines()[-1][:100]}", flush=True)
-        return False
     size = made.stat().st_size / source.stat().st_size
-    after = task(case, args, str(made))["value"] if case.task else float("nan")
+    try:
+        old, new, cosine = latency(source, made, feed, args)
+        after = task(case, args, str(made))["value"] if case.task else float("nan")
+    except StepError as error:
+        print(f"{name:28} {size:.3f} of the bytes, does not run: {error}, {more}", flush=True)
+        return False
     loss = before - after
     fine = size <= LARGEST and (new <= SLOWEST * old or new <= old + ROOM_US)
     fine = fine and (loss <= case.allowed + 1e-9 if case.task else cosine >= 0.99)
     score = f"{before:.4f} -> {after:.4f} (allowed {case.allowed:.3f})" if case.task else "-"
     print(
         f"{name:28} {size:.3f} of the bytes, {old:8.0f} -> {new:8.0f} us ({new / old:.2f}), cosine {cosine:.4f}, "
-        f"MACs in integers {share}, score {score}{'' if fine else '  MISSED'}",
+        f"score {score}, {more}{'' if fine else '  MISSED'}",
         flush=True,
     )
     return fine
@@ -158,44 +196,53 @@ def show(name: str, case: Case, source: Path, made: Path, feed: Path, share: str
 def ours(name: str, case: Case, source: Path, data: str, feed: Path, args: argparse.Namespace, before: float) -> bool:
     """Print one line on what onnxpress makes of a model; whether it is within the limits."""
     made = feed.with_name("ours.onnx")
-    share = compress(case, source, data, args.pipeline, made)
-    if share.startswith("failed"):
-        print(f"{name:28} {share}", flush=True)
+    try:
+        share, cpu = compress(case, source, data, made, args)
+    except StepError as error:
+        print(f"{name:28} failed: {error}", flush=True)
         return False
-    return show(name, case, source, made, feed, share, args, before)
-
-
-def last_error(stderr: str) -> str:
-    """The line that says why a tool failed; the last one if none says so."""
-    lines = stderr.strip().splitlines() or ["it wrote no file and said nothing"]
-    return next((line for line in reversed(lines) if re.match(r"[\w.]*(Error|Exception|Fail)\b", line)), lines[-1])[
-        :160
-    ]
+    return show(name, case, source, made, feed, args, before, f"MACs in integers {share}, made in {cpu:.0f} CPU s")
 
 
 def compare(
     peer: str, case: Case, source: Path, data: str, feed: Path, args: argparse.Namespace, before: float
 ) -> None:
-    """Print one line on what another tool makes of the same model and samples."""
+    """Print one line on what another tool makes of the same model and samples, or on why it does not."""
     tool, _, interpreter = peer.partition("=")
     script = Path(__file__).resolve().with_name("quantizers.py")
     python = str(Path(interpreter).absolute()) if os.sep in interpreter else interpreter or sys.executable
     made = feed.with_name("peer.onnx")
+    made.unlink(missing_ok=True)
     samples = data if case.task else str(sampled(case, source, data, feed.parent))
     # -P: the modules of this folder are not for the tool to find. Some leave files where they run.
     command = [python, "-P", str(script), tool, str(source), samples, str(made)]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=args.patience, cwd=feed.parent
-        )
-    except subprocess.TimeoutExpired:
-        print(f"  {tool:26} not finished after {args.patience} s", flush=True)
+        _, cpu = run(*command, patience=args.patience, cwd=feed.parent)
+    except StepError as error:
+        print(f"  {tool:26} failed: {error}", flush=True)
         return
-    if done.returncode or not made.exists():
-        print(f"  {tool:26} failed: {last_error(done.stderr)}", flush=True)
+    if not made.exists():
+        print(f"  {tool:26} failed: it wrote no file", flush=True)
         return
-    show(f"  {tool}", case, source, made, feed, "-", args, before)
-    made.unlink()
+    show(f"  {tool}", case, source, made, feed, args, before, f"made in {cpu:.0f} CPU s")
+
+
+def all_of(name: str, case: Case, args: argparse.Namespace) -> bool:
+    """Print a line for each tool on one model; whether that of onnxpress is within the limits."""
+    source = next(folder / case.file for folder in args.zoo if (folder / case.file).exists())
+    before = task(case, args)["value"] if case.task else float("nan")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        data = calibration(case, args, folder)
+        feed = sampled(case, source, data, folder, 1)
+        fine = True
+        if args.peers_only:
+            print(name, flush=True)
+        else:
+            fine = ours(name, case, source, data, feed, args, before)
+        for peer in args.peer:
+            compare(peer, case, source, data, feed, args, before)
+    return fine
 
 
 def main() -> int:
@@ -207,24 +254,16 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=5)
     parser.add_argument("--peer", nargs="*", default=[], metavar="TOOL[=PYTHON]", help="of bench/quantizers.py")
     parser.add_argument("--peers-only", action="store_true", help="leave onnxpress out")
-    parser.add_argument("--patience", type=float, default=1800, help="seconds that a peer may take for a model")
+    parser.add_argument("--patience", type=float, default=1800, help="seconds that a step may take")
     args = parser.parse_args()
     args.zoo = [folder.resolve() for folder in args.zoo]
     fine = True
     for name in args.only:
-        case = CASES[name]
-        source = next(folder / case.file for folder in args.zoo if (folder / case.file).exists())
-        before = task(case, args)["value"] if case.task else float("nan")
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            data = calibration(case, args, folder)
-            feed = sampled(case, source, data, folder, 1)
-            if args.peers_only:
-                print(name, flush=True)
-            else:
-                fine &= ours(name, case, source, data, feed, args, before)
-            for peer in args.peer:
-                compare(peer, case, source, data, feed, args, before)
+        try:
+            fine &= all_of(name, CASES[name], args)
+        except StepError as error:
+            print(f"{name:28} failed: {error}", flush=True)
+            fine = False
     return 0 if fine else 1
 
 

@@ -14,7 +14,6 @@ fp32, MRR@10, and what the first line has above the others: 95 % of a paired boo
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from sentences import Judge, intervals, pairs, spearman
 
 PIPELINE = "fold,dce,quantize-insert{{type={type} symmetric={symmetric} format=nbits exclude=[*embeddings*] {more}}}"
 WAYS = {
@@ -38,8 +37,6 @@ WAYS = {
 """Names of our roundings, and the options that they are."""
 PEERS = ("rtn", "gptq")
 REPEATS = 200
-Vectors = NDArray[np.float32]
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Method(NamedTuple):
@@ -137,96 +134,24 @@ def matmuls(path: Path) -> int:
 # ---- judging
 
 
-class Judge:
-    """The sentences of the task, and their vectors in fp32."""
-
-    def __init__(self, tasks: Path, model: Path) -> None:
-        sys.path.insert(0, str(tasks.parent if tasks.name == "tasks" else tasks))
-        self._minilm = importlib.import_module("tasks.minilm")
-        common = importlib.import_module("tasks.common")
-        with np.load(common.DATA_DIR / "minilm.npz") as arrays:
-            self._queries = common.unpack(arrays["q_flat"], arrays["q_shapes"])
-            self._documents = common.unpack(arrays["d_flat"], arrays["d_shapes"])
-        self.count = len(self._queries)
-        self.all_exact = self.vectors(model)
-        self.exact = self.judged(self.all_exact)
-
-    def vectors(self, path: Path) -> Vectors:
-        """Of queries, then documents, each of length 1."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        texts = (self._queries, self._documents)
-        return np.concatenate([self._minilm.embed(session, each) for each in texts])
-
-    def judged(self, vectors: Vectors) -> Vectors:
-        """Of the queries and their own documents."""
-        return vectors[: 2 * self.count]
-
-    def reciprocal_ranks(self, vectors: Vectors) -> Array:
-        """Of the document of each query among all, 0 below rank 10."""
-        scores = vectors[: self.count] @ vectors[self.count :].T
-        ranks = (scores > np.diag(scores)[:, None]).sum(1) + 1
-        return np.where(ranks <= 10, 1 / ranks, 0)
-
-    def cosines(self, vectors: Vectors) -> Array:
-        """To fp32, of every sentence that is judged."""
-        return np.asarray((self.judged(vectors) * self.exact).sum(1))
-
-
-def _pairs(vectors: Vectors) -> Array:
-    """The cosines of all pairs."""
-    return vectors @ vectors.T
-
-
-def spearman(first: Array, second: Array, rows: NDArray[np.intp]) -> float:
-    """Of two matrices of cosines, over all pairs of different sentences in `rows`."""
-    upper = np.triu_indices(len(rows), 1)
-    differ = rows[upper[0]] != rows[upper[1]]
-    left, right = (rows[index][differ] for index in upper)
-    ranks = [np.argsort(np.argsort(matrix[left, right])) for matrix in (first, second)]
-    return float(np.corrcoef(*ranks)[0, 1])
-
-
-def intervals(judge: Judge, best: Vectors, others: dict[Method, Vectors]) -> dict[Method, list[tuple[float, float]]]:
-    """What `best` has above each other in cosine, Spearman and MRR: 95 % of a paired bootstrap over sentences."""
-    rng = np.random.default_rng(0)
-    exact, top = _pairs(judge.exact), _pairs(judge.judged(best))
-    pairs = {method: _pairs(judge.judged(each)) for method, each in others.items()}
-    gains = {method: judge.cosines(best) - judge.cosines(each) for method, each in others.items()}
-    ranks = judge.reciprocal_ranks(best)
-    wins = {method: ranks - judge.reciprocal_ranks(each) for method, each in others.items()}
-    drawn: dict[Method, list[tuple[float, float, float]]] = {method: [] for method in others}
-    for _ in range(REPEATS):
-        rows = rng.integers(0, len(exact), len(exact))
-        ours = spearman(top, exact, rows)
-        for method in others:
-            cosine, mrr = gains[method][rows].mean(), wins[method][rows[rows < judge.count]].mean()
-            drawn[method].append((float(cosine), ours - spearman(pairs[method], exact, rows), float(mrr)))
-    return {
-        method: [(float(low), float(high)) for low, high in np.percentile(rows, [2.5, 97.5], axis=0).T]
-        for method, rows in drawn.items()
-    }
-
-
 def report(judge: Judge, made: dict[Method, Path]) -> bool:
     """Print a table for each kind of grid; whether ours is above onnxruntime's and nearest in cosine and
     Spearman, and not surely below in MRR."""
-    exact = _pairs(judge.exact)
+    exact = pairs(judge.exact)
     everything = np.arange(len(exact))
     is_best = True
     for symmetric in (True, False):
         vectors = {method: judge.vectors(path) for method, path in made.items() if method.symmetric is symmetric}
         ours = next(method for method in vectors if method.name == "auto")
-        above = intervals(judge, vectors[ours], {method: each for method, each in vectors.items() if method != ours})
+        above = intervals(
+            judge, vectors[ours], {method: each for method, each in vectors.items() if method != ours}, REPEATS
+        )
         in_float = judge.reciprocal_ranks(judge.all_exact).mean()
         print(f"\n{'without' if symmetric else 'with'} zero points (fp32: MRR {in_float:.4f})\n")
         print("| by | rounding | bytes | MatMuls | cosine | ours above | Spearman | ours above | MRR | ours above |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         for method, each in vectors.items():
-            rho = spearman(_pairs(judge.judged(each)), exact, everything)
+            rho = spearman(pairs(judge.judged(each)), exact, everything)
             told = [f"{low:+.4f} to {high:+.4f}" for low, high in above.get(method, [])] or ["", "", ""]
             print(
                 f"| {method.by} | {method.name} | {made[method].stat().st_size:,} | {matmuls(made[method])} "
