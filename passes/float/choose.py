@@ -6,7 +6,8 @@ A node does if its operator has such a type, and unless
 - it computes with what was cast from 32-bit or 64-bit integers alone (sizes, positions, indices): they are exact in
   float32 up to 2^24, in float16 up to 2^11;
 - it reads or computes a value that was seen outside the range (`observe`), or that no sample reached;
-- it rounds nothing (moves, selects, compares) and what it reads is not all of 16 bits: there it would only lose.
+- it rounds nothing (moves, selects, compares) and what it reads is not all of 16 bits: there it would only lose;
+- onnxruntime would not survive it (`ends_onnxruntime`).
 
 What a mask, an epsilon or a count goes into by addition, multiplication and the like is as delicate, and stays in
 float32 too, up to and with the first operator that is none of these: Softmax, Div, MatMul.
@@ -84,6 +85,25 @@ def constant_harms(ctx: Context, format: Format) -> dict[Value, str]:
     return found
 
 
+def ends_onnxruntime(node: Node) -> str:
+    """Why onnxruntime 1.32 ends the process when it loads a model in which `node` computes in 16 bits; empty if not.
+
+    Its MatmulTransposeFusion swaps a Transpose and the Cast in front of a MatMul, and dereferences a null pointer where
+    the first axis becomes one of the last two and all others keep their order.
+    """
+    perm = list(node.attr("perm", ())) if node.is_op("Transpose") else []
+    others = list(range(1, len(perm)))
+    if len(perm) < 3 or perm not in ([*others[:-1], 0, others[-1]], [*others, 0]):
+        return ""
+    return "onnxruntime would end the process: it moves the first axis for a MatMul" if _is_multiplied(node) else ""
+
+
+def _is_multiplied(node: Node) -> bool:
+    """Whether a MatMul reads what `node` makes, if need be through Identity and Cast."""
+    users = [use.user for use in node.outputs[0].uses if isinstance(use.user, Node)]
+    return any(user.is_op("MatMul") or (user.is_op("Identity", "Cast") and _is_multiplied(user)) for user in users)
+
+
 def _is_limit(use: Use) -> bool:
     return isinstance(use.user, Node) and use.user.is_op("Clip") and use.slot > 0
 
@@ -147,7 +167,7 @@ class _Chooser:
         outputs = [node.outputs[slot] for slot in slots.outputs]
         if not outputs:
             return
-        reason = reason or self.is_out_of_range(node, slots) or self.is_excluded(node)
+        reason = reason or ends_onnxruntime(node) or self.is_out_of_range(node, slots) or self.is_excluded(node)
         if reason:
             self.choice.refused.append((node, reason))
         elif self.gains(node, slots):
