@@ -205,7 +205,7 @@ class Job(NamedTuple):
             write_file([memoryview(f"{json_text(report.as_dict())}\n".encode())], asked.report)
 
     def _refuse_nothing(self, report: Report) -> None:
-        """LimitError if passes ran that were to change the model, and it is as it was."""
+        """LimitError if passes ran that were to change the model, and none of them did, whatever others did."""
         from ..errors import LimitError
         from ..passes.manager.base import walk_passes
         from ..passes.manager.report import Fate
@@ -213,10 +213,10 @@ class Job(NamedTuple):
 
         must = [pass_text(inner) for outer in self.passes for inner in walk_passes(outer) if inner.must_change]
         ran = all(step.fate is Fate.RAN for step in report.steps)
-        if must and ran and not report.changed:
-            raise LimitError(
-                f"nothing changed, and nothing is written: {', '.join(must)} found nothing to do; see remarks"
-            )
+        did = any(step.changed for outer in report.steps for step in outer.walk() if step.text in must)
+        if must and ran and not did:
+            others = "only other passes changed something" if report.changed else "nothing changed"
+            raise LimitError(f"{others}, and nothing is written: {', '.join(must)} found nothing to do; see remarks")
 
 
 def _idle_limit(asked: Request) -> float | None:

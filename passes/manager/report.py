@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -90,6 +90,12 @@ class Step(NamedTuple):
     def changed(self) -> bool:
         """Whether the model is another one after it."""
         return bool(self.edits) and self.fate is Fate.RAN
+
+    def walk(self) -> Iterator[Step]:
+        """This step and all inside it, at any depth."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
 
     def as_dict(self) -> dict[str, Any]:
         """For the JSON report."""

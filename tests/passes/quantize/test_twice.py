@@ -62,6 +62,25 @@ def test_on_the_command_line_nothing_to_do_is_no_success(text, tmp_path, capsys)
     assert "nothing changed, and nothing is written" in told
 
 
+@pytest.mark.parametrize("text", ["dce,{}", "fixpoint(dce,{})", "dce,{},float"])
+@pytest.mark.parametrize("inside", ["quantize-insert", "at{ops=[MatMul]}(quantize-insert)"])
+def test_what_other_passes_do_makes_it_no_success(text, inside, tmp_path, capsys):
+    source, output = tmp_path / "in.onnx", tmp_path / "out.onnx"
+    header = '<ir_version: 8, opset_import: ["" : 17]>'
+    body = "g (float[4,8] x) => (float[4,8] y) { dead = Exp(x) y = Exp(x) }"
+    onnx.save(parser.parse_model(header + body), source)
+    assert main(["run", str(source), "-p", text.format(inside), "-o", str(output)]) == 1
+    assert not output.exists()
+    told = capsys.readouterr().err
+    assert "only other passes changed something, and nothing is written: quantize-insert" in told
+
+
+def test_one_of_several_that_changes_the_model_is_enough(model, tmp_path):
+    source, output = tmp_path / "in.onnx", tmp_path / "out.onnx"
+    onnx.save(model(TEXT, w=W), source)
+    assert main(["run", str(source), "-p", "repeat(quantize-insert,float)", "-o", str(output)]) == 0
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [
