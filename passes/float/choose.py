@@ -7,7 +7,7 @@ A node does if its operator has such a type, and unless
   float32 up to 2^24, in float16 up to 2^11;
 - it reads or computes a value that was seen outside the range (`observe`), or that no sample reached;
 - it rounds nothing (moves, selects, compares) and what it reads is not all of 16 bits: there it would only lose;
-- onnxruntime would not survive it (`ends_onnxruntime`).
+- onnxruntime loads it so, but does not run it, or ends the process (`unfit_for_onnxruntime`).
 
 What a mask, an epsilon or a count goes into by addition, multiplication and the like is as delicate, and stays in
 float32 too, up to and with the first operator that is none of these: Softmax, Div, MatMul.
@@ -85,12 +85,14 @@ def constant_harms(ctx: Context, format: Format) -> dict[Value, str]:
     return found
 
 
-def ends_onnxruntime(node: Node) -> str:
-    """Why onnxruntime 1.32 ends the process when it loads a model in which `node` computes in 16 bits; empty if not.
+def unfit_for_onnxruntime(node: Node) -> str:
+    """Why onnxruntime 1.32 does not run `node` in 16 bits on a CPU though no schema forbids it; empty if it does.
 
-    Its MatmulTransposeFusion swaps a Transpose and the Cast in front of a MatMul, and dereferences a null pointer where
+    Its MatmulTransposeFusion swaps a Transpose and the Cast in front of a MatMul, and ends the process at load where
     the first axis becomes one of the last two and all others keep their order.
     """
+    if node.is_op("ScatterElements", "ScatterND") and node.attr("reduction", "none") != "none":
+        return "onnxruntime combines what it scatters in float32 alone"
     perm = list(node.attr("perm", ())) if node.is_op("Transpose") else []
     others = list(range(1, len(perm)))
     if len(perm) < 3 or perm not in ([*others[:-1], 0, others[-1]], [*others, 0]):
@@ -167,7 +169,7 @@ class _Chooser:
         outputs = [node.outputs[slot] for slot in slots.outputs]
         if not outputs:
             return
-        reason = reason or ends_onnxruntime(node) or self.is_out_of_range(node, slots) or self.is_excluded(node)
+        reason = reason or unfit_for_onnxruntime(node) or self.is_out_of_range(node, slots) or self.is_excluded(node)
         if reason:
             self.choice.refused.append((node, reason))
         elif self.gains(node, slots):

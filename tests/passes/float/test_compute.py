@@ -70,6 +70,21 @@ def test_the_first_axis_is_moved_in_float32_before_a_product(model, perm, betwee
     assert session.run({"x": np.ones((8, 8, 8), np.float32)})["y"].shape == (8, 8, 8)
 
 
+@pytest.mark.parametrize("op", ["ScatterElements", "ScatterND"])
+@pytest.mark.parametrize("reduction", ["none", "add", "mul", "min", "max"])
+def test_what_is_scattered_is_combined_in_float32(model, to_half, run_model, op, reduction):
+    text = f"""g (float[4,1] x, float[2,1] u) => (float[4,1] y)
+        {{ a = Sqrt(x) b = Sqrt(u) s = {op}<reduction="{reduction}">(a, i, b) y = Sqrt(s) }}"""
+    feeds = [{"x": np.full((4, 1), 4, np.float32), "u": np.full((2, 1), 9, np.float32)} for _ in range(2)]
+    proto = model(text, opset=18, i=np.int64([[0], [2]]))
+    after, report = to_half(proto, data=feeds, compute=True)
+    expected = (
+        [] if reduction == "none" else ["it stays in float32: onnxruntime combines what it scatters in float32 alone"]
+    )
+    assert list(missed(report).values()) == expected
+    assert np.allclose(run_model(after, **feeds[0])["y"], run_model(proto, **feeds[0])["y"], atol=1e-2)
+
+
 def test_other_transposes_take_16_bits(model, to_half):
     text = "g (float[8,8,8] x) => (float[A,B,C] y) { t = Transpose<perm=[0,2,1]>(x) y = MatMul(t, w) }"
     square = RNG.standard_normal((8, 8)).astype(np.float32)
