@@ -179,10 +179,12 @@ def _header(tensor: Tensor, name: str) -> TensorProto:
         proto: TensorProto = shell(tensor.proto, DATA_FIELDS)
         if proto.name != name:
             proto.name = name
-        return proto
-    proto = as_is(tensor, name)
-    for field in DATA_FIELDS:
-        proto.ClearField(field)
+    else:
+        proto = as_is(tensor, name)
+        for field in DATA_FIELDS:
+            proto.ClearField(field)
+    if isinstance(tensor, ProtoTensor) and tensor.proto.HasField("data_location"):
+        proto.data_location = tensor.proto.data_location  # some writers say that data are inline
     return proto
 
 

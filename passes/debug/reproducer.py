@@ -102,7 +102,8 @@ def write_reproducer(
     versions: Mapping[str, str],
     save: Callable[[Model, Path], object],
 ) -> Path:
-    """Write a new folder below `parent`, whole or not at all, and return it; OSError where that cannot be done."""
+    """Write a new folder below `parent`, which is made if need be, whole or not at all, and return it; OSError where
+    that cannot be done."""
     facts = {
         "failure": case.failure.as_dict(),
         "gives_data": case.gives_data,
@@ -115,6 +116,7 @@ def write_reproducer(
         "versions": {**versions, **distributions_of([case.pass_]), "python": platform.python_version()},
     }
     inputs = inputs_npz(reduction.feeds)
+    parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{_NAME}-", dir=parent))
     try:
         save(reduction.model, made / MODEL)

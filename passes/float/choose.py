@@ -6,7 +6,8 @@ A node does if its operator has such a type, and unless
 - it computes with what was cast from 32-bit or 64-bit integers alone (sizes, positions, indices): they are exact in
   float32 up to 2^24, in float16 up to 2^11;
 - it reads or computes a value that was seen outside the range (`observe`), or that no sample reached;
-- it rounds nothing (moves, selects, compares) and what it reads is not all of 16 bits: there it would only lose.
+- it rounds nothing (moves, selects, compares) and what it reads is not all of 16 bits: there it would only lose;
+- onnxruntime loads it so, but does not run it, or ends the process (`unfit_for_onnxruntime`).
 
 What a mask, an epsilon or a count goes into by addition, multiplication and the like is as delicate, and stays in
 float32 too, up to and with the first operator that is none of these: Softmax, Div, MatMul.
@@ -84,6 +85,27 @@ def constant_harms(ctx: Context, format: Format) -> dict[Value, str]:
     return found
 
 
+def unfit_for_onnxruntime(node: Node) -> str:
+    """Why onnxruntime 1.32 does not run `node` in 16 bits on a CPU though no schema forbids it; empty if it does.
+
+    Its MatmulTransposeFusion swaps a Transpose and the Cast in front of a MatMul, and ends the process at load where
+    the first axis becomes one of the last two and all others keep their order.
+    """
+    if node.is_op("ScatterElements", "ScatterND") and node.attr("reduction", "none") != "none":
+        return "onnxruntime combines what it scatters in float32 alone"
+    perm = list(node.attr("perm", ())) if node.is_op("Transpose") else []
+    others = list(range(1, len(perm)))
+    if len(perm) < 3 or perm not in ([*others[:-1], 0, others[-1]], [*others, 0]):
+        return ""
+    return "onnxruntime would end the process: it moves the first axis for a MatMul" if _is_multiplied(node) else ""
+
+
+def _is_multiplied(node: Node) -> bool:
+    """Whether a MatMul reads what `node` makes, if need be through Identity and Cast."""
+    users = [use.user for use in node.outputs[0].uses if isinstance(use.user, Node)]
+    return any(user.is_op("MatMul") or (user.is_op("Identity", "Cast") and _is_multiplied(user)) for user in users)
+
+
 def _is_limit(use: Use) -> bool:
     return isinstance(use.user, Node) and use.user.is_op("Clip") and use.slot > 0
 
@@ -147,7 +169,7 @@ class _Chooser:
         outputs = [node.outputs[slot] for slot in slots.outputs]
         if not outputs:
             return
-        reason = reason or self.is_out_of_range(node, slots) or self.is_excluded(node)
+        reason = reason or unfit_for_onnxruntime(node) or self.is_out_of_range(node, slots) or self.is_excluded(node)
         if reason:
             self.choice.refused.append((node, reason))
         elif self.gains(node, slots):

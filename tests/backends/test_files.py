@@ -91,6 +91,21 @@ def test_typed_data_stay_typed(tmp_path: Path, everywhere: ModelProto) -> None:
     assert np.array_equal(arrays(tmp_path / "e.onnx")["main"], values)
 
 
+@pytest.mark.parametrize("rows", [4, 40, 4000])
+def test_weights_that_say_that_they_are_inline_keep_saying_it(rows: int) -> None:
+    """Some tools set the field to its default: two bytes for every weight, in all sizes that are treated apart."""
+    weight = numpy_helper.from_array(np.zeros((rows, 16), np.float32), "w")
+    weight.data_location = TensorProto.DEFAULT
+    x = onnx.helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", rows])
+    y = onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 16])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [x], [y], [weight])
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    model = model_from(proto)
+    pieces = Skeleton(model).pieces()
+    assert b"".join(pieces.blocks()) == proto.SerializeToString(deterministic=True)
+    assert pieces.nbytes == file_size(model)
+
+
 # ---- files
 
 

@@ -127,6 +127,11 @@ def test_a_folder_that_cannot_be_filled_is_not_left(tmp_path, scales):
     assert [path.name for path in tmp_path.iterdir()] == [scales.name]
 
 
+def test_a_folder_that_is_not_there_is_made(cli, scales, tmp_path):
+    assert cli("run", scales, "-p", "spoil{how=tamper}", "--reproducer", tmp_path / "found" / "here").code == 3
+    assert cli("reproduce", tmp_path / "found" / "here" / "onnxpress-reproducer-1").code == 0
+
+
 def test_a_folder_is_never_overwritten(cli, folder, long_chain, tmp_path):
     cli("run", long_chain, "-p", "crash-at-sin", "--reproducer", tmp_path)
     assert (tmp_path / "onnxpress-reproducer-2" / "model.onnx").is_file()

@@ -133,9 +133,12 @@ def tell(ctx: Context, label: str, found: Correction | None) -> bool:
     if not found.pays:
         ctx.remarks.missed(label, "its bias stays: a correction saves little on held-out samples", rule="bias")
         return False
-    share = f"{found.saved / found.error:.1%} of the squared error of its weight"
+    share = f"{found.saved / found.error:.1%} of the squared error of its weight" if found.error > 0 else _OF_INPUT
     ctx.remarks.applied(label, f"bias corrected: takes away {share} on held-out samples", rule="bias")
     return True
+
+
+_OF_INPUT = "what the rounding of its input makes on the mean (its weight is exact)"
 
 
 def put(ctx: Context, place: Place, found: Correction, by: str) -> None:

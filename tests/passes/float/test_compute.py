@@ -56,6 +56,41 @@ def test_one_cast_for_many_readers(model, to_half, reads):
     )
 
 
+@pytest.mark.parametrize("perm", [[1, 0, 2], [1, 2, 0]])
+@pytest.mark.parametrize("between", ["y = MatMul(t, w)", "i = Identity(t) y = MatMul(w, i)"])
+def test_the_first_axis_is_moved_in_float32_before_a_product(model, perm, between):
+    """onnxruntime ends the process when it loads such a model that moves it in 16 bits."""
+    square = RNG.standard_normal((8, 8)).astype(np.float32)
+    text = f"g (float[8,8,8] x) => (float[A,B,C] y) {{ r = Sqrt(x) t = Transpose<perm={perm}>(r) {between} }}"
+    lowered = lower(model(text, w=square))
+    report = PassManager([Float(compute=True)], backend=ReferenceBackend()).run(lowered)
+    reason = "it stays in float32: onnxruntime would end the process: it moves the first axis for a MatMul"
+    assert list(missed(report).values()).count(reason) == 1  # before anything loads it
+    session = OrtBackend().prepare(lowered, optimize=True)
+    assert session.run({"x": np.ones((8, 8, 8), np.float32)})["y"].shape == (8, 8, 8)
+
+
+@pytest.mark.parametrize("op", ["ScatterElements", "ScatterND"])
+@pytest.mark.parametrize("reduction", ["none", "add", "mul", "min", "max"])
+def test_what_is_scattered_is_combined_in_float32(model, to_half, run_model, op, reduction):
+    text = f"""g (float[4,1] x, float[2,1] u) => (float[4,1] y)
+        {{ a = Sqrt(x) b = Sqrt(u) s = {op}<reduction="{reduction}">(a, i, b) y = Sqrt(s) }}"""
+    feeds = [{"x": np.full((4, 1), 4, np.float32), "u": np.full((2, 1), 9, np.float32)} for _ in range(2)]
+    proto = model(text, opset=18, i=np.int64([[0], [2]]))
+    after, report = to_half(proto, data=feeds, compute=True)
+    expected = (
+        [] if reduction == "none" else ["it stays in float32: onnxruntime combines what it scatters in float32 alone"]
+    )
+    assert list(missed(report).values()) == expected
+    assert np.allclose(run_model(after, **feeds[0])["y"], run_model(proto, **feeds[0])["y"], atol=1e-2)
+
+
+def test_other_transposes_take_16_bits(model, to_half):
+    text = "g (float[8,8,8] x) => (float[A,B,C] y) { t = Transpose<perm=[0,2,1]>(x) y = MatMul(t, w) }"
+    square = RNG.standard_normal((8, 8)).astype(np.float32)
+    assert not missed(to_half(model(text, w=square), data=samples(x=(8, 8, 8)), compute=True).report)
+
+
 def test_inputs_of_another_type_stay(model, to_half, run_model):
     """Scales of Resize are float32 in every opset, statistics of LayerNormalization too."""
     text = """g (float[1,2,3,3] x) => (float[1,2,6,6] y, float[1,2,6,1] m) {

@@ -62,6 +62,19 @@ def test_on_the_command_line_nothing_to_do_is_no_success(text, tmp_path, capsys)
     assert f"nothing is written: quantize-insert{text} found nothing to do" in told
 
 
+@pytest.mark.parametrize("text", ["dce,{}", "fixpoint(dce,{})", "dce,{},float"])
+@pytest.mark.parametrize("inside", ["quantize-insert", "at{ops=[MatMul]}(quantize-insert)"])
+def test_what_other_passes_do_makes_it_no_success(text, inside, tmp_path, capsys):
+    source, output = tmp_path / "in.onnx", tmp_path / "out.onnx"
+    header = '<ir_version: 8, opset_import: ["" : 17]>'
+    body = "g (float[4,8] x) => (float[4,8] y) { dead = Exp(x) y = Exp(x) }"
+    onnx.save(parser.parse_model(header + body), source)
+    assert main(["run", str(source), "-p", text.format(inside), "-o", str(output)]) == 1
+    assert not output.exists()
+    told = capsys.readouterr().err
+    assert "nothing is written: quantize-insert" in told
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [

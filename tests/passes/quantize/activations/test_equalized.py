@@ -17,6 +17,7 @@ from onnxpress.passes.manager.bounds import LocalBound
 from onnxpress.passes.manager.context import Context
 from onnxpress.passes.manager.manager import PassManager
 from onnxpress.passes.quantize.quantize_insert import QuantizeInsert
+from onnxpress.passes.quantize.rounding.options import Rounder
 from onnxpress.passes.quantize.static.draft import Drafter
 from onnxpress.passes.quantize.static.equalized import Factors
 from onnxpress.passes.quantize.static.settings import Settings
@@ -190,7 +191,7 @@ def test_what_a_draft_takes_over_is_what_it_would_measure(folds: bool) -> None:
 
         def run(self, graph: Graph, ctx: Context) -> None:
             settings = Settings("ort-cpu", "off", 1e-3, calibration="auto")
-            drafter = Drafter(ctx, settings, settings.aim)
+            drafter = Drafter(ctx, settings, settings.aim, Rounder())
             first = drafter.decided(drafter.refined(drafter.draft(())))
             done = rescale(ctx, watches=True, fold=folds, insert=not folds)
             touched = {axis.value for axis in done.powers} | {one.scaled for one in done.inserted}

@@ -201,6 +201,16 @@ def test_the_add_behind_a_product_takes_the_mean_if_it_is_in_float(model: Any) -
         assert not np.array_equal(moved, BIAS)
 
 
+def test_a_bias_takes_up_the_mean_of_the_input_alone_where_the_weight_is_exact(model: Any) -> None:
+    """A step per channel represents a weight of one input exactly: what the input rounds to is all the error."""
+    text = "g (float[N,1] x) => (float[N,8] y) { y = Gemm(x, w, b) }"
+    proto = model(text, w=RNG.standard_normal((1, 8)).astype(np.float32), b=np.zeros(8, np.float32))
+    levels = np.float32([[0], [255], [100.3]]) / np.float32(255)  # the last is always rounded down
+    _, report = quantized(proto, [{"x": levels}] * 8, bias_correction="auto")
+    expected = "bias corrected: takes away what the rounding of its input makes on the mean (its weight is exact)"
+    assert f"{expected} on held-out samples" in reasons(report, "bias")
+
+
 def test_what_inputs_lose_anyway_is_not_looked_for(model: Any) -> None:
     """Weights that are levels themselves lose nothing."""
     levels = RNG.integers(-127, 127, W.shape)
