@@ -27,8 +27,9 @@ SMALL_SHARE = 0.01
 """Of the squared limit: what a group may cost and not be looked into."""
 TRIALS = 96
 """How many trials the errors of units may take, however many units there are: a trial runs the model several times."""
-ROOM = 0.9
-"""Of the limit: for what runs in integers. It leaves 0.44 of it, as errors add up, to weights that are only stored."""
+ROOM = 0.75
+"""Of the limit: for what runs in integers, if not all of it can. As errors add up that leaves 0.66 to weights that are
+only stored; and samples by which nothing was chosen err by more."""
 NEAR = 0.9
 """Of what there is room for: from where on it is used up."""
 ROUNDS, STEPS = 6, 32
