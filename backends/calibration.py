@@ -21,21 +21,8 @@ from .samples import Samples
 
 _LOOK_FOR_NAN = frozenset({"IsNaN", "Imputer", "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"})
 """Operators of which the input may hold NaN, for missing values."""
-_MOVE = frozenset(
-    {
-        "Cast",
-        "Flatten",
-        "Identity",
-        "Reshape",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
-        "Concat",
-        "Gather",
-        "Slice",
-        "Split",
-    }
-)
+_MOVE = frozenset({"Cast", "Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze"})
+_MOVE |= {"Transpose", "Unsqueeze"}
 
 
 def for_calibration(samples: Samples, model: Model) -> Samples:

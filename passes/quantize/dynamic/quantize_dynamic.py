@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ....ir import Value
-from ...calibrate.stream import observe
 from ...manager.context import Context
 from ..static.choose import Choice, choose, fastest
 from ..static.cut import Costs, Free, chosen
-from ..static.draft import ShapeSeen
+from ..static.draft import inferred, seen
 from ..static.estimated import EstimatedCosts
 from ..static.ledger import Ledger
 from ..static.opened import PER_CHANNEL, opened
@@ -86,12 +85,8 @@ def _not_dynamic(unit: Unit) -> str:
 
 
 def _shapes(ctx: Context, units: list[Unit]) -> Mapping[Value, tuple[int, ...]]:
-    """Shapes of what units read and make: as inferred, or as in the first sample."""
-    inferred = ctx.shapes()
-    values = dict.fromkeys(value for unit in units for value in (*unit.activations, *unit.outputs, *unit.node.outputs))
-    found = {value: shape for value in values if (shape := inferred.static_shape(value)) is not None}
-    rest = {value: ShapeSeen(value) for value in values if value not in found}
-    feed = next(ctx.feeds(), None)
-    if rest and feed is not None and ctx.backend is not None:
-        observe(ctx, {value: [one] for value, one in rest.items()}, purpose="shapes", samples=[feed])
-    return found | {value: one.shape for value, one in rest.items() if one.shape is not None}
+    """Shapes of what units read and make: as inferred, or as in the samples, if there are any."""
+    values = list(
+        dict.fromkeys(value for unit in units for value in (*unit.activations, *unit.outputs, *unit.node.outputs))
+    )
+    return inferred(ctx, values) if ctx.samples is None or ctx.backend is None else seen(ctx, values)

@@ -37,11 +37,6 @@ class Elimination:
         lower = linalg.cholesky(gram[np.ix_(backwards, backwards)], lower=True, check_finite=False)
         self.factor: Float64 = linalg.lapack.dtrtri(lower[::-1, ::-1])[0]
 
-    def codes(self, weight: Float64, lattice: Lattice) -> Array:
-        """Codes `[k, n]` for a matrix of that shape."""
-        (found,) = eliminated([self], weight[None], [lattice])
-        return np.asarray(found)
-
 
 def eliminated(eliminations: Sequence[Elimination], weight: Float64, places: Sequence[Lattice]) -> Array:
     """Codes `[groups, k, n]` for matrices of one alphabet: a row of all groups at a time, since a depthwise convolution

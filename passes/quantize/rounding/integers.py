@@ -72,16 +72,17 @@ class _Work:
 
     def one_after_the_other(self) -> None:
         """By inputs as they are once all before them runs in integers."""
-        found = {product: product.views for product in products(self.coder, self.units)}
-        small = {product: views for product, views in found.items() if not self._too_large(product, Pairs)}
+        found = products(self.coder, self.units)
+        small = {product: product.views for product in found if not self._too_large(product, Pairs)}
         others = [unit for unit in self.units if unit.weight < 0]
 
         def stand(done: Sequence[Product]) -> None:
             taken = {unit for product in found if product in done or product not in small for unit in product.units}
             self.coder.emit([unit for unit in self.units if unit in taken or unit in others])
 
-        for product in found.keys() - small.keys():
-            product.take(self._too_large(product, Pairs))
+        for product in found:
+            if product not in small:
+                product.take(self._too_large(product, Pairs))
         line = Line(self.ctx, small, stand, self.options.memory, lambda one: partial(one.coder.rounded, one.unit))
         for product, moments in line.moments():
             if isinstance(moments, str):

@@ -42,28 +42,28 @@ class Affine:
 
     def rounded(self, array: Array) -> Array:
         """What quantizing and decoding make of numbers, in float32."""
-        return np.asarray((self._nearest(array) - self.zero).astype(np.float32) * np.float32(self.scale))
+        numbers = np.asarray(array, np.float32)
+        return self._decoded(numbers, np.empty_like(numbers))
 
     def error(self, numbers: Array, out: Array) -> Array:
-        """What quantizing and decoding add to float32 numbers, written to `out`: as `rounded`, in one place."""
+        """What quantizing and decoding add to float32 numbers, written to `out`."""
+        return np.subtract(self._decoded(numbers, out), numbers, out=out)
+
+    def _decoded(self, numbers: Array, out: Array) -> Array:
+        """In place: a copy at every step would leave the cache. What is beyond all numbers saturates as well."""
         info, scale = np.iinfo(self.dtype), np.float32(self.scale)
         with np.errstate(over="ignore"):
             np.divide(numbers, scale, out=out)
         np.rint(out, out=out)
-        np.maximum(out, np.float32(int(info.min) - self.zero), out=out)
-        np.minimum(out, np.float32(int(info.max) - self.zero), out=out)
-        np.multiply(out, scale, out=out)
-        return np.subtract(out, numbers, out=out)
+        np.clip(out, np.float32(int(info.min) - self.zero), np.float32(int(info.max) - self.zero), out=out)
+        return np.multiply(out, scale, out=out)
 
     def levels(self, array: Array) -> Array:
         """The levels of numbers."""
-        return np.asarray(self._nearest(array).astype(self.dtype))
-
-    def _nearest(self, array: Array) -> Array:
         info = np.iinfo(self.dtype)
         with np.errstate(over="ignore"):  # what is beyond all numbers saturates as well
             ratio = np.asarray(array, np.float32) / np.float32(self.scale)
-        return np.asarray(np.clip(np.rint(ratio) + self.zero, info.min, info.max))
+        return np.asarray(np.clip(np.rint(ratio) + self.zero, info.min, info.max).astype(self.dtype))
 
 
 def affine(range_: Range, dtype: np.dtype[Any], *, symmetric: bool) -> Affine:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -267,10 +267,15 @@ class ShapeSeen:
             self.shape = array.shape[self._turns :]
 
 
+def inferred(ctx: Context, values: Iterable[Value]) -> dict[Value, Shape]:
+    """The shapes of values of which inference knows all sizes."""
+    shapes = ctx.shapes()
+    return {value: shape for value in values if (shape := shapes.static_shape(value)) is not None}
+
+
 def seen(ctx: Context, values: Sequence[Value]) -> dict[Value, Shape]:
     """The shapes of values: as inferred, or as in the first sample that computes them, as branches may come later."""
-    inferred = ctx.shapes()
-    found = {value: shape for value in values if (shape := inferred.static_shape(value)) is not None}
+    found = inferred(ctx, values)
     shapes = {value: ShapeSeen(value) for value in values if value not in found}
     if shapes:
         first = list(islice(ctx.feeds(), 1))
